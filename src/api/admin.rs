@@ -1,0 +1,127 @@
+//! Maintenance: what an operator asks of a store, whether a server runs on it
+//! (then over `<data>/admin.sock`) or not (then in the command's own process).
+//!
+//! Both ways execute the same [`Command`] and answer the same [`Reply`].
+
+use serde::{Deserialize, Serialize};
+
+/// One act of an operator. Whoever may send one owns the data folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Command {
+    Status,
+    TenantCreate {
+        name: String,
+    },
+    TenantList,
+    TenantDelete {
+        name: String,
+    },
+    /// Lifetime in seconds.
+    TokenMint {
+        tenant: String,
+        scopes: Vec<String>,
+        ttl_seconds: u64,
+        subject: String,
+    },
+    /// `tenant`: only that one. `retain_seconds`: keep what expired more recently.
+    Sweep {
+        tenant: Option<String>,
+        retain_seconds: u64,
+        dry_run: bool,
+    },
+    ClockAccept,
+}
+
+/// What came of it.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    Status(Box<Status>),
+    TenantCreated { name: String, id: String },
+    Tenants { tenants: Vec<Tenant> },
+    TenantDeleted { name: String },
+    Token { token: String, expires_on: String },
+    Swept { dry_run: bool, tenants: Vec<SweptTenant> },
+    ClockAccepted { now: String, floor_before: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    pub name: String,
+    /// Hexadecimal.
+    pub id: String,
+    /// RFC 3339.
+    pub created_on: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweptTenant {
+    pub tenant: String,
+    /// How many secrets were removed, or would be.
+    pub secrets: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    /// Whether a running server answered.
+    pub serving: bool,
+    pub sealed: bool,
+    pub writable: bool,
+    /// Why it is not writable, or which part does not serve.
+    pub reason: Option<String>,
+    pub data: String,
+    pub data_bytes: u64,
+    pub free_bytes: Option<u64>,
+    pub tenants: u64,
+    pub secrets: SecretCounts,
+    pub clock: ClockStatus,
+    /// RFC 3339; `None` where none ran since the process started.
+    pub last_sweep: Option<String>,
+}
+
+/// Secrets by the state of their window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretCounts {
+    pub valid: u64,
+    /// Not valid yet.
+    pub pending: u64,
+    /// Expired and not yet swept.
+    pub expired: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockStatus {
+    /// RFC 3339.
+    pub now: String,
+    /// The latest undisputed time, RFC 3339.
+    pub floor: String,
+    /// While true nothing is swept; `tenure clock accept` ends it.
+    pub disputed: bool,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// A sentence that says what to do.
+    pub message: String,
+}
+
+/// The command line's exit codes follow these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// The command's words are wrong.
+    Usage,
+    NotFound,
+    /// It exists already.
+    Conflict,
+    /// Not now: starting, busy, full, read-only.
+    Unavailable,
+    /// The clock is disputed and the act would destroy by it.
+    ClockDisputed,
+    Internal,
+}

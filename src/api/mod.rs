@@ -1,0 +1,5 @@
+//! The shapes that travel: HTTP bodies, problems, and the maintenance commands
+//! that the command line sends. They know nothing of how a request is served,
+//! so that a client can be built from them.
+
+pub mod admin;

@@ -1,0 +1,66 @@
+//! Proof that one act on one address was authorized.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::domain::{Now, SecretName, TenantId};
+
+use super::caveat::Caveats;
+
+/// Reading one secret.
+#[derive(Debug)]
+pub enum Read {}
+/// Writing or deleting one secret.
+#[derive(Debug)]
+pub enum Write {}
+
+/// Proof that a credential may do `A` to one name of one tenant. Only a
+/// principal mints it, and the vault takes its address from nowhere else: what
+/// was authorized and what is touched cannot differ.
+#[derive(Debug)]
+pub struct Permit<A> {
+    tenant: TenantId,
+    name: SecretName,
+    act: PhantomData<A>,
+}
+
+impl<A> Permit<A> {
+    pub(super) fn new(tenant: TenantId, name: SecretName) -> Self {
+        Self { tenant, name, act: PhantomData }
+    }
+
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    pub fn name(&self) -> &SecretName {
+        &self.name
+    }
+}
+
+/// Proof that a credential may list a tenant's names, each of which it is asked
+/// about on its own: a narrowed token lists only what it may read.
+#[derive(Debug)]
+pub struct ListPermit {
+    tenant: TenantId,
+    caveats: Arc<Caveats>,
+}
+
+impl ListPermit {
+    pub(super) fn new(tenant: TenantId, caveats: Arc<Caveats>) -> Self {
+        Self { tenant, caveats }
+    }
+
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Whether every name may be shown, so that nobody need be asked of each.
+    pub fn shows_all(&self) -> bool {
+        self.caveats.is_empty()
+    }
+
+    pub fn shows(&self, name: &SecretName, now: Now) -> bool {
+        self.caveats.allow(crate::domain::Operation::Read, name, now)
+    }
+}

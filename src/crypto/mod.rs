@@ -1,0 +1,1 @@
+//! KEK, DEKs, envelopes.

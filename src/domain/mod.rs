@@ -1,0 +1,17 @@
+//! The words of the store: names, values, windows, scopes and time.
+//!
+//! A value of any of these types is valid because it exists: each is parsed
+//! once, at the edge, and passed on parsed. This module knows nothing of bytes
+//! on disk, of HTTP, or of how a secret is encrypted.
+
+mod name;
+mod scope;
+mod time;
+mod value;
+mod window;
+
+pub use name::{NameError, SecretName, TenantId, TenantName};
+pub use scope::{Operation, Scope, ScopeError, ScopeSet};
+pub use time::{Clock, ClockReading, Floor, Now, TimeError, Timestamp};
+pub use value::SecretValue;
+pub use window::{EmptyWindow, ValidityWindow, WindowState};

@@ -1,0 +1,144 @@
+//! Names that tenants choose, and the ids that the store draws.
+
+use std::fmt;
+
+/// Why a name was refused. The sentence never repeats the name: it may be a
+/// secret pasted into the wrong place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("must not be empty")]
+    Empty,
+    #[error("must be at most {max} characters")]
+    TooLong { max: usize },
+    #[error("may only hold the characters A-Z a-z 0-9 - _")]
+    Character,
+}
+
+/// The rule both kinds of name share: 1 to `max` of `A-Z a-z 0-9 - _`.
+fn check(name: &str, max: usize) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > max {
+        return Err(NameError::TooLong { max });
+    }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if !name.bytes().all(allowed) {
+        return Err(NameError::Character);
+    }
+    Ok(())
+}
+
+/// A tenant's name: 1 to 64 of `A-Z a-z 0-9 - _`, case-sensitive.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantName(Box<str>);
+
+impl TenantName {
+    pub const MAX_LEN: usize = 64;
+
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        check(name, Self::MAX_LEN)?;
+        Ok(Self(name.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::str::FromStr for TenantName {
+    type Err = NameError;
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        Self::parse(name)
+    }
+}
+
+/// A secret's name within its tenant: 1 to 127 of `A-Z a-z 0-9 - _`,
+/// case-sensitive. The HTTP API calls it `key`.
+///
+/// Names are encrypted at rest, so `Debug` does not show them: a log line is at
+/// rest too.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SecretName(Box<str>);
+
+impl SecretName {
+    pub const MAX_LEN: usize = 127;
+
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        check(name, Self::MAX_LEN)?;
+        Ok(Self(name.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretName(..)")
+    }
+}
+
+/// What a tenant is to bindings, trees, caches and tokens: 16 random bytes drawn
+/// when it is created, so that a tenant made again under an old name honours
+/// nothing older.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId([u8; 16]);
+
+impl TenantId {
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TenantId({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_a_length_and_an_alphabet() {
+        assert!(SecretName::parse("Db-Password_2").is_ok());
+        assert!(SecretName::parse(&"x".repeat(127)).is_ok());
+        assert_eq!(SecretName::parse(""), Err(NameError::Empty));
+        assert_eq!(SecretName::parse(&"x".repeat(128)), Err(NameError::TooLong { max: 127 }));
+        assert_eq!(TenantName::parse(&"x".repeat(65)), Err(NameError::TooLong { max: 64 }));
+        for bad in ["a/b", "..", "a.lock", "a b", "a\n", "ä", "a\0", "%41"] {
+            assert_eq!(SecretName::parse(bad), Err(NameError::Character), "{bad:?}");
+            assert_eq!(TenantName::parse(bad), Err(NameError::Character), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_differ_by_case() {
+        assert_ne!(SecretName::parse("a"), SecretName::parse("A"));
+    }
+
+    #[test]
+    fn debug_of_a_secret_name_hides_it() {
+        let name = SecretName::parse("hunter2").unwrap();
+        assert!(!format!("{name:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,16 @@
+//! Tenure: a self-hosted, multi-tenant secret store with validity windows that
+//! are enforced.
+//!
+//! Imports point down: `domain -> { api, crypto, store } -> auth -> vault ->
+//! { http, config } -> cli -> main` (docs/ARCHITECTURE.md; tests/layering.rs
+//! holds it).
+
+pub mod api;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod crypto;
+pub mod domain;
+pub mod http;
+pub mod store;
+pub mod vault;

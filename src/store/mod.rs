@@ -1,0 +1,266 @@
+//! Where rows are kept: the contract, and the engines behind it.
+//!
+//! A store keeps opaque rows in spaces. It promises that a commit is all or
+//! nothing, strictly serializable within its space, and durable against power
+//! loss when it returns `Ok`; and that what a read returned is durable too. It
+//! knows nothing of names, windows or keys: what it stores was encrypted above
+//! it, and the one thing it needs a key for, the ledger, it asks of a
+//! [`LedgerSeal`].
+
+pub mod conformance;
+mod memory;
+pub mod sled_engine;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::{Floor, TenantId};
+
+pub use memory::MemoryStore;
+
+/// An address space of rows. Commits never span two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Space {
+    /// Tenants, token roots, the clock. Always exists.
+    System,
+    /// Wrapped DEKs. Always exists, in files of its own, so that it can be
+    /// replaced as a whole and its old bytes unlinked.
+    Keyring,
+    Tenant(TenantId),
+}
+
+/// Where a row stands in its space: 1 to 255 bytes, ordered bytewise.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowKey(Vec<u8>);
+
+impl RowKey {
+    pub const MAX_LEN: usize = 255;
+
+    /// # Panics
+    /// If `bytes` is empty or longer than [`Self::MAX_LEN`]: keys are built by
+    /// this program from parts of fixed size, never from input.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        assert!((1..=Self::MAX_LEN).contains(&bytes.len()), "a row key has 1 to 255 bytes");
+        Self(bytes)
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What is stored under a key. Versions are drawn by the writer from a counter
+/// that never goes back, so two rows ever written are never identical.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Row {
+    pub version: u64,
+    pub bytes: Vec<u8>,
+}
+
+impl Row {
+    /// What `bytes` may be at most, key and headers of the engine excluded; a
+    /// larger value is stored as several rows in one commit. The bound keeps
+    /// sled's leaves below the size at which they become files that are never
+    /// synced (docs/ARCHITECTURE.md).
+    pub const MAX_BYTES: usize = 3600;
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Row {{ version: {}, bytes: [{} bytes] }}", self.version, self.bytes.len())
+    }
+}
+
+/// One element of a commit.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A precondition: the row has this version, or (`None`) does not exist.
+    Expect {
+        key: RowKey,
+        version: Option<u64>,
+    },
+    Put {
+        key: RowKey,
+        row: Row,
+    },
+    /// Deleting what is not there changes nothing.
+    Delete {
+        key: RowKey,
+    },
+}
+
+/// What is committed as one. Preconditions are judged against the state before
+/// the batch; a key is put or deleted at most once in it.
+#[derive(Clone)]
+pub struct Batch {
+    pub changes: Vec<Change>,
+    /// The latest undisputed time; the ledger keeps the highest it was given.
+    pub floor: Floor,
+    pub seal: Arc<dyn LedgerSeal>,
+}
+
+/// The account of a space, changed in the same commit as its rows, so that a
+/// missing row can be told from one that never was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ledger {
+    /// How many commits changed this space.
+    pub commits: u64,
+    /// How many rows it holds.
+    pub rows: u64,
+    /// The sum, modulo 2^256 (little-endian), of the keyed digests of its rows.
+    pub digest: [u8; 32],
+    /// The highest row version ever committed, deleted rows included.
+    pub highest_version: u64,
+    pub floor: Floor,
+}
+
+impl Ledger {
+    pub const EMPTY: Self =
+        Self { commits: 0, rows: 0, digest: [0; 32], highest_version: 0, floor: Floor::START };
+
+    /// Counts a row in.
+    pub fn add(&mut self, digest: &[u8; 32]) {
+        let mut carry = 0u16;
+        for (sum, byte) in self.digest.iter_mut().zip(digest) {
+            let total = u16::from(*sum) + u16::from(*byte) + carry;
+            *sum = (total & 0xff) as u8;
+            carry = total >> 8;
+        }
+        self.rows = self.rows.wrapping_add(1);
+    }
+
+    /// Counts a row out.
+    pub fn remove(&mut self, digest: &[u8; 32]) {
+        let mut borrow = 0i16;
+        for (sum, byte) in self.digest.iter_mut().zip(digest) {
+            let total = i16::from(*sum) - i16::from(*byte) - borrow;
+            *sum = (total & 0xff) as u8;
+            borrow = i16::from(total < 0);
+        }
+        self.rows = self.rows.wrapping_sub(1);
+    }
+}
+
+/// The keyed half of a ledger, supplied by the layer that has keys; one per
+/// space. The digests of rows are secret: who could see them could look for
+/// another set of old rows with the same sum.
+pub trait LedgerSeal: Send + Sync {
+    /// A keyed pseudorandom function of the row's key, version and bytes.
+    fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32];
+    /// Encrypts and authenticates; at most 256 bytes.
+    fn seal(&self, ledger: &Ledger) -> Vec<u8>;
+    fn open(&self, sealed: &[u8]) -> Result<Ledger, ForgedLedger>;
+}
+
+/// A stored ledger that its key did not write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger was not written with this key")]
+pub struct ForgedLedger;
+
+/// Which rows to read, in ascending order of their keys.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    pub prefix: Vec<u8>,
+    /// Only keys greater than this one.
+    pub after: Option<RowKey>,
+    /// At most this many rows; a page may hold fewer, see [`Page::more`].
+    pub limit: usize,
+}
+
+/// Rows in ascending order of their keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    pub rows: Vec<(RowKey, Row)>,
+    /// Whether rows may remain after the last one: a page ends at the limit
+    /// asked for or at about [`Page::MAX_BYTES`].
+    pub more: bool,
+}
+
+impl Page {
+    pub const MAX_BYTES: usize = 1024 * 1024;
+}
+
+/// What went wrong, as what the caller can do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A precondition did not hold; nothing was changed. Read again.
+    #[error("a precondition did not hold")]
+    Conflict,
+    /// Nothing was changed; the same call may succeed later.
+    #[error("the store is busy or not writable at the moment")]
+    NotApplied { retry_after: Duration },
+    /// The commit may or may not be durable. Read before writing again.
+    #[error("the outcome of the write is unknown")]
+    Unknown,
+    /// Free space is below the floor; nothing was changed. Free some.
+    #[error("the disk is nearly full")]
+    Full,
+    /// Stored bytes are not what was written. `what` names the database or row,
+    /// and never holds plaintext.
+    #[error("{what} is corrupted")]
+    Corrupted { what: String },
+    /// A row or batch beyond the engine's bound; nothing was changed.
+    #[error("a row or batch is too large")]
+    TooLarge,
+    /// The tenant was dropped, or never created here.
+    #[error("the tenant does not exist in the store")]
+    TenantGone,
+}
+
+/// What an operator wants to know of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    pub writable: bool,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Bytes free on the file system, where there is one.
+    pub free_bytes: Option<u64>,
+    /// Why it is not writable, or which part of it does not serve.
+    pub reason: Option<String>,
+}
+
+/// The contract. Every engine passes [`conformance`].
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The row, if it exists. What it returns is durable.
+    async fn get(&self, space: Space, key: &RowKey) -> Result<Option<Row>, StoreError>;
+
+    /// A page of rows. What it returns is durable; rows committed while it runs
+    /// may or may not be in it.
+    async fn scan(&self, space: Space, scan: Scan) -> Result<Page, StoreError>;
+
+    /// Applies all of `batch` or nothing, and its effect on the ledger with it.
+    async fn commit(&self, space: Space, batch: Batch) -> Result<(), StoreError>;
+
+    /// The sealed ledger, or `None` where nothing was ever committed.
+    async fn ledger(&self, space: Space) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Makes an empty space; durable when it returns. Creating it twice is
+    /// [`StoreError::Conflict`].
+    async fn create_tenant(&self, id: TenantId) -> Result<(), StoreError>;
+
+    /// Drops a space with all its rows; dropping what is not there is `Ok`.
+    async fn drop_tenant(&self, id: TenantId) -> Result<(), StoreError>;
+
+    /// Every tenant space, in ascending order.
+    async fn tenants(&self) -> Result<Vec<TenantId>, StoreError>;
+
+    /// Makes the keyring hold exactly `rows`, in files of its own, and returns
+    /// only after the files that held the old rows were unlinked. Must not run
+    /// beside another write to the keyring.
+    async fn replace_keyring(
+        &self,
+        rows: Vec<(RowKey, Row)>,
+        floor: Floor,
+        seal: Arc<dyn LedgerSeal>,
+    ) -> Result<(), StoreError>;
+
+    fn health(&self) -> Health;
+
+    /// Refuses further writes, waits for those under way, and closes the files.
+    /// Later calls answer [`StoreError::NotApplied`].
+    async fn close(&self);
+}
