@@ -1,1 +1,23 @@
-//! KEK, DEKs, envelopes.
+//! Keys, and the one form in which anything is stored.
+//!
+//! ```text
+//! KEK ─ HKDF "wrap"   ─► wraps each tenant's DEKs and anchor keys
+//!     ─ HKDF "check"  ─► proves the KEK before it is used
+//!     ─ HKDF "system" ─► the keyring's own ledger
+//! DEK ─ HKDF(salt, binding) ─► one AES-256-GCM key per stored value
+//! ```
+//!
+//! Guarantees: a ciphertext opens only under the binding it was made for; any
+//! altered or truncated byte is [`Undecryptable`], never a panic or another
+//! plaintext; no key type can be printed, cloned or serialized. It knows nothing
+//! of rows, tenants' names or files.
+
+mod envelope;
+mod keys;
+mod ring;
+
+pub use self::ring::random;
+pub use envelope::{Binding, Dek, DekSet, Purpose, Undecryptable};
+pub use keys::{
+    AnchorKeys, IndexKey, Kek, KekFormatError, LedgerKey, StoreId, StoreKeys, DekState,
+};

@@ -1,6 +1,7 @@
 //! Names that tenants choose, and the ids that the store draws.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Why a name was refused. The sentence never repeats the name: it may be a
 /// secret pasted into the wrong place.
@@ -63,9 +64,9 @@ impl std::str::FromStr for TenantName {
 /// case-sensitive. The HTTP API calls it `key`.
 ///
 /// Names are encrypted at rest, so `Debug` does not show them: a log line is at
-/// rest too.
+/// rest too. Cheap to clone: lists hold many.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SecretName(Box<str>);
+pub struct SecretName(Arc<str>);
 
 impl SecretName {
     pub const MAX_LEN: usize = 127;

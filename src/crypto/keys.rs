@@ -1,0 +1,348 @@
+//! The KEK and what hangs on it.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::envelope::{Binding, Dek, Purpose, Undecryptable};
+use super::ring::{self, Mac};
+use crate::domain::TenantId;
+
+/// Which store a KEK's derived keys belong to: drawn once, when a store is made,
+/// so that one KEK used for two stores gives them unrelated keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreId([u8; 16]);
+
+impl StoreId {
+    pub fn generate() -> Self {
+        Self(ring::random())
+    }
+
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// The key-encryption key. It is never used itself: only through the keys that
+/// [`Kek::for_store`] derives.
+pub struct Kek(Zeroizing<[u8; 32]>);
+
+/// A text that is no KEK. It never repeats the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a KEK is 32 bytes, written as 64 hexadecimal digits")]
+pub struct KekFormatError;
+
+impl Kek {
+    pub fn generate() -> Self {
+        Self(Zeroizing::new(ring::random()))
+    }
+
+    /// 64 hexadecimal digits, white space around them ignored.
+    pub fn parse(text: &str) -> Result<Self, KekFormatError> {
+        let mut key = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(text.trim(), key.as_mut()).map_err(|_| KekFormatError)?;
+        Ok(Self(key))
+    }
+
+    /// As [`Kek::parse`] reads it. For the file that `tenure init` writes.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(hex::encode(self.0.as_ref()))
+    }
+
+    /// `HKDF-SHA256(ikm = KEK, salt = store id, info = label)` for each label.
+    pub fn for_store(&self, id: StoreId) -> StoreKeys {
+        let derive = |label: &str| ring::hkdf_sha256(id.as_bytes(), &self.0, label.as_bytes());
+        StoreKeys {
+            id,
+            wrap: Dek { id: 0, key: derive("tenure/v1/wrap") },
+            check: Mac::new(&derive("tenure/v1/check")),
+            keyring_ledger: LedgerKey::new(KEYRING, &derive("tenure/v1/system")),
+        }
+    }
+}
+
+impl fmt::Debug for Kek {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kek(..)")
+    }
+}
+
+/// In the place of a tenant's id under the keyring's ledger. (The system's own
+/// keys stand under the all-zero id.)
+const KEYRING: TenantId = TenantId::from_bytes([0xff; 16]);
+
+/// What one KEK is for one store.
+pub struct StoreKeys {
+    id: StoreId,
+    wrap: Dek,
+    check: Mac,
+    keyring_ledger: LedgerKey,
+}
+
+/// A DEK's place in the keyring and whether it encrypts still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DekState {
+    Active,
+    Retired,
+}
+
+impl DekState {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Active => 1,
+            Self::Retired => 2,
+        }
+    }
+}
+
+impl StoreKeys {
+    pub fn store_id(&self) -> StoreId {
+        self.id
+    }
+
+    /// Proves a KEK before it is used: `HMAC-SHA256(check key, "tenure/check")`.
+    pub fn check_value(&self) -> [u8; 32] {
+        self.check.tag(&[b"tenure/check"])
+    }
+
+    /// Whether `stored` is this KEK's check value, compared in constant time.
+    pub fn proves(&self, stored: &[u8]) -> bool {
+        ring::equal(&self.check_value(), stored)
+    }
+
+    pub fn keyring_ledger(&self) -> &LedgerKey {
+        &self.keyring_ledger
+    }
+
+    pub fn wrap_dek(&self, tenant: TenantId, dek: &Dek, state: DekState) -> Vec<u8> {
+        let place = self.place(state.byte());
+        let binding = dek_binding(tenant, &place, dek.id);
+        self.wrap.encrypt(&binding, dek.key.as_ref())
+    }
+
+    /// Opens only as the DEK id and in the state that it was wrapped for: a
+    /// retired DEK cannot be passed off as the active one.
+    pub fn unwrap_dek(
+        &self,
+        tenant: TenantId,
+        id: u32,
+        state: DekState,
+        wrapped: &[u8],
+    ) -> Result<Dek, Undecryptable> {
+        let place = self.place(state.byte());
+        let key = self.wrap.decrypt(&dek_binding(tenant, &place, id), wrapped)?;
+        Ok(Dek { id, key: Zeroizing::new(to_array(&key)?) })
+    }
+
+    pub fn wrap_anchor(&self, tenant: TenantId, anchor: &AnchorKeys) -> Vec<u8> {
+        let place = self.place(0);
+        self.wrap.encrypt(&anchor_binding(tenant, &place), anchor.seed.as_ref())
+    }
+
+    pub fn unwrap_anchor(
+        &self,
+        tenant: TenantId,
+        wrapped: &[u8],
+    ) -> Result<AnchorKeys, Undecryptable> {
+        let place = self.place(0);
+        let seed = self.wrap.decrypt(&anchor_binding(tenant, &place), wrapped)?;
+        Ok(AnchorKeys::from_seed(tenant, Zeroizing::new(to_array(&seed)?)))
+    }
+
+    fn place(&self, state: u8) -> Vec<u8> {
+        [self.id.as_bytes().as_slice(), &[state]].concat()
+    }
+}
+
+impl fmt::Debug for StoreKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreKeys {{ id: {:?}, .. }}", self.id)
+    }
+}
+
+fn dek_binding(tenant: TenantId, place: &[u8], dek_id: u32) -> Binding<'_> {
+    Binding { purpose: Purpose::WrappedDek, tenant, name: place, version: u64::from(dek_id) }
+}
+
+fn anchor_binding(tenant: TenantId, place: &[u8]) -> Binding<'_> {
+    Binding { purpose: Purpose::WrappedAnchor, tenant, name: place, version: 0 }
+}
+
+fn to_array(bytes: &[u8]) -> Result<[u8; 32], Undecryptable> {
+    bytes.try_into().map_err(|_| Undecryptable)
+}
+
+/// The keys of a tenant that outlive every rotation of its DEKs, since changing
+/// them would move or recount every row: both are derived from one wrapped seed,
+/// `HKDF-SHA256(ikm = seed, salt = tenant id, info = label)`.
+pub struct AnchorKeys {
+    seed: Zeroizing<[u8; 32]>,
+    index: IndexKey,
+    ledger: LedgerKey,
+}
+
+impl AnchorKeys {
+    pub fn generate(tenant: TenantId) -> Self {
+        Self::from_seed(tenant, Zeroizing::new(ring::random()))
+    }
+
+    fn from_seed(tenant: TenantId, seed: Zeroizing<[u8; 32]>) -> Self {
+        let derive = |label: &str| ring::hkdf_sha256(tenant.as_bytes(), &seed, label.as_bytes());
+        let index = IndexKey(Mac::new(&derive("tenure/v1/index")));
+        let ledger = LedgerKey::new(tenant, &derive("tenure/v1/ledger"));
+        Self { seed, index, ledger }
+    }
+
+    pub fn index(&self) -> &IndexKey {
+        &self.index
+    }
+
+    pub fn ledger(&self) -> &LedgerKey {
+        &self.ledger
+    }
+}
+
+impl fmt::Debug for AnchorKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnchorKeys(..)")
+    }
+}
+
+/// Turns names into row keys that say nothing: `HMAC-SHA256(index key, name)`.
+pub struct IndexKey(Mac);
+
+impl IndexKey {
+    pub fn locate(&self, name: &[u8]) -> [u8; 32] {
+        self.0.tag(&[name])
+    }
+}
+
+/// Counts rows and seals the account.
+pub struct LedgerKey {
+    tenant: TenantId,
+    digest: Mac,
+    seal: Dek,
+}
+
+impl LedgerKey {
+    fn new(tenant: TenantId, key: &[u8; 32]) -> Self {
+        let derive = |label: &str| ring::hkdf_sha256(tenant.as_bytes(), key, label.as_bytes());
+        Self {
+            tenant,
+            digest: Mac::new(&derive("tenure/v1/row-digest")),
+            seal: Dek { id: 0, key: derive("tenure/v1/ledger-seal") },
+        }
+    }
+
+    /// `HMAC-SHA256(digest key, len(key) ‖ key ‖ version ‖ bytes)`.
+    pub fn digest_row(&self, key: &[u8], version: u64, bytes: &[u8]) -> [u8; 32] {
+        let length = (key.len() as u64).to_be_bytes();
+        self.digest.tag(&[&length, key, &version.to_be_bytes(), bytes])
+    }
+
+    pub fn seal(&self, account: &[u8]) -> Vec<u8> {
+        self.seal.encrypt(&self.binding(), account)
+    }
+
+    pub fn open(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Undecryptable> {
+        self.seal.decrypt(&self.binding(), sealed)
+    }
+
+    fn binding(&self) -> Binding<'static> {
+        Binding { purpose: Purpose::Ledger, tenant: self.tenant, name: b"", version: 0 }
+    }
+}
+
+impl fmt::Debug for LedgerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LedgerKey(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: TenantId = TenantId::from_bytes([5; 16]);
+
+    fn keys() -> StoreKeys {
+        let kek = Kek::parse(&"4a".repeat(32)).unwrap();
+        kek.for_store(StoreId::from_bytes([1; 16]))
+    }
+
+    #[test]
+    fn a_kek_is_64_hexadecimal_digits() {
+        let kek = Kek::generate();
+        let text = kek.to_text();
+        assert_eq!(text.len(), 64);
+        assert_eq!(Kek::parse(&format!(" {}\n", text.as_str())).unwrap().0, kek.0);
+        for bad in ["", "4a", &"4a".repeat(33), &"zz".repeat(32)] {
+            assert_eq!(Kek::parse(bad).unwrap_err(), KekFormatError, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_check_value_proves_the_kek_and_the_store() {
+        let check = keys().check_value();
+        assert!(keys().proves(&check));
+        let other_kek = Kek::parse(&"4b".repeat(32)).unwrap();
+        assert!(!other_kek.for_store(StoreId::from_bytes([1; 16])).proves(&check));
+        let same_kek = Kek::parse(&"4a".repeat(32)).unwrap();
+        assert!(!same_kek.for_store(StoreId::from_bytes([2; 16])).proves(&check));
+        assert!(!keys().proves(&check[..31]));
+    }
+
+    #[test]
+    fn a_wrapped_dek_opens_in_its_place_only() {
+        let dek = Dek::generate(3);
+        let wrapped = keys().wrap_dek(TENANT, &dek, DekState::Retired);
+        let opened = keys().unwrap_dek(TENANT, 3, DekState::Retired, &wrapped).unwrap();
+        assert_eq!(opened.key, dek.key);
+        let elsewhere = TenantId::from_bytes([6; 16]);
+        for (tenant, id, state) in [
+            (TENANT, 3, DekState::Active),
+            (TENANT, 4, DekState::Retired),
+            (elsewhere, 3, DekState::Retired),
+        ] {
+            assert!(keys().unwrap_dek(tenant, id, state, &wrapped).is_err());
+        }
+        let kek = Kek::parse(&"4a".repeat(32)).unwrap();
+        let other_store = kek.for_store(StoreId::from_bytes([2; 16]));
+        assert!(other_store.unwrap_dek(TENANT, 3, DekState::Retired, &wrapped).is_err());
+    }
+
+    #[test]
+    fn an_anchor_survives_its_wrapping() {
+        let anchor = AnchorKeys::generate(TENANT);
+        let wrapped = keys().wrap_anchor(TENANT, &anchor);
+        let opened = keys().unwrap_anchor(TENANT, &wrapped).unwrap();
+        assert_eq!(opened.index().locate(b"name"), anchor.index().locate(b"name"));
+        let sealed = anchor.ledger().seal(b"account");
+        assert_eq!(*opened.ledger().open(&sealed).unwrap(), b"account");
+        assert!(keys().unwrap_anchor(TenantId::from_bytes([6; 16]), &wrapped).is_err());
+    }
+
+    #[test]
+    fn row_digests_depend_on_each_part() {
+        let anchor = AnchorKeys::generate(TENANT);
+        let digest =
+            |key: &[u8], version, bytes: &[u8]| anchor.ledger().digest_row(key, version, bytes);
+        let base = digest(b"k", 1, b"v");
+        assert_eq!(base, digest(b"k", 1, b"v"));
+        for other in [digest(b"l", 1, b"v"), digest(b"k", 2, b"v"), digest(b"k", 1, b"w")] {
+            assert_ne!(base, other);
+        }
+    }
+
+    #[test]
+    fn debug_of_keys_shows_none() {
+        let kek = Kek::parse(&"4a".repeat(32)).unwrap();
+        let dek = Dek { id: 1, key: Zeroizing::new([0x4a; 32]) };
+        let shown = format!("{kek:?} {dek:?} {:?} {:?}", keys(), AnchorKeys::generate(TENANT));
+        assert!(!shown.contains("4a4a") && !shown.contains("74, 74"), "{shown}");
+    }
+}

@@ -1,0 +1,94 @@
+//! Ledgers under keys: the store's accounts, counted and sealed with a space's
+//! own key.
+
+use std::sync::Arc;
+
+use super::codec::{Malformed, Reader};
+use crate::crypto::{AnchorKeys, LedgerKey, StoreKeys};
+use crate::domain::Floor;
+use crate::store::{ForgedLedger, Ledger, LedgerSeal, Row, RowKey};
+
+/// A space's ledger key, wherever it is held.
+pub(super) enum SpaceSeal {
+    Keyring(Arc<StoreKeys>),
+    /// The system's or a tenant's.
+    Anchor(Arc<AnchorKeys>),
+}
+
+impl SpaceSeal {
+    fn key(&self) -> &LedgerKey {
+        match self {
+            Self::Keyring(keys) => keys.keyring_ledger(),
+            Self::Anchor(keys) => keys.ledger(),
+        }
+    }
+}
+
+impl LedgerSeal for SpaceSeal {
+    fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32] {
+        self.key().digest_row(key.as_bytes(), row.version, &row.bytes)
+    }
+
+    fn seal(&self, ledger: &Ledger) -> Vec<u8> {
+        self.key().seal(&encode(ledger))
+    }
+
+    fn open(&self, sealed: &[u8]) -> Result<Ledger, ForgedLedger> {
+        let account = self.key().open(sealed).map_err(|_| ForgedLedger)?;
+        decode(&account).map_err(|_| ForgedLedger)
+    }
+}
+
+const FORMAT: u8 = 1;
+
+fn encode(ledger: &Ledger) -> Vec<u8> {
+    let Ledger { commits, rows, digest, highest_version, floor: Floor { epoch, at } } = ledger;
+    let mut out = Vec::with_capacity(80);
+    out.push(FORMAT);
+    out.extend_from_slice(&commits.to_be_bytes());
+    out.extend_from_slice(&rows.to_be_bytes());
+    out.extend_from_slice(digest);
+    out.extend_from_slice(&highest_version.to_be_bytes());
+    out.extend_from_slice(&epoch.to_be_bytes());
+    out.extend_from_slice(&at.unix_micros().to_be_bytes());
+    out
+}
+
+fn decode(bytes: &[u8]) -> Result<Ledger, Malformed> {
+    let mut fields = Reader::new(bytes);
+    fields.format(FORMAT)?;
+    let ledger = Ledger {
+        commits: fields.u64()?,
+        rows: fields.u64()?,
+        digest: fields.array()?,
+        highest_version: fields.u64()?,
+        floor: Floor { epoch: fields.u32()?, at: fields.timestamp()? },
+    };
+    fields.end()?;
+    Ok(ledger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{TenantId, Timestamp};
+
+    #[test]
+    fn a_ledger_survives_its_seal_and_opens_for_no_other_key() {
+        let tenant = TenantId::from_bytes([3; 16]);
+        let seal = SpaceSeal::Anchor(Arc::new(AnchorKeys::generate(tenant)));
+        let ledger = Ledger {
+            commits: 5,
+            rows: 9,
+            digest: [0xab; 32],
+            highest_version: u64::MAX,
+            floor: Floor { epoch: 2, at: Timestamp::from_unix_micros(-5) },
+        };
+        let sealed = seal.seal(&ledger);
+        assert!(sealed.len() <= 256);
+        assert_eq!(seal.open(&sealed), Ok(ledger));
+        let other = SpaceSeal::Anchor(Arc::new(AnchorKeys::generate(tenant)));
+        assert_eq!(other.open(&sealed), Err(ForgedLedger));
+        assert_eq!(seal.open(&[]), Err(ForgedLedger));
+    }
+}
