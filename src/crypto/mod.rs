@@ -19,5 +19,5 @@ mod ring;
 pub use self::ring::random;
 pub use envelope::{Binding, Dek, DekSet, Purpose, Undecryptable};
 pub use keys::{
-    AnchorKeys, IndexKey, Kek, KekFormatError, LedgerKey, StoreId, StoreKeys, DekState,
+    AnchorKeys, DekState, IndexKey, Kek, KekFormatError, LedgerKey, StoreId, StoreKeys,
 };

@@ -1,11 +1,248 @@
-//! What an operator asks of a vault.
+//! What an operator asks of a vault. Whoever can call this owns the data folder;
+//! it needs no credential.
 
-use crate::api::admin::{Command, Failure, Reply};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use super::Vault;
+use super::sweep::{SweepError, SweepMode};
+use super::tenant::Tenant;
+use super::{CreateError, Vault, VaultError};
+use crate::api::admin::{
+    ClockStatus, Command, Failure, FailureKind, Reply, SecretCounts, Status, SweptTenant,
+    Tenant as TenantRow,
+};
+use crate::auth::{Mint, Subject};
+use crate::domain::{Scope, ScopeSet, TenantName, WindowState};
+use crate::store::StoreError;
+
+/// The longest life of a token: what outlives this is forgotten, not in use.
+const MAX_TTL: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 /// Carries out one command.
-pub async fn execute(vault: &Vault, command: Command) -> Result<Reply, Failure> {
-    let _ = (vault, command);
-    todo!()
+pub async fn execute(vault: &Arc<Vault>, command: Command) -> Result<Reply, Failure> {
+    match command {
+        Command::Status => status(vault).await,
+        Command::TenantCreate { name } => create_tenant(vault, &name).await,
+        Command::TenantList => Ok(list_tenants(vault)),
+        Command::TenantDelete { name } => delete_tenant(vault, &name).await,
+        Command::TokenMint { tenant, scopes, ttl_seconds, subject } => {
+            let ttl = Duration::from_secs(ttl_seconds);
+            mint(vault, &tenant, &scopes, ttl, &subject)
+        }
+        Command::Sweep { tenant, retain_seconds, dry_run } => {
+            let retain = Duration::from_secs(retain_seconds);
+            let mode = if dry_run { SweepMode::CountOnly } else { SweepMode::Remove };
+            sweep(vault, tenant.as_deref(), retain, mode).await
+        }
+        Command::ClockAccept => accept_clock(vault).await,
+    }
+}
+
+async fn status(vault: &Vault) -> Result<Reply, Failure> {
+    let health = vault.store.health();
+    let tenants = vault.all_tenants();
+    let mut secrets = SecretCounts::default();
+    let now = vault.now();
+    let mut reason = health.reason;
+    for tenant in &tenants {
+        let tick = vault.list_ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let counted = tenant
+            .with_heads(tick, |heads| {
+                for head in heads.values() {
+                    match head.window.state_at(now) {
+                        WindowState::Valid => secrets.valid += 1,
+                        WindowState::Pending => secrets.pending += 1,
+                        WindowState::Expired => secrets.expired += 1,
+                    }
+                }
+            })
+            .await;
+        // One damaged tenant must not hide the state of the others.
+        if let Err(error) = counted {
+            reason.get_or_insert_with(|| error.to_string());
+        }
+        vault.trim_list_caches(tenant);
+    }
+    let last_sweep = *vault.last_sweep.read().unwrap_or_else(PoisonError::into_inner);
+    Ok(Reply::Status(Box::new(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        serving: false,
+        sealed: false,
+        writable: health.writable,
+        reason,
+        data: vault.options.place.clone(),
+        data_bytes: health.bytes,
+        free_bytes: health.free_bytes,
+        tenants: tenants.len() as u64,
+        secrets,
+        clock: ClockStatus {
+            now: now.wall().to_string(),
+            floor: vault.time.floor().at.to_string(),
+            disputed: vault.time.is_disputed(),
+        },
+        last_sweep: last_sweep.map(|at| at.to_string()),
+    })))
+}
+
+async fn create_tenant(vault: &Arc<Vault>, name: &str) -> Result<Reply, Failure> {
+    let name = parse_tenant(name)?;
+    // On a task of its own: a caller who goes away must not leave it half done.
+    let (worker, wanted) = (vault.clone(), name.clone());
+    let created = tokio::spawn(async move { worker.create_tenant(wanted).await }).await;
+    match created.unwrap_or(Err(CreateError::Store(StoreError::Unknown))) {
+        Ok(tenant) => {
+            Ok(Reply::TenantCreated { name: name.to_string(), id: tenant.id.to_string() })
+        }
+        Err(CreateError::Exists) => Err(failure(
+            FailureKind::Conflict,
+            format!("tenant '{name}' exists already; 'tenure tenant list' shows all"),
+        )),
+        Err(CreateError::Store(error)) => Err(error.into()),
+    }
+}
+
+fn list_tenants(vault: &Vault) -> Reply {
+    let row = |tenant: Arc<Tenant>| TenantRow {
+        name: tenant.name.to_string(),
+        id: tenant.id.to_string(),
+        created_on: tenant.created_on.to_string(),
+    };
+    Reply::Tenants { tenants: vault.all_tenants().into_iter().map(row).collect() }
+}
+
+async fn delete_tenant(vault: &Arc<Vault>, name: &str) -> Result<Reply, Failure> {
+    let name = parse_tenant(name)?;
+    let (worker, doomed) = (vault.clone(), name.clone());
+    let deleted = tokio::spawn(async move { worker.delete_tenant(&doomed).await }).await;
+    match deleted.unwrap_or(Err(StoreError::Unknown))? {
+        true => Ok(Reply::TenantDeleted { name: name.to_string() }),
+        false => Err(no_such_tenant(&name)),
+    }
+}
+
+fn mint(
+    vault: &Vault,
+    tenant: &str,
+    scopes: &[String],
+    ttl: Duration,
+    subject: &str,
+) -> Result<Reply, Failure> {
+    let usage = |message: String| failure(FailureKind::Usage, message);
+    let tenant = find_tenant(vault, tenant)?;
+    let subject = Subject::parse(subject).map_err(|error| usage(format!("the subject {error}")))?;
+    let scopes = scopes
+        .iter()
+        .map(|word| Scope::parse(word).map_err(|error| usage(format!("'{word}' {error}"))))
+        .collect::<Result<ScopeSet, _>>()?;
+    if scopes == ScopeSet::NONE {
+        return Err(usage("a token needs at least one --scope".to_owned()));
+    }
+    if ttl.is_zero() || ttl > MAX_TTL {
+        return Err(usage("the lifetime must be between 1 second and 10 years".to_owned()));
+    }
+    // A token's times are whole seconds: rounding them down never lengthens it.
+    let issued = vault.now().for_expiry();
+    let expires = issued.saturating_add(ttl);
+    let token = vault.authenticator.mint(&Mint {
+        tenant: &tenant.name,
+        tenant_id: tenant.id,
+        subject: &subject,
+        scopes,
+        issued,
+        expires,
+    });
+    let token = token.map_err(|error| failure(FailureKind::Internal, error.to_string()))?;
+    Ok(Reply::Token { token: token.to_string(), expires_on: expires.to_string() })
+}
+
+async fn sweep(
+    vault: &Vault,
+    only: Option<&str>,
+    retain: Duration,
+    mode: SweepMode,
+) -> Result<Reply, Failure> {
+    let tenants = match only {
+        Some(name) => vec![find_tenant(vault, name)?],
+        None => vault.all_tenants(),
+    };
+    let mut swept = Vec::with_capacity(tenants.len());
+    for tenant in tenants {
+        let secrets = vault.sweep_tenant(&tenant, retain, mode).await?;
+        swept.push(SweptTenant { tenant: tenant.name.to_string(), secrets });
+    }
+    if only.is_none() && mode == SweepMode::Remove {
+        vault.note_sweep().await;
+    }
+    Ok(Reply::Swept { dry_run: mode == SweepMode::CountOnly, tenants: swept })
+}
+
+async fn accept_clock(vault: &Vault) -> Result<Reply, Failure> {
+    let before = vault.time.floor();
+    let accepted = vault.time.propose();
+    vault.system.persist_floor(accepted).await?;
+    vault.time.accept(accepted);
+    Ok(Reply::ClockAccepted { now: accepted.at.to_string(), floor_before: before.at.to_string() })
+}
+
+fn parse_tenant(name: &str) -> Result<TenantName, Failure> {
+    TenantName::parse(name)
+        .map_err(|error| failure(FailureKind::Usage, format!("a tenant's name {error}")))
+}
+
+fn find_tenant(vault: &Vault, name: &str) -> Result<Arc<Tenant>, Failure> {
+    let name = parse_tenant(name)?;
+    vault.tenant_named(&name).ok_or_else(|| no_such_tenant(&name))
+}
+
+fn no_such_tenant(name: &TenantName) -> Failure {
+    failure(
+        FailureKind::NotFound,
+        format!("there is no tenant '{name}'; 'tenure tenant list' shows all"),
+    )
+}
+
+fn failure(kind: FailureKind, message: String) -> Failure {
+    Failure { kind, message }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let (kind, remedy) = match &error {
+            StoreError::NotApplied { .. } => (FailureKind::Unavailable, "try again shortly"),
+            StoreError::Conflict => (FailureKind::Unavailable, "try again"),
+            StoreError::Full => (FailureKind::Unavailable, "free some space and try again"),
+            StoreError::Unknown => {
+                (FailureKind::Unavailable, "look at what is there before trying again")
+            }
+            StoreError::TenantGone => (FailureKind::NotFound, "it was deleted meanwhile"),
+            StoreError::Corrupted { .. } => {
+                (FailureKind::Internal, "restore the data folder from a copy")
+            }
+            StoreError::TooLarge => (FailureKind::Internal, "nothing was changed"),
+        };
+        failure(kind, format!("{error}; {remedy}"))
+    }
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Store(error) => error.into(),
+            other => failure(FailureKind::Internal, other.to_string()),
+        }
+    }
+}
+
+impl From<SweepError> for Failure {
+    fn from(error: SweepError) -> Self {
+        match error {
+            SweepError::ClockDisputed => failure(
+                FailureKind::ClockDisputed,
+                "the clock is disputed, so nothing is swept: compare 'tenure status' with the \
+                 real time, then run 'tenure clock accept'"
+                    .to_owned(),
+            ),
+            SweepError::Vault(error) => error.into(),
+        }
+    }
 }

@@ -1,13 +1,44 @@
 //! The vault: secrets by name, in their windows, encrypted into a store.
+//!
+//! Guarantees: what [`Vault::write`] and [`Vault::delete`] answered is durable;
+//! nothing is read or written without a [`Permit`] for just that tenant and
+//! name; an expired secret is never served again, whatever the clock does. It
+//! knows nothing of HTTP, files or configuration.
 
+mod codec;
+mod heads;
+mod keyring;
+mod layout;
 pub mod maintenance;
+mod seal;
+mod sweep;
+mod system;
+mod tenant;
+mod timekeeper;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use crate::auth::{ListPermit, Permit, Principal, PublicRoot, Read, Refusal, Write};
-use crate::domain::{
-    Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, ValidityWindow,
+use crate::auth::{
+    Authenticator, ListPermit, Permit, Principal, PublicRoot, Read, Refusal, TenantDirectory, Write,
 };
+use crate::crypto::{Kek, random};
+use crate::domain::{
+    Clock, Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, ValidityWindow,
+    WindowState,
+};
+use crate::store::{
+    Batch, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
+};
+
+use heads::Heads;
+use keyring::{Keyring, Phase};
+use seal::SpaceSeal;
+use system::{Life, System, TenantRecord};
+use tenant::Tenant;
+use timekeeper::Timekeeper;
 
 /// What is read back.
 #[derive(Debug)]
@@ -26,23 +57,21 @@ pub struct NewSecret {
 }
 
 /// What a caller requires of the state before a write (`If-Match`,
-/// `If-None-Match: *`). A secret outside its window counts as absent.
+/// `If-None-Match: *`). A secret is there if it is stored and not expired, which
+/// is what a list shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precondition {
     None,
-    /// There is a readable secret.
     Exists,
-    /// The readable secret has this version.
     Version(u64),
-    /// There is no readable secret.
     Absent,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
-    /// It was readable, and is gone.
+    /// It was there, and is gone.
     Removed,
-    /// Nothing was readable; an expired secret, if there was one, is gone too.
+    /// Nothing was there; an expired secret, if there was one, is gone too.
     NothingThere,
 }
 
@@ -55,7 +84,21 @@ pub enum VaultError {
     #[error("other writers changed this secret at the same time")]
     Conflict,
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
+    Store(#[from] StoreError),
+}
+
+/// Why a store's contents could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error("the store is not initialized; run 'tenure init' first")]
+    NotInitialized,
+    #[error("the store is initialized already")]
+    AlreadyInitialized,
+    /// The check value tells this from damage.
+    #[error("this is not the KEK of this store; look at kek.source and what it names")]
+    WrongKek,
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Whether the vault can serve, for `/readyz`.
@@ -65,70 +108,467 @@ pub struct Readiness {
     pub reason: Option<String>,
 }
 
-pub struct Vault {}
+#[derive(Debug, Clone)]
+pub struct VaultOptions {
+    /// Where the store is kept, as its operator knows it.
+    pub place: String,
+    /// At most [`SecretValue::HARD_MAX_BYTES`].
+    pub max_value_bytes: usize,
+    /// What the sorted names of all tenants may take in memory.
+    pub list_cache_bytes: usize,
+    /// How many verified tokens are remembered.
+    pub token_cache_entries: usize,
+}
+
+impl Default for VaultOptions {
+    fn default() -> Self {
+        Self {
+            place: "memory".to_owned(),
+            max_value_bytes: 64 * 1024,
+            list_cache_bytes: 64 * 1024 * 1024,
+            token_cache_entries: 10_000,
+        }
+    }
+}
+
+/// Locks that order the writers of one name; two names may share one.
+const NAME_LOCKS: usize = 4_096;
+/// How stale the persisted floor may become.
+const FLOOR_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A store, open under its KEK.
+pub struct Vault {
+    store: Arc<dyn Store>,
+    options: VaultOptions,
+    time: Timekeeper,
+    authenticator: Authenticator,
+    keyring: Keyring,
+    system: System,
+    tenants: RwLock<Tenants>,
+    /// Held by whoever changes which tenants there are.
+    administration: tokio::sync::Mutex<()>,
+    name_locks: Box<[tokio::sync::Mutex<()>]>,
+    /// What the sorted names of all tenants take.
+    list_cache_bytes: Arc<AtomicUsize>,
+    /// Orders the uses of list caches, for eviction.
+    list_ticks: AtomicU64,
+    /// When the persisted floor was last raised, in microseconds of the floor.
+    floor_persisted: AtomicI64,
+    last_sweep: RwLock<Option<Timestamp>>,
+}
+
+#[derive(Default)]
+struct Tenants {
+    by_name: HashMap<TenantName, Arc<Tenant>>,
+    by_id: HashMap<TenantId, Arc<Tenant>>,
+}
+
+impl TenantDirectory for RwLock<Tenants> {
+    fn is_current(&self, name: &TenantName, id: TenantId) -> bool {
+        let tenants = self.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.by_id.get(&id).is_some_and(|tenant| tenant.name == *name)
+    }
+}
 
 impl Vault {
+    /// Makes a new store under `kek`. Finishes one that a crash interrupted.
+    pub async fn init(
+        store: Arc<dyn Store>,
+        kek: &Kek,
+        clock: &dyn Clock,
+    ) -> Result<(), OpenError> {
+        let floor = Floor { epoch: 0, at: clock.read().wall };
+        let keyring = if Keyring::exists(&*store).await? {
+            match Keyring::open(store.clone(), kek).await? {
+                (_, Phase::Complete) => return Err(OpenError::AlreadyInitialized),
+                (keyring, Phase::Initializing) => keyring,
+            }
+        } else {
+            Keyring::create(store.clone(), kek).await?
+        };
+        System::create(store, keyring.keys(keyring::SYSTEM).await?, floor).await?;
+        Ok(keyring.complete().await?)
+    }
+
+    /// Opens a store: proves the KEK, checks the system's and the keyring's
+    /// ledgers, finishes what a crash interrupted, and unwraps every tenant's
+    /// keys.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        kek: &Kek,
+        clock: Arc<dyn Clock>,
+        options: VaultOptions,
+    ) -> Result<Arc<Self>, OpenError> {
+        let (keyring, phase) = Keyring::open(store.clone(), kek).await?;
+        if phase == Phase::Initializing {
+            return Err(OpenError::NotInitialized);
+        }
+        let system_keys = keyring.keys(keyring::SYSTEM).await?;
+        let (system, contents) = System::open(store.clone(), system_keys).await?;
+        let (active, dying): (Vec<_>, Vec<_>) =
+            contents.tenants.into_iter().partition(|tenant| tenant.life == Life::Active);
+        let mut floor = contents.floor;
+        let mut tenants = Tenants::default();
+        let list_cache_bytes = Arc::new(AtomicUsize::new(0));
+        for record in &active {
+            let heads = Heads::new(list_cache_bytes.clone());
+            let (tenant, tenant_floor) = open_tenant(&store, &keyring, record, heads).await?;
+            floor = floor.max(tenant_floor);
+            tenants.insert(Arc::new(tenant));
+        }
+        let time = Timekeeper::start(clock, floor);
+        let vault = Arc::new(Self {
+            authenticator: Authenticator::new(contents.roots, options.token_cache_entries),
+            store,
+            options,
+            time,
+            keyring,
+            system,
+            tenants: RwLock::new(tenants),
+            administration: tokio::sync::Mutex::new(()),
+            name_locks: (0..NAME_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
+            list_cache_bytes,
+            list_ticks: AtomicU64::new(0),
+            floor_persisted: AtomicI64::new(floor.at.unix_micros()),
+            last_sweep: RwLock::new(contents.last_sweep),
+        });
+        vault.finish_interrupted(&active, dying).await?;
+        Ok(vault)
+    }
+
     /// The time of an act that begins now.
     pub fn now(&self) -> Now {
-        todo!()
+        self.time.now()
     }
 
     /// Whose credential this is: 401 where it is refused.
     pub fn authenticate(&self, bearer: &str, now: Now) -> Result<Arc<Principal>, Refusal> {
-        todo!()
+        self.authenticator.authenticate(bearer, now, &self.tenants)
     }
 
     /// The roots by which anyone can verify or narrow a token.
     pub fn public_roots(&self) -> Vec<PublicRoot> {
-        todo!()
+        self.authenticator.public_roots()
     }
 
+    /// The secret, if there is one and its window is open.
     pub async fn read(
         &self,
         permit: &Permit<Read>,
         now: Now,
     ) -> Result<Option<Secret>, VaultError> {
-        todo!()
+        self.tenant(permit.tenant())?.read(permit.name(), now).await
     }
 
     /// Sorted names of what is stored and not expired.
     pub async fn list(&self, permit: &ListPermit, now: Now) -> Result<Vec<SecretName>, VaultError> {
-        todo!()
+        let tenant = self.tenant(permit.tenant())?;
+        let all = permit.shows_all();
+        let tick = self.list_ticks.fetch_add(1, Ordering::Relaxed);
+        let names = tenant
+            .with_heads(tick, |heads| {
+                heads
+                    .iter()
+                    .filter(|(_, head)| head.window.state_at(now) != WindowState::Expired)
+                    .map(|(name, _)| name)
+                    .filter(|name| all || permit.shows(name, now))
+                    .cloned()
+                    .collect()
+            })
+            .await?;
+        self.trim_list_caches(&tenant);
+        Ok(names)
     }
 
     /// Stores or replaces; durable when it returns. Answers the new version.
+    ///
+    /// Runs to its end even if the caller goes away: half a write would leave
+    /// the sorted names behind the store.
     pub async fn write(
-        &self,
-        permit: &Permit<Write>,
+        self: &Arc<Self>,
+        permit: Permit<Write>,
         new: NewSecret,
         precondition: Precondition,
         now: Now,
     ) -> Result<u64, VaultError> {
-        todo!()
+        let max = self.options.max_value_bytes;
+        if new.value.as_ref().is_some_and(|value| value.len() > max) {
+            return Err(VaultError::ValueTooLarge { max });
+        }
+        let vault = self.clone();
+        to_its_end(async move {
+            let tenant = vault.tenant(permit.tenant())?;
+            let _lock = vault.lock_name(&tenant.locate(permit.name())).await;
+            let floor = vault.floor_for_commit();
+            let version = tenant.write(permit.name(), &new, precondition, now, floor).await?;
+            vault.trim_list_caches(&tenant);
+            Ok(version)
+        })
+        .await
     }
 
+    /// Deletes what is there, expired or not; durable when it returns. Runs to
+    /// its end, as [`Vault::write`] does.
     pub async fn delete(
-        &self,
-        permit: &Permit<Write>,
+        self: &Arc<Self>,
+        permit: Permit<Write>,
         precondition: Precondition,
         now: Now,
     ) -> Result<Deleted, VaultError> {
-        todo!()
+        let vault = self.clone();
+        to_its_end(async move {
+            let tenant = vault.tenant(permit.tenant())?;
+            let _lock = vault.lock_name(&tenant.locate(permit.name())).await;
+            let floor = vault.floor_for_commit();
+            tenant.delete(permit.name(), precondition, now, floor).await
+        })
+        .await
     }
 
     pub fn readiness(&self) -> Readiness {
-        todo!()
+        let Health { writable, reason, .. } = self.store.health();
+        Readiness { writable, reason }
     }
 
     /// The most a value may hold, in bytes of UTF-8.
     pub fn max_value_bytes(&self) -> usize {
-        todo!()
+        self.options.max_value_bytes
     }
 
-    /// Refuses further writes, finishes those under way, closes the files.
+    /// Persists the floor if no commit did lately. The edge calls it every few
+    /// seconds.
+    pub async fn keep_time(&self) -> Result<(), StoreError> {
+        self.time.now();
+        let floor = self.time.floor();
+        let persisted = Timestamp::from_unix_micros(self.floor_persisted.load(Ordering::Relaxed));
+        if floor.at < persisted.saturating_add(FLOOR_INTERVAL) {
+            return Ok(());
+        }
+        self.system.persist_floor(floor).await?;
+        self.floor_persisted.store(floor.at.unix_micros(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Persists the floor, refuses further writes, finishes those under way,
+    /// closes the files.
     pub async fn close(&self) {
-        todo!()
+        self.time.now();
+        if let Err(error) = self.system.persist_floor(self.time.floor()).await {
+            log::warn!("the time of this stop was not stored: {error}");
+        }
+        self.store.close().await;
+    }
+
+    fn tenant(&self, id: TenantId) -> Result<Arc<Tenant>, StoreError> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.by_id.get(&id).cloned().ok_or(StoreError::TenantGone)
+    }
+
+    fn tenant_named(&self, name: &TenantName) -> Option<Arc<Tenant>> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.by_name.get(name).cloned()
+    }
+
+    /// Every tenant, by name.
+    fn all_tenants(&self) -> Vec<Arc<Tenant>> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = tenants.by_id.values().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    async fn lock_name(&self, locator: &layout::Locator) -> tokio::sync::MutexGuard<'_, ()> {
+        let [a, b, ..] = *locator;
+        let slot = usize::from(u16::from_be_bytes([a, b])) % NAME_LOCKS;
+        self.name_locks.get(slot).expect("the remainder of the length").lock().await
+    }
+
+    /// The floor that a commit made now carries with it.
+    fn floor_for_commit(&self) -> Floor {
+        let floor = self.time.floor();
+        self.floor_persisted.fetch_max(floor.at.unix_micros(), Ordering::Relaxed);
+        floor
+    }
+
+    /// Drops the sorted names that were listed longest ago until the rest fits,
+    /// those of `current` last.
+    fn trim_list_caches(&self, current: &Arc<Tenant>) {
+        let limit = self.options.list_cache_bytes;
+        let mut total = self.list_cache_bytes.load(Ordering::Relaxed);
+        if total <= limit {
+            return;
+        }
+        let mut others = self.all_list_caches();
+        others.sort_by_key(|tenant| (tenant.id == current.id, tenant.heads.last_used()));
+        for tenant in others {
+            if total <= limit {
+                break;
+            }
+            total = total.saturating_sub(tenant.heads.bytes());
+            tenant.heads.drop_all();
+        }
+    }
+
+    fn all_list_caches(&self) -> Vec<Arc<Tenant>> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.by_id.values().filter(|tenant| tenant.heads.bytes() > 0).cloned().collect()
+    }
+
+    async fn create_tenant(&self, name: TenantName) -> Result<Arc<Tenant>, CreateError> {
+        let _one = self.administration.lock().await;
+        if self.tenant_named(&name).is_some() {
+            return Err(CreateError::Exists);
+        }
+        let id = TenantId::from_bytes(random());
+        let floor = self.floor_for_commit();
+        // Keys, then space, then the record that makes it exist: a crash in
+        // between leaves leftovers, which the next open removes.
+        let keys = self.keyring.create_keys(id, floor).await?;
+        self.store.create_tenant(id).await?;
+        let seal: Arc<dyn LedgerSeal> = Arc::new(SpaceSeal::Anchor(keys.anchor.clone()));
+        let first = Batch { changes: Vec::new(), floor, seal };
+        self.store.commit(Space::Tenant(id), first).await?;
+        let created_on = self.time.now().wall();
+        let record = TenantRecord { id, name: name.clone(), created_on, life: Life::Active };
+        self.system.add(&record, floor).await?;
+        let heads = Heads::new(self.list_cache_bytes.clone());
+        let store = self.store.clone();
+        let tenant =
+            Arc::new(Tenant::new(id, name, created_on, store, keys, Some(&Ledger::EMPTY), heads));
+        self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone());
+        Ok(tenant)
+    }
+
+    async fn delete_tenant(&self, name: &TenantName) -> Result<bool, StoreError> {
+        let _one = self.administration.lock().await;
+        let Some(tenant) = self.tenant_named(name) else { return Ok(false) };
+        let record = TenantRecord {
+            id: tenant.id,
+            name: tenant.name.clone(),
+            created_on: tenant.created_on,
+            life: Life::Deleting,
+        };
+        self.system.update(&record, self.floor_for_commit()).await?;
+        self.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(&record);
+        self.destroy(&[record]).await?;
+        Ok(true)
+    }
+
+    /// The second half of a deletion, begun again after a crash: keys first, so
+    /// that what remains of the rows anywhere is unreadable.
+    async fn destroy(&self, dying: &[TenantRecord]) -> Result<(), StoreError> {
+        let floor = self.floor_for_commit();
+        let ids: Vec<_> = dying.iter().map(|tenant| tenant.id).collect();
+        self.keyring.shred(&ids, floor).await?;
+        for tenant in dying {
+            self.store.drop_tenant(tenant.id).await?;
+            self.system.forget(&tenant.name, floor).await?;
+        }
+        Ok(())
+    }
+
+    /// Finishes deletions and removes what creations left that never finished.
+    async fn finish_interrupted(
+        &self,
+        active: &[TenantRecord],
+        dying: Vec<TenantRecord>,
+    ) -> Result<(), StoreError> {
+        if !dying.is_empty() {
+            self.destroy(&dying).await?;
+        }
+        let stray = |id: &TenantId| active.iter().all(|tenant| tenant.id != *id);
+        let spaces: Vec<_> = self.store.tenants().await?.into_iter().filter(stray).collect();
+        let keys: Vec<_> = self.keyring.tenants().await.into_iter().filter(stray).collect();
+        if !keys.is_empty() {
+            self.keyring.shred(&keys, self.floor_for_commit()).await?;
+        }
+        for id in spaces {
+            log::info!("removing the space of a tenant whose creation was interrupted");
+            self.store.drop_tenant(id).await?;
+        }
+        Ok(())
     }
 }
 
-fn _unused(_: TenantId, _: TenantName, _: Timestamp) {}
+impl Tenants {
+    fn insert(&mut self, tenant: Arc<Tenant>) {
+        self.by_name.insert(tenant.name.clone(), tenant.clone());
+        self.by_id.insert(tenant.id, tenant);
+    }
+
+    fn remove(&mut self, record: &TenantRecord) {
+        self.by_name.remove(&record.name);
+        self.by_id.remove(&record.id);
+    }
+}
+
+#[derive(Debug)]
+enum CreateError {
+    Exists,
+    Store(StoreError),
+}
+
+impl From<StoreError> for CreateError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Unwraps a tenant's keys and opens its ledger, for its counter and floor.
+async fn open_tenant(
+    store: &Arc<dyn Store>,
+    keyring: &Keyring,
+    record: &TenantRecord,
+    heads: Heads,
+) -> Result<(Tenant, Floor), OpenError> {
+    let keys = keyring.keys(record.id).await?;
+    let seal = SpaceSeal::Anchor(keys.anchor.clone());
+    let ledger = match store.ledger(Space::Tenant(record.id)).await {
+        Ok(sealed) => sealed.and_then(|sealed| seal.open(&sealed).ok()),
+        Err(_) => None,
+    };
+    // Damage to one tenant must not keep the others from being served; this one
+    // is read-only then.
+    if ledger.is_none() {
+        log::error!("the ledger of tenant '{}' is missing or damaged", record.name);
+    }
+    let (id, name) = (record.id, record.name.clone());
+    let store = store.clone();
+    let tenant = Tenant::new(id, name, record.created_on, store, keys, ledger.as_ref(), heads);
+    Ok((tenant, ledger.map_or(Floor::START, |ledger| ledger.floor)))
+}
+
+/// Reads a whole space and holds it against its ledger.
+async fn audit(
+    store: &dyn Store,
+    space: Space,
+    seal: &dyn LedgerSeal,
+    what: &str,
+) -> Result<(Ledger, Vec<(RowKey, Row)>), OpenError> {
+    let corrupted = || OpenError::Store(StoreError::Corrupted { what: what.to_owned() });
+    let sealed = store.ledger(space).await?.ok_or_else(corrupted)?;
+    let ledger = seal.open(&sealed).map_err(|_| corrupted())?;
+    let (mut counted, mut rows, mut after) = (Ledger::EMPTY, Vec::new(), None);
+    loop {
+        let page = store.scan(space, Scan { prefix: Vec::new(), after, limit: 1_000 }).await?;
+        page.rows.iter().for_each(|(key, row)| counted.add(&seal.digest_row(key, row)));
+        rows.extend(page.rows);
+        match rows.last() {
+            Some((last, _)) if page.more => after = Some(last.clone()),
+            _ => break,
+        }
+    }
+    if counted.rows != ledger.rows || counted.digest != ledger.digest {
+        return Err(corrupted());
+    }
+    Ok((ledger, rows))
+}
+
+/// Runs a future on a task of its own, so that it ends even if its caller is
+/// dropped.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, VaultError>> + Send + 'static,
+) -> Result<T, VaultError> {
+    // A panic or a runtime that shuts down leaves the outcome open.
+    tokio::spawn(work).await.unwrap_or(Err(VaultError::Store(StoreError::Unknown)))
+}

@@ -1,0 +1,407 @@
+//! The secrets of one tenant.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use zeroize::Zeroizing;
+
+use super::heads::{HeadChange, HeadEntry, HeadMap, Heads};
+use super::keyring::SpaceKeys;
+use super::layout::{self, Head, Locator, ValueShape};
+use super::seal::SpaceSeal;
+use super::{Deleted, NewSecret, Precondition, Secret, VaultError};
+use crate::crypto::{AnchorKeys, Binding, DekSet, Purpose, Undecryptable};
+use crate::domain::{
+    Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, WindowState,
+};
+use crate::store::{
+    Batch, Change, Ledger, LedgerSeal, Page, Row, RowKey, Scan, Space, Store, StoreError,
+};
+
+/// How often a write is tried again after losing to another writer. Writers of
+/// one name queue for its lock, so only an engine shared with another process
+/// makes a second try likely.
+const TRIES: usize = 8;
+/// Rows a scan asks for at a time.
+const PAGE_ROWS: usize = 1_000;
+
+/// One tenant, open: its keys, its version counter, its sorted names.
+pub(super) struct Tenant {
+    pub(super) id: TenantId,
+    pub(super) name: TenantName,
+    pub(super) created_on: Timestamp,
+    store: Arc<dyn Store>,
+    deks: DekSet,
+    anchor: Arc<AnchorKeys>,
+    seal: Arc<SpaceSeal>,
+    next_version: AtomicU64,
+    pub(super) heads: Heads,
+    /// Whether its ledger was there at open and opened. Without one, rows that
+    /// are missing could no longer be told; so nothing is written then.
+    sound: bool,
+}
+
+/// A head as it stands in the store.
+struct StoredHead {
+    version: u64,
+    head: Head,
+}
+
+impl Tenant {
+    pub(super) fn new(
+        id: TenantId,
+        name: TenantName,
+        created_on: Timestamp,
+        store: Arc<dyn Store>,
+        keys: SpaceKeys,
+        ledger: Option<&Ledger>,
+        heads: Heads,
+    ) -> Self {
+        let SpaceKeys { deks, anchor } = keys;
+        let seal = Arc::new(SpaceSeal::Anchor(anchor.clone()));
+        let highest = ledger.map_or(0, |ledger| ledger.highest_version);
+        let next_version = AtomicU64::new(highest.saturating_add(1));
+        let sound = ledger.is_some();
+        Self { id, name, created_on, store, deks, anchor, seal, next_version, heads, sound }
+    }
+
+    pub(super) async fn read(
+        &self,
+        name: &SecretName,
+        now: Now,
+    ) -> Result<Option<Secret>, VaultError> {
+        let locator = self.locate(name);
+        let Some(mut stored) = self.head(&locator).await? else { return Ok(None) };
+        loop {
+            if stored.head.window.state_at(now) != WindowState::Valid {
+                return Ok(None);
+            }
+            let version = stored.version;
+            if let Some(value) = self.value(name, &locator, &stored).await? {
+                return Ok(Some(Secret { value, version }));
+            }
+            // A writer replaced the head and removed the rows of the old version
+            // between our two reads; or the rows are lost.
+            match self.head(&locator).await? {
+                None => return Ok(None),
+                Some(newer) if newer.version != version => stored = newer,
+                Some(_) => return Err(self.corrupted("a value")),
+            }
+        }
+    }
+
+    /// Stores or replaces. The caller holds the name's lock.
+    pub(super) async fn write(
+        &self,
+        name: &SecretName,
+        new: &NewSecret,
+        precondition: Precondition,
+        now: Now,
+        floor: Floor,
+    ) -> Result<u64, VaultError> {
+        let locator = self.locate(name);
+        for _ in 0..TRIES {
+            let old = self.head(&locator).await?;
+            check(precondition, old.as_ref(), now)?;
+            let version = self.next_version.fetch_add(1, Ordering::Relaxed);
+            let changes = self.replacement(name, &locator, new, old.as_ref(), version, now);
+            match self.commit(changes, floor).await {
+                Ok(()) => {
+                    let entry = HeadEntry { version, window: new.window };
+                    self.heads.note(HeadChange::Put(name.clone(), entry));
+                    return Ok(version);
+                }
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(VaultError::Conflict)
+    }
+
+    /// Deletes, expired or not. The caller holds the name's lock.
+    pub(super) async fn delete(
+        &self,
+        name: &SecretName,
+        precondition: Precondition,
+        now: Now,
+        floor: Floor,
+    ) -> Result<Deleted, VaultError> {
+        let locator = self.locate(name);
+        for _ in 0..TRIES {
+            let old = self.head(&locator).await?;
+            check(precondition, old.as_ref(), now)?;
+            let Some(old) = old else { return Ok(Deleted::NothingThere) };
+            match self.commit(removal(&locator, &old), floor).await {
+                Ok(()) => {
+                    self.heads.note(HeadChange::Delete(name.clone(), old.version));
+                    let expired = old.head.window.state_at(now) == WindowState::Expired;
+                    return Ok(if expired { Deleted::NothingThere } else { Deleted::Removed });
+                }
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(VaultError::Conflict)
+    }
+
+    /// Removes the secret at `locator` if its own, authenticated window says
+    /// that it expired at or before `cutoff`; the index only told where to look.
+    /// The caller holds the name's lock. Answers whether it was removed.
+    pub(super) async fn sweep_one(
+        &self,
+        locator: &Locator,
+        indexed: Timestamp,
+        cutoff: Timestamp,
+        floor: Floor,
+    ) -> Result<bool, VaultError> {
+        let old = self.head(locator).await?;
+        let indexed_end = |old: &StoredHead| {
+            let end = old.head.window.expires_on();
+            end.filter(|end| end.unix_seconds() == indexed.unix_seconds())
+        };
+        let Some((old, end)) = old.and_then(|old| indexed_end(&old).map(|end| (old, end))) else {
+            // Deleted or replaced since the index was read, and then the index
+            // row went with it. One that stays disagrees with its record.
+            let key = layout::expiry_key(indexed, locator);
+            return match self.store.get(self.space(), &key).await? {
+                None => Ok(false),
+                Some(_) => Err(self.corrupted("the expiry index")),
+            };
+        };
+        if end > cutoff {
+            return Ok(false);
+        }
+        match self.commit(removal(locator, &old), floor).await {
+            Ok(()) => {
+                self.heads.note(HeadChange::Delete(old.head.name.clone(), old.version));
+                Ok(true)
+            }
+            Err(StoreError::Conflict) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the secret at `locator` expired at or before `cutoff`.
+    pub(super) async fn expired_by(
+        &self,
+        locator: &Locator,
+        cutoff: Timestamp,
+    ) -> Result<bool, VaultError> {
+        let stored = self.head(locator).await?;
+        Ok(stored.and_then(|s| s.head.window.expires_on()).is_some_and(|end| end <= cutoff))
+    }
+
+    /// A page of the expiry index, soonest first: when and whose.
+    pub(super) async fn expiries(
+        &self,
+        after: Option<RowKey>,
+    ) -> Result<(Vec<(RowKey, Timestamp, Locator)>, bool), VaultError> {
+        let prefix = layout::EXPIRY_PREFIX.to_vec();
+        let Page { rows, more } =
+            self.store.scan(self.space(), Scan { prefix, after, limit: PAGE_ROWS }).await?;
+        let parse = |(key, _): (RowKey, Row)| {
+            let (at, locator) =
+                layout::parse_expiry_key(&key).map_err(|_| self.corrupted("the expiry index"))?;
+            Ok((key, at, locator))
+        };
+        Ok((rows.into_iter().map(parse).collect::<Result<_, VaultError>>()?, more))
+    }
+
+    /// Looks at the sorted heads, filling them at first use.
+    pub(super) async fn with_heads<R>(
+        &self,
+        tick: u64,
+        look: impl FnOnce(&HeadMap) -> R,
+    ) -> Result<R, VaultError> {
+        self.heads.with(tick, async || self.scan_heads().await, look).await
+    }
+
+    async fn scan_heads(&self) -> Result<HeadMap, VaultError> {
+        let (mut map, mut after) = (HeadMap::new(), None);
+        loop {
+            let scan = Scan { prefix: layout::HEAD_PREFIX.to_vec(), after, limit: PAGE_ROWS };
+            let page = self.store.scan(self.space(), scan).await?;
+            for (key, row) in &page.rows {
+                let locator = layout::parse_head_key(key).map_err(|_| self.corrupted("a head"))?;
+                let StoredHead { version, head } = self.open_head(&locator, row)?;
+                map.insert(head.name, HeadEntry { version, window: head.window });
+            }
+            match page.rows.last() {
+                Some((last, _)) if page.more => after = Some(last.clone()),
+                _ => return Ok(map),
+            }
+            // Decrypting is CPU work: let the requests of this thread go on.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub(super) fn locate(&self, name: &SecretName) -> Locator {
+        self.anchor.index().locate(name.as_str().as_bytes())
+    }
+
+    fn space(&self) -> Space {
+        Space::Tenant(self.id)
+    }
+
+    async fn commit(&self, changes: Vec<Change>, floor: Floor) -> Result<(), StoreError> {
+        if !self.sound {
+            let what = format!("the ledger of tenant '{}'", self.name);
+            return Err(StoreError::Corrupted { what });
+        }
+        let seal: Arc<dyn LedgerSeal> = self.seal.clone();
+        let outcome = self.store.commit(self.space(), Batch { changes, floor, seal }).await;
+        if matches!(outcome, Err(StoreError::Unknown)) {
+            self.heads.drop_all();
+        }
+        outcome
+    }
+
+    async fn head(&self, locator: &Locator) -> Result<Option<StoredHead>, VaultError> {
+        let row = self.store.get(self.space(), &layout::head_key(locator)).await?;
+        row.map(|row| self.open_head(locator, &row)).transpose()
+    }
+
+    fn open_head(&self, locator: &Locator, row: &Row) -> Result<StoredHead, VaultError> {
+        let binding = self.head_binding(locator, row.version);
+        let plaintext = self
+            .deks
+            .decrypt(&binding, &row.bytes)
+            .map_err(|Undecryptable| self.corrupted("a head"))?;
+        let head = Head::decode(&plaintext).map_err(|_| self.corrupted("a head"))?;
+        Ok(StoredHead { version: row.version, head })
+    }
+
+    /// The value of a head's version, or the outer `None` where its rows are not
+    /// there.
+    async fn value(
+        &self,
+        name: &SecretName,
+        locator: &Locator,
+        stored: &StoredHead,
+    ) -> Result<Option<Option<SecretValue>>, VaultError> {
+        let ValueShape::Text { chunks } = stored.head.value else { return Ok(Some(None)) };
+        let mut envelope = Vec::new();
+        for chunk in 0..chunks {
+            let key = layout::value_key(locator, stored.version, chunk);
+            match self.store.get(self.space(), &key).await? {
+                // One chunk is the common case: no copy.
+                Some(row) if chunks == 1 => envelope = row.bytes,
+                Some(row) => envelope.extend_from_slice(&row.bytes),
+                None => return Ok(None),
+            }
+        }
+        let binding = self.value_binding(name, stored.version);
+        let mut plaintext = self
+            .deks
+            .decrypt(&binding, &envelope)
+            .map_err(|Undecryptable| self.corrupted("a value"))?;
+        let text = String::from_utf8(std::mem::take(&mut *plaintext))
+            .map_err(|_| self.corrupted("a value"))?;
+        Ok(Some(Some(SecretValue::new(Zeroizing::new(text)))))
+    }
+
+    /// All of one PUT: head, value, expiry index, and the removal of what they
+    /// replace.
+    fn replacement(
+        &self,
+        name: &SecretName,
+        locator: &Locator,
+        new: &NewSecret,
+        old: Option<&StoredHead>,
+        version: u64,
+        now: Now,
+    ) -> Vec<Change> {
+        let envelope = new.value.as_ref().map(|value| {
+            self.deks.encrypt(&self.value_binding(name, version), value.expose().as_bytes())
+        });
+        let pieces: Vec<&[u8]> = envelope.iter().flat_map(|bytes| layout::chunks(bytes)).collect();
+        let value = match envelope {
+            None => ValueShape::Null,
+            Some(_) => ValueShape::Text {
+                chunks: u16::try_from(pieces.len()).expect("a value is at most 1 MiB"),
+            },
+        };
+        let created_on = old.map_or(now.wall(), |old| old.head.created_on);
+        let head = Head {
+            name: name.clone(),
+            window: new.window,
+            created_on,
+            updated_on: now.wall(),
+            value,
+        };
+        let head = self.deks.encrypt(&self.head_binding(locator, version), &head.encode());
+
+        let put = |key, bytes: Vec<u8>| Change::Put { key, row: Row { version, bytes } };
+        let mut changes = Vec::with_capacity(6 + pieces.len());
+        changes.push(Change::Expect {
+            key: layout::head_key(locator),
+            version: old.map(|old| old.version),
+        });
+        changes.push(put(layout::head_key(locator), head));
+        for (chunk, piece) in (0u16..).zip(&pieces) {
+            changes.push(put(layout::value_key(locator, version, chunk), piece.to_vec()));
+        }
+        if let Some(old) = old {
+            changes.extend(value_removal(locator, old));
+        }
+        let old_end = old.and_then(|old| old.head.window.expires_on());
+        let old_row = old_end.map(|end| layout::expiry_key(end, locator));
+        let new_row = new.window.expires_on().map(|end| layout::expiry_key(end, locator));
+        if let Some(key) = old_row.filter(|key| Some(key) != new_row.as_ref()) {
+            changes.push(Change::Delete { key });
+        }
+        if let Some(key) = new_row {
+            changes.push(put(key, Vec::new()));
+        }
+        changes
+    }
+
+    /// A head is bound to its locator, which is the name under the index key: a
+    /// list must open heads before it knows any name.
+    fn head_binding<'a>(&self, locator: &'a Locator, version: u64) -> Binding<'a> {
+        Binding { purpose: Purpose::Head, tenant: self.id, name: locator, version }
+    }
+
+    fn value_binding<'a>(&self, name: &'a SecretName, version: u64) -> Binding<'a> {
+        let name = name.as_str().as_bytes();
+        Binding { purpose: Purpose::Value, tenant: self.id, name, version }
+    }
+
+    fn corrupted(&self, part: &str) -> VaultError {
+        let what = format!("{part} of tenant '{}'", self.name);
+        VaultError::Store(StoreError::Corrupted { what })
+    }
+}
+
+/// Judges a precondition. A secret is there if it is stored and not expired,
+/// which is what a list shows.
+fn check(precondition: Precondition, old: Option<&StoredHead>, now: Now) -> Result<(), VaultError> {
+    let there = old.filter(|old| old.head.window.state_at(now) != WindowState::Expired);
+    let holds = match precondition {
+        Precondition::None => true,
+        Precondition::Exists => there.is_some(),
+        Precondition::Version(version) => there.is_some_and(|old| old.version == version),
+        Precondition::Absent => there.is_none(),
+    };
+    if holds { Ok(()) } else { Err(VaultError::PreconditionFailed) }
+}
+
+fn value_removal(locator: &Locator, old: &StoredHead) -> impl Iterator<Item = Change> {
+    let (locator, version) = (*locator, old.version);
+    (0..old.head.value.chunks())
+        .map(move |chunk| Change::Delete { key: layout::value_key(&locator, version, chunk) })
+}
+
+/// All rows of a secret, as one commit.
+fn removal(locator: &Locator, old: &StoredHead) -> Vec<Change> {
+    let key = layout::head_key(locator);
+    let mut changes = vec![
+        Change::Expect { key: key.clone(), version: Some(old.version) },
+        Change::Delete { key },
+    ];
+    changes.extend(value_removal(locator, old));
+    if let Some(end) = old.head.window.expires_on() {
+        changes.push(Change::Delete { key: layout::expiry_key(end, locator) });
+    }
+    changes
+}
