@@ -7,7 +7,12 @@ use serde::{Deserialize, Serialize};
 
 /// One act of an operator. Whoever may send one owns the data folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(
+    tag = "command",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum Command {
     Status,
     TenantCreate {
@@ -35,7 +40,7 @@ pub enum Command {
 
 /// What came of it.
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "reply", rename_all = "kebab-case")]
+#[serde(tag = "reply", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Reply {
     Status(Box<Status>),
     TenantCreated { name: String, id: String },
@@ -47,6 +52,7 @@ pub enum Reply {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Tenant {
     pub name: String,
     /// Hexadecimal.
@@ -56,6 +62,7 @@ pub struct Tenant {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SweptTenant {
     pub tenant: String,
     /// How many secrets were removed, or would be.
@@ -63,6 +70,7 @@ pub struct SweptTenant {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Status {
     pub version: String,
     /// Whether a running server answered.
@@ -92,6 +100,7 @@ pub struct SecretCounts {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ClockStatus {
     /// RFC 3339.
     pub now: String,

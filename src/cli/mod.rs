@@ -1,1 +1,59 @@
-//! The command line.
+//! The command line: what a person or a unit file starts.
+//!
+//! Commands that maintain a store work whether or not a server runs on it: they
+//! speak to the server over `<data>/admin.sock`, or else open the store
+//! themselves. Every failure ends with a sentence that says what to do and with
+//! an exit code (docs/cli.md).
+
+mod access;
+mod args;
+mod clock;
+mod data;
+mod dev;
+mod failure;
+mod kek;
+mod maintain;
+mod process;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use failure::{CliError, Exit};
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            failure::report(&error);
+            ExitCode::from(error.exit as u8)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), CliError> {
+    process::harden();
+    let output = maintain::Output { json: cli.json };
+    let work = async move {
+        match cli.command {
+            Command::Dev(args) => dev::run(args).await,
+            Command::Init(args) => serve::init(&args, output).await,
+            Command::Serve(args) => serve::run(args).await,
+            Command::Tenant(args) => maintain::tenant(args, output).await,
+            Command::Token(args) => maintain::token(args, output).await,
+            Command::Sweep(args) => maintain::sweep(args, output).await,
+            Command::Status(args) => maintain::status(&args, output).await,
+            Command::Clock(args) => maintain::clock(&args, output).await,
+        }
+    };
+    actix_web::rt::System::new().block_on(work)
+}
+
+/// Anything that went wrong below, as a failure of this process.
+fn internal(message: impl std::fmt::Display) -> CliError {
+    CliError { exit: Exit::Internal, message: message.to_string() }
+}

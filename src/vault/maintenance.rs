@@ -11,7 +11,7 @@ use crate::api::admin::{
     ClockStatus, Command, Failure, FailureKind, Reply, SecretCounts, Status, SweptTenant,
     Tenant as TenantRow,
 };
-use crate::auth::{Mint, Subject};
+use crate::auth::{self, Mint, Subject};
 use crate::domain::{Scope, ScopeSet, TenantName, WindowState};
 use crate::store::StoreError;
 
@@ -143,14 +143,17 @@ fn mint(
     // A token's times are whole seconds: rounding them down never lengthens it.
     let issued = vault.now().for_expiry();
     let expires = issued.saturating_add(ttl);
-    let token = vault.authenticator.mint(&Mint {
-        tenant: &tenant.name,
-        tenant_id: tenant.id,
-        subject: &subject,
-        scopes,
-        issued,
-        expires,
-    });
+    let token = auth::mint(
+        vault.authenticator.roots(),
+        &Mint {
+            tenant: &tenant.name,
+            tenant_id: tenant.id,
+            subject: &subject,
+            scopes,
+            issued,
+            expires,
+        },
+    );
     let token = token.map_err(|error| failure(FailureKind::Internal, error.to_string()))?;
     Ok(Reply::Token { token: token.to_string(), expires_on: expires.to_string() })
 }

@@ -1,0 +1,151 @@
+//! How a command reaches a store: through the server that runs on it, or by
+//! opening it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::args::StoreArgs;
+use super::clock::SystemClock;
+use super::data::{DataFolder, Enter};
+use super::failure::CliError;
+use super::{internal, kek, process};
+use crate::api::admin::{Command, Failure, Reply};
+use crate::config::{self, Config};
+use crate::http::AdminClient;
+use crate::store::Store;
+use crate::vault::{OpenError, Vault, VaultOptions, maintenance};
+
+const SYSTEM_CONFIG: &str = "/etc/tenure/tenure.toml";
+const DEV_DATA: &str = "./.tenure";
+/// The KEK of a development store lies in its folder; nobody else's does.
+pub(super) const DEV_KEK: &str = "kek";
+
+/// Whether a folder that `tenure dev` made will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DevStore {
+    Allowed,
+    Refused,
+}
+
+/// Puts the configuration together from flags, environment and file.
+pub(super) fn configure(
+    args: &StoreArgs,
+    dev: DevStore,
+    mut flags: Vec<(&str, String)>,
+) -> Result<Config, CliError> {
+    let system = Path::new(SYSTEM_CONFIG);
+    let file = match (&args.config, &args.data) {
+        (Some(file), _) => Some(file.as_path()),
+        (None, None) if system.exists() => Some(system),
+        (None, _) => None,
+    };
+    let set = |variable: &str| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
+    let mut data = args.data.clone();
+    let dev_data = PathBuf::from(DEV_DATA);
+    if data.is_none() && file.is_none() && dev == DevStore::Allowed && !set("TENURE_DATA") {
+        data = Some(dev_data).filter(|data| data.exists());
+    }
+    if let Some(data) = &data {
+        flags.push(("data", data.display().to_string()));
+    }
+    let kek_said = file.is_some() || set("TENURE_KEK_FILE") || set("TENURE_KEK_SOURCE");
+    if !kek_said {
+        let defaults = Config::default().data;
+        let data = data.or_else(|| std::env::var_os("TENURE_DATA").map(PathBuf::from));
+        let data = data.unwrap_or(defaults);
+        flags.push(("kek.file", kek_beside(&data, dev).display().to_string()));
+    }
+    Ok(Config::load(file, config::environment(), &flags)?)
+}
+
+/// Where the KEK is when nobody said: beside the data, never in it, but for a
+/// development store.
+fn kek_beside(data: &Path, dev: DevStore) -> PathBuf {
+    let inside = data.join(DEV_KEK);
+    if dev == DevStore::Allowed && inside.exists() {
+        return inside;
+    }
+    // "data/", "data" and "." have a last component once they are absolute.
+    let whole = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+    let mut beside = whole.components().as_path().as_os_str().to_owned();
+    beside.push(".kek");
+    PathBuf::from(beside)
+}
+
+/// Opens the vault of an entered folder.
+pub(super) async fn open_vault(
+    folder: &DataFolder,
+    config: &Config,
+    store: Arc<dyn Store>,
+) -> Result<Arc<Vault>, CliError> {
+    let kek = kek::load(config)?;
+    let place = folder.path().display().to_string();
+    let opened = Vault::open(store.clone(), &kek, Arc::new(SystemClock), options(config, place));
+    match opened.await {
+        Ok(vault) => Ok(vault),
+        Err(error) => {
+            store.close().await;
+            Err(refused(&error, folder))
+        }
+    }
+}
+
+pub(super) fn options(config: &Config, place: String) -> VaultOptions {
+    VaultOptions {
+        place,
+        max_value_bytes: config.secrets.max_value_bytes.as_usize(),
+        list_cache_bytes: config.store.list_cache_bytes.as_usize(),
+        token_cache_entries: config.tokens.cache_entries,
+    }
+}
+
+pub(super) fn refused(error: &OpenError, folder: &DataFolder) -> CliError {
+    let place = folder.path().display();
+    match error {
+        OpenError::NotInitialized | OpenError::WrongKek => {
+            CliError::usage(format!("{place}: {error}"))
+        }
+        OpenError::AlreadyInitialized => CliError {
+            exit: super::failure::Exit::Conflict,
+            message: format!("{place}: {error}; 'tenure serve' serves it"),
+        },
+        OpenError::Store(_) => {
+            internal(format!("{place}: {error}; restore the folder from a copy"))
+        }
+    }
+}
+
+/// Enters the folder of an existing store.
+pub(super) fn enter(config: &Config) -> Result<DataFolder, CliError> {
+    DataFolder::enter(&config.data).map_err(|why| match why {
+        Enter::Absent => CliError {
+            exit: super::failure::Exit::NotFound,
+            message: format!(
+                "there is no store in {0}; 'tenure init --data {0}' makes one, 'tenure dev' a \
+                 local one",
+                config.data.display()
+            ),
+        },
+        Enter::Failed(error) => error,
+    })
+}
+
+/// Carries out one maintenance command, wherever the store is open.
+pub(super) async fn execute(args: &StoreArgs, command: Command) -> Result<Reply, CliError> {
+    let config = configure(args, DevStore::Allowed, Vec::new())?;
+    process::log_to_stderr(log::LevelFilter::Warn);
+    let folder = enter(&config)?;
+    let client = AdminClient::connect(folder.path()).await.map_err(CliError::unavailable)?;
+    if let Some(client) = client {
+        let mut reply = client.send(&command).await?;
+        if let Reply::Status(status) = &mut reply {
+            status.serving = true;
+        }
+        return Ok(reply);
+    }
+    let store = folder.open(&config).await?;
+    let vault = open_vault(&folder, &config, store).await?;
+    let outcome: Result<Reply, Failure> = maintenance::execute(&vault, command).await;
+    vault.close().await;
+    Ok(outcome?)
+}

@@ -1,0 +1,162 @@
+//! The data folder: ours alone, of a known format, holding one store.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::failure::CliError;
+use super::internal;
+use crate::config::Config;
+use crate::store::{OpenError, Progress, SledOptions, SledStore, Store};
+
+const FORMAT_FILE: &str = "FORMAT";
+/// The whole of that file. A later format has another number.
+const FORMAT: &str = "tenure data 1\n";
+const STORE: &str = "store";
+
+/// A data folder that is there, is ours, and is of this version's format.
+#[derive(Debug, Clone)]
+pub(super) struct DataFolder(PathBuf);
+
+/// Why a folder could not be entered.
+#[derive(Debug)]
+pub(super) enum Enter {
+    /// There is no store in it.
+    Absent,
+    Failed(CliError),
+}
+
+impl From<CliError> for Enter {
+    fn from(error: CliError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl DataFolder {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Enters a folder that `create` made.
+    pub(super) fn enter(path: &Path) -> Result<Self, Enter> {
+        match fs::read_to_string(path.join(FORMAT_FILE)) {
+            Ok(format) if format == FORMAT => {}
+            Ok(_) => {
+                return Err(Enter::Failed(CliError::usage(format!(
+                    "{} was written by a newer version of tenure; run that one",
+                    path.display()
+                ))));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Enter::Absent),
+            Err(error) => return Err(Enter::Failed(cannot("read", path, &error))),
+        }
+        check_owner_and_mode(path)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Makes the folder, or takes an empty one. Entering one that exists is no
+    /// error.
+    pub(super) fn create(path: &Path) -> Result<Self, CliError> {
+        match Self::enter(path) {
+            Ok(folder) => return Ok(folder),
+            Err(Enter::Failed(error)) => return Err(error),
+            Err(Enter::Absent) => {}
+        }
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|error| cannot("make", path, &error))?;
+        let mut entries = fs::read_dir(path).map_err(|error| cannot("read", path, &error))?;
+        // What an interrupted `create` or a dev KEK left is no reason to refuse.
+        let foreign = entries.any(|entry| {
+            entry.is_ok_and(|entry| entry.file_name() != "kek" && entry.file_name() != TEMPORARY)
+        });
+        if foreign {
+            return Err(CliError::usage(format!(
+                "{} holds other files; name an empty or a new folder with --data",
+                path.display()
+            )));
+        }
+        check_owner_and_mode(path)?;
+        write_private(&path.join(FORMAT_FILE), FORMAT.as_bytes())?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Opens the store on a thread of its own: it waits for disks.
+    pub(super) async fn open(&self, config: &Config) -> Result<Arc<dyn Store>, CliError> {
+        let folder = self.0.join(STORE);
+        let store = &config.store;
+        let options = SledOptions {
+            cache_bytes_total: store.cache_bytes.get(),
+            queue_bytes: store.queue_bytes.as_usize(),
+            full_floor_bytes: store.full_floor_bytes.get(),
+            hard_floor_bytes: store.hard_floor_bytes.get(),
+            ..SledOptions::default()
+        };
+        let opened = tokio::task::spawn_blocking(move || {
+            SledStore::open(&folder, options, &|Progress { opened, of, .. }| {
+                log::info!("opened {opened} of {of} databases");
+            })
+        });
+        match opened.await.map_err(internal)? {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(error @ OpenError::InUse { .. }) => Err(CliError::unavailable(format!(
+                "{error}; another tenure holds {}: stop it, or let it start up fully so that this \
+                 command can speak to it",
+                self.0.display()
+            ))),
+            Err(error) => Err(internal(error)),
+        }
+    }
+}
+
+fn check_owner_and_mode(path: &Path) -> Result<(), CliError> {
+    let metadata = fs::metadata(path).map_err(|error| cannot("read", path, &error))?;
+    let us = rustix::process::geteuid().as_raw();
+    if metadata.uid() != us {
+        return Err(CliError::usage(format!(
+            "{} belongs to user {}, and this is user {us}: run as its owner, or 'chown -R {us} {0}'",
+            path.display(),
+            metadata.uid(),
+        )));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(CliError::usage(format!(
+            "{0} can be entered by others; run 'chmod 700 {0}'",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+const TEMPORARY: &str = ".tmp";
+
+/// Writes a file that only we can read, all or nothing, and durable.
+pub(super) fn write_private(path: &Path, contents: &[u8]) -> Result<(), CliError> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let temporary = folder.join(TEMPORARY);
+    let failed = |error: std::io::Error| cannot("write", path, &error);
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(failed)?;
+    file.write_all(contents).and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&temporary, path).map_err(failed)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+pub(super) fn cannot(act: &str, path: &Path, error: &std::io::Error) -> CliError {
+    let hint = match error.kind() {
+        ErrorKind::PermissionDenied => "; run as the owner of its folder, or choose another",
+        ErrorKind::NotFound => "; make its folder first",
+        _ => "",
+    };
+    internal(format!("cannot {act} {}: {error}{hint}", path.display()))
+}

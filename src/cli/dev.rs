@@ -1,0 +1,176 @@
+//! `tenure dev`: a store on this machine, in one command.
+//!
+//! It makes whatever is missing and keeps it: started again, it finds
+//! yesterday's secrets. Its KEK lies beside the data, which protects nothing
+//! from who has the folder; every other command that serves refuses that.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::access;
+use super::args::DevArgs;
+use super::clock::SystemClock;
+use super::data::{DataFolder, write_private};
+use super::failure::CliError;
+use super::serve::Service;
+use super::{internal, kek, process};
+use crate::api::admin::{Command, FailureKind, Reply};
+use crate::config::{self, Config};
+use crate::crypto::Kek;
+use crate::domain::Scope;
+use crate::store::MemoryStore;
+use crate::vault::{OpenError, Vault, maintenance};
+
+const TENANT: &str = "dev";
+const ENV_FILE: &str = "dev.env";
+/// The token is minted anew at each start.
+const TOKEN_DAYS: u64 = 30;
+
+pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
+    process::log_to_stderr(log::LevelFilter::Warn);
+    let config = configure(&args)?;
+    if !config.listen.ip().is_loopback() {
+        return Err(CliError::usage(format!(
+            "'tenure dev' listens on loopback only, and {} is not; use 'tenure serve' with TLS",
+            config.listen
+        )));
+    }
+    let service = Service::bind(&config)?;
+    let opened = if args.ephemeral { in_memory(&config).await } else { on_disk(&config).await };
+    let (folder, vault) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            service.server.stop().await;
+            return Err(error);
+        }
+    };
+    let token = mint(&vault).await?;
+    let admin = match &folder {
+        Some(folder) => Some(service.admit(folder, &vault).await?),
+        None => {
+            service.admit_requests(&vault);
+            None
+        }
+    };
+    let welcome = Welcome { url: service.url(), token };
+    if let Some(folder) = &folder {
+        write_private(&folder.path().join(ENV_FILE), welcome.environment().as_bytes())?;
+    }
+    welcome.print(folder.as_ref().map(DataFolder::path))?;
+    service.until_stopped(&config, vault, admin).await
+}
+
+fn configure(args: &DevArgs) -> Result<Config, CliError> {
+    let kek = args.data.join(access::DEV_KEK);
+    let flags = [
+        ("listen", args.listen.to_string()),
+        ("data", args.data.display().to_string()),
+        ("kek.source", "file".to_owned()),
+        ("kek.file", kek.display().to_string()),
+    ];
+    Ok(Config::load(None, config::environment(), &flags)?)
+}
+
+async fn on_disk(config: &Config) -> Result<(Option<DataFolder>, Arc<Vault>), CliError> {
+    let folder = DataFolder::create(&config.data)?;
+    let (kek, _) = kek::load_or_create(config)?;
+    let store = folder.open(config).await?;
+    match Vault::init(store.clone(), &kek, &SystemClock).await {
+        Ok(()) | Err(OpenError::AlreadyInitialized) => {}
+        Err(error) => {
+            store.close().await;
+            return Err(access::refused(&error, &folder));
+        }
+    }
+    let vault = access::open_vault(&folder, config, store).await?;
+    Ok((Some(folder), vault))
+}
+
+async fn in_memory(config: &Config) -> Result<(Option<DataFolder>, Arc<Vault>), CliError> {
+    let (store, kek) = (Arc::new(MemoryStore::new()), Kek::generate());
+    Vault::init(store.clone(), &kek, &SystemClock).await.map_err(internal)?;
+    let options = access::options(config, "memory".to_owned());
+    let vault = Vault::open(store, &kek, Arc::new(SystemClock), options);
+    Ok((None, vault.await.map_err(internal)?))
+}
+
+/// Makes the tenant where it is missing, and a token for all of it.
+async fn mint(vault: &Arc<Vault>) -> Result<Zeroizing<String>, CliError> {
+    let create = Command::TenantCreate { name: TENANT.to_owned() };
+    match maintenance::execute(vault, create).await {
+        Ok(_) => {}
+        Err(failure) if failure.kind == FailureKind::Conflict => {}
+        Err(failure) => return Err(failure.into()),
+    }
+    let mint = Command::TokenMint {
+        tenant: TENANT.to_owned(),
+        scopes: vec![Scope::All.to_string()],
+        ttl_seconds: TOKEN_DAYS * 24 * 60 * 60,
+        subject: TENANT.to_owned(),
+    };
+    match maintenance::execute(vault, mint).await? {
+        Reply::Token { token, .. } => Ok(Zeroizing::new(token)),
+        _ => Err(internal("the mint answered with something else")),
+    }
+}
+
+/// What a developer needs to go on.
+struct Welcome {
+    url: String,
+    token: Zeroizing<String>,
+}
+
+impl Welcome {
+    fn environment(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!(
+            "export TENURE_ADDR={}\nexport TENURE_TENANT={TENANT}\nexport TENURE_TOKEN={}\n",
+            self.url,
+            self.token.as_str()
+        ))
+    }
+
+    fn print(&self, folder: Option<&Path>) -> Result<(), CliError> {
+        let text = Zeroizing::new(self.text(folder));
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(internal)
+    }
+
+    fn text(&self, folder: Option<&Path>) -> String {
+        let Self { url, token } = self;
+        let token = token.as_str();
+        let (kept, load) = match folder {
+            Some(folder) => {
+                let file = std::path::absolute(folder.join(ENV_FILE));
+                let file = file.unwrap_or_else(|_| folder.join(ENV_FILE));
+                (folder.display().to_string(), format!(". {}", shell_quoted(&file)))
+            }
+            None => {
+                let variables = self.environment().replace("export ", "").replace('\n', " ");
+                ("memory, until it stops".to_owned(), format!("export {}", variables.trim()))
+            }
+        };
+        let secrets = "\"$TENURE_ADDR/api/$TENURE_TENANT/secrets";
+        let bearer = "-H \"Authorization: Bearer $TENURE_TOKEN\"";
+        format!(
+            "tenure dev is ready\n\n  \
+             address  {url}\n  tenant   {TENANT}\n  data     {kept}\n  docs     {url}/api/docs\n  \
+             token    {token}\n\n\
+             Store a secret, read it, list the names (paste into another shell):\n\n  \
+             {load} && curl -sS -X PUT {secrets}/greeting\" {bearer} -H 'Content-Type: \
+             application/json' -d '{{\"value\":\"hello\"}}'\n  \
+             {load} && curl -sS {secrets}/greeting\" {bearer}\n  \
+             {load} && curl -sS {secrets}\" {bearer}\n\n\
+             Ctrl-C stops it.\n"
+        )
+    }
+}
+
+/// As one word of a POSIX shell.
+fn shell_quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}

@@ -1,0 +1,64 @@
+//! How a command fails: a sentence for people, a code for scripts.
+
+use std::io::{IsTerminal, Write};
+
+use crate::api::admin::{Failure, FailureKind};
+use crate::config::ConfigError;
+
+/// Exit codes. 0 is success; clap itself ends with 2 on wrong usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Exit {
+    Internal = 1,
+    Usage = 2,
+    NotFound = 3,
+    Conflict = 4,
+    Unavailable = 5,
+    ClockDisputed = 6,
+}
+
+#[derive(Debug)]
+pub(super) struct CliError {
+    pub(super) exit: Exit,
+    /// Says what to do, and never holds a secret.
+    pub(super) message: String,
+}
+
+impl CliError {
+    pub(super) fn usage(message: impl std::fmt::Display) -> Self {
+        Self { exit: Exit::Usage, message: message.to_string() }
+    }
+
+    pub(super) fn unavailable(message: impl std::fmt::Display) -> Self {
+        Self { exit: Exit::Unavailable, message: message.to_string() }
+    }
+}
+
+impl From<Failure> for CliError {
+    fn from(Failure { kind, message }: Failure) -> Self {
+        let exit = match kind {
+            FailureKind::Usage => Exit::Usage,
+            FailureKind::NotFound => Exit::NotFound,
+            FailureKind::Conflict => Exit::Conflict,
+            FailureKind::Unavailable => Exit::Unavailable,
+            FailureKind::ClockDisputed => Exit::ClockDisputed,
+            FailureKind::Internal => Exit::Internal,
+        };
+        Self { exit, message }
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+/// One line on standard error; red where that is a terminal that wants colour.
+pub(super) fn report(error: &CliError) {
+    let mut stderr = std::io::stderr().lock();
+    let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let (on, off) = if colour { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
+    // Where even this cannot be written, the exit code must do.
+    let _ = writeln!(stderr, "{on}error:{off} {}", error.message);
+}

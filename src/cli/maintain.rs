@@ -1,0 +1,230 @@
+//! The maintenance commands: what they ask, and how they show the answer.
+
+use std::io::{IsTerminal, Read, Write};
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::access;
+use super::args::{
+    ClockArgs, ClockCommand, StoreArgs, SweepArgs, TenantArgs, TenantCommand, TokenArgs,
+    TokenCommand,
+};
+use super::failure::{CliError, Exit};
+use super::internal;
+use crate::api::admin::{Command, Reply, Status};
+use crate::auth;
+
+/// How answers are shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    pub(super) json: bool,
+}
+
+impl Output {
+    /// As one line of JSON, or as `text` says it.
+    pub(super) fn show(
+        self,
+        answer: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), CliError> {
+        let shown = Zeroizing::new(if self.json {
+            serde_json::to_string(answer).map_err(internal)? + "\n"
+        } else {
+            text()
+        });
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(shown.as_bytes()).and_then(|()| stdout.flush()).map_err(internal)
+    }
+}
+
+pub(super) async fn tenant(args: TenantArgs, output: Output) -> Result<(), CliError> {
+    match args.command {
+        TenantCommand::Create { name, store } => {
+            let reply = access::execute(&store, Command::TenantCreate { name }).await?;
+            output.show(&reply, || match &reply {
+                Reply::TenantCreated { name, .. } => format!(
+                    "tenant '{name}' created\nnext: tenure token mint --tenant {name} --scope \
+                     Secret.Read --scope Secret.Write\n"
+                ),
+                _ => String::new(),
+            })
+        }
+        TenantCommand::List { store } => {
+            let reply = access::execute(&store, Command::TenantList).await?;
+            output.show(&reply, || tenant_table(&reply))
+        }
+        TenantCommand::Delete { name, yes, store } => {
+            if !yes {
+                confirm_deletion(&name)?;
+            }
+            let reply = access::execute(&store, Command::TenantDelete { name }).await?;
+            output.show(&reply, || match &reply {
+                Reply::TenantDeleted { name } => format!(
+                    "tenant '{name}' deleted: its keys are destroyed, so what remains of its \
+                     secrets anywhere cannot be read\n"
+                ),
+                _ => String::new(),
+            })
+        }
+    }
+}
+
+fn tenant_table(reply: &Reply) -> String {
+    let Reply::Tenants { tenants } = reply else { return String::new() };
+    if tenants.is_empty() {
+        return "no tenants yet; 'tenure tenant create NAME' makes one\n".to_owned();
+    }
+    let width = tenants.iter().map(|tenant| tenant.name.len()).max().unwrap_or(0).max(4);
+    let mut table = format!("{:width$}  {:32}  CREATED\n", "NAME", "ID");
+    for tenant in tenants {
+        table += &format!("{:width$}  {:32}  {}\n", tenant.name, tenant.id, tenant.created_on);
+    }
+    table
+}
+
+/// Asks for the name again: there is no way back.
+fn confirm_deletion(name: &str) -> Result<(), CliError> {
+    let mut stderr = std::io::stderr();
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::usage(
+            "deleting a tenant destroys its secrets for good; say --yes where nobody can be asked",
+        ));
+    }
+    let ask = format!("This destroys every secret of '{name}' for good. Type its name to go on: ");
+    stderr.write_all(ask.as_bytes()).and_then(|()| stderr.flush()).map_err(internal)?;
+    let mut typed = String::new();
+    std::io::stdin().read_line(&mut typed).map_err(internal)?;
+    if typed.trim() == name {
+        return Ok(());
+    }
+    Err(CliError { exit: Exit::Usage, message: "not deleted: that is another name".to_owned() })
+}
+
+pub(super) async fn token(args: TokenArgs, output: Output) -> Result<(), CliError> {
+    match args.command {
+        TokenCommand::Mint { tenant, scope, ttl, subject, store } => {
+            let ttl_seconds = ttl.as_duration().as_secs();
+            let command = Command::TokenMint { tenant, scopes: scope, ttl_seconds, subject };
+            let reply = access::execute(&store, command).await?;
+            output.show(&reply, || match &reply {
+                Reply::Token { token, .. } => format!("{token}\n"),
+                _ => String::new(),
+            })
+        }
+        TokenCommand::Inspect { token } => inspect(token, output),
+    }
+}
+
+fn inspect(token: Option<String>, output: Output) -> Result<(), CliError> {
+    let token = match token.or_else(|| std::env::var("TENURE_TOKEN").ok()) {
+        Some(token) => Zeroizing::new(token),
+        None => token_from_stdin()?,
+    };
+    let inspection = auth::inspect(token.trim()).map_err(CliError::usage)?;
+    output.show(&inspection, || inspection.to_string())
+}
+
+fn token_from_stdin() -> Result<Zeroizing<String>, CliError> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Err(CliError::usage(
+            "no token: pipe it in ('tenure token inspect < token.txt') or set TENURE_TOKEN",
+        ));
+    }
+    let mut token = Zeroizing::new(String::new());
+    let read = stdin.lock().take(64 * 1024).read_to_string(&mut token);
+    read.map_err(|_| CliError::usage("standard input holds no token"))?;
+    Ok(token)
+}
+
+pub(super) async fn sweep(args: SweepArgs, output: Output) -> Result<(), CliError> {
+    let command = Command::Sweep {
+        tenant: args.tenant,
+        retain_seconds: args.retain.as_duration().as_secs(),
+        dry_run: args.dry_run,
+    };
+    let reply = access::execute(&args.store, command).await?;
+    output.show(&reply, || {
+        let Reply::Swept { dry_run, tenants } = &reply else { return String::new() };
+        let verb = if *dry_run { "would remove" } else { "removed" };
+        let lines = tenants.iter().map(|t| format!("{}: {verb} {}\n", t.tenant, t.secrets));
+        let total: u64 = tenants.iter().map(|t| t.secrets).sum();
+        lines.collect::<String>() + &format!("{verb} {total} expired secrets\n")
+    })
+}
+
+pub(super) async fn status(store: &StoreArgs, output: Output) -> Result<(), CliError> {
+    let reply = access::execute(store, Command::Status).await?;
+    output.show(&reply, || match &reply {
+        Reply::Status(status) => status_text(status),
+        _ => String::new(),
+    })
+}
+
+fn status_text(status: &Status) -> String {
+    let Status {
+        version,
+        serving,
+        sealed,
+        writable,
+        reason,
+        data,
+        data_bytes,
+        free_bytes,
+        tenants,
+        secrets,
+        clock,
+        last_sweep,
+    } = status;
+    let server = if *serving { "running" } else { "not running" };
+    let mut state = match (sealed, writable) {
+        (true, _) => "sealed".to_owned(),
+        (false, true) => "unsealed, writable".to_owned(),
+        (false, false) => "unsealed, not writable".to_owned(),
+    };
+    if let Some(reason) = reason {
+        state += &format!(" ({reason})");
+    }
+    let clock_state = if clock.disputed {
+        "disputed: nothing is swept; see 'tenure clock accept'"
+    } else {
+        "undisputed"
+    };
+    let lines = [
+        ("version", version.clone()),
+        ("server", server.to_owned()),
+        ("state", state),
+        ("data", data.clone()),
+        ("size", mebibytes(*data_bytes)),
+        ("free", free_bytes.map_or_else(|| "unknown".to_owned(), mebibytes)),
+        ("tenants", tenants.to_string()),
+        (
+            "secrets",
+            format!(
+                "{} valid, {} not valid yet, {} expired",
+                secrets.valid, secrets.pending, secrets.expired
+            ),
+        ),
+        ("clock", format!("{} ({clock_state})", clock.now)),
+        ("floor", clock.floor.clone()),
+        ("last sweep", last_sweep.clone().unwrap_or_else(|| "never".to_owned())),
+    ];
+    lines.into_iter().map(|(label, text)| format!("{label:<11} {text}\n")).collect()
+}
+
+fn mebibytes(bytes: u64) -> String {
+    const UNIT: u64 = 1024 * 1024;
+    format!("{}.{} MiB", bytes / UNIT, bytes % UNIT * 10 / UNIT)
+}
+
+pub(super) async fn clock(args: &ClockArgs, output: Output) -> Result<(), CliError> {
+    let ClockCommand::Accept { store } = &args.command;
+    let reply = access::execute(store, Command::ClockAccept).await?;
+    output.show(&reply, || match &reply {
+        Reply::ClockAccepted { now, floor_before } => {
+            format!("accepted {now} as the time; the latest undisputed was {floor_before}\n")
+        }
+        _ => String::new(),
+    })
+}

@@ -1,0 +1,236 @@
+//! `tenure init` and `tenure serve`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::access::{self, DevStore};
+use super::args::{ServeArgs, StoreArgs};
+use super::clock::SystemClock;
+use super::data::DataFolder;
+use super::failure::CliError;
+use super::maintain::Output;
+use super::{internal, kek, process};
+use crate::config::{Config, Exposure, LogLevel};
+use crate::http::{AdminServer, AppState, Running, Server, ServerOptions, Tls};
+use crate::vault::Vault;
+
+/// How often the floor is looked after; it is stored at most every 10 s.
+const TIME_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Initialized {
+    data: String,
+    /// Where the KEK was made; `None` where it was there.
+    kek_created: Option<String>,
+}
+
+/// Makes a store.
+pub(super) async fn init(args: &StoreArgs, output: Output) -> Result<(), CliError> {
+    let config = access::configure(args, DevStore::Refused, Vec::new())?;
+    process::log_to_stderr(log::LevelFilter::Warn);
+    config.require_kek_apart_from_data()?;
+    let folder = DataFolder::create(&config.data)?;
+    let (kek, kek_created) = kek::load_or_create(&config)?;
+    let store = folder.open(&config).await?;
+    let made = Vault::init(store.clone(), &kek, &SystemClock).await;
+    store.close().await;
+    made.map_err(|error| access::refused(&error, &folder))?;
+    let answer = Initialized {
+        data: folder.path().display().to_string(),
+        kek_created: kek_created.map(|path| path.display().to_string()),
+    };
+    output.show(&answer, || initialized_text(&answer, args))
+}
+
+fn initialized_text(answer: &Initialized, args: &StoreArgs) -> String {
+    let Initialized { data, kek_created } = answer;
+    let which = match (&args.config, &args.data) {
+        (Some(file), _) => format!(" --config {}", file.display()),
+        (None, Some(data)) => format!(" --data {}", data.display()),
+        (None, None) => String::new(),
+    };
+    let mut text = format!("made a store in {data}\n");
+    if let Some(kek) = kek_created {
+        text += &format!(
+            "made its KEK at {kek}\n\nCopy the KEK to a safe place that is not a copy of the \
+             data: without it nothing can be\nread again, and whoever has both can read all.\n"
+        );
+    }
+    text + &format!(
+        "\nnext:\n  tenure serve{which}\n  tenure tenant create acme{which}\n  tenure token mint \
+         --tenant acme --scope Secret.Read --scope Secret.Write{which}\n"
+    )
+}
+
+/// Serves a store until it is told to stop.
+pub(super) async fn run(args: ServeArgs) -> Result<(), CliError> {
+    let listen = args.listen.map(|address| ("listen", address.to_string()));
+    let flags = listen.into_iter().collect();
+    let config = access::configure(&args.store, DevStore::Refused, flags)?;
+    process::log_to_stderr(level(config.log.level));
+    config.require_kek_apart_from_data()?;
+    let service = Service::bind(&config)?;
+    let folder = access::enter(&config)?;
+    let vault = match open(&folder, &config).await {
+        Ok(vault) => vault,
+        Err(error) => {
+            service.server.stop().await;
+            return Err(error);
+        }
+    };
+    let admin = service.admit(&folder, &vault).await?;
+    log::info!("serving {} on {}", folder.path().display(), service.url());
+    service.until_stopped(&config, vault, Some(admin)).await
+}
+
+async fn open(folder: &DataFolder, config: &Config) -> Result<Arc<Vault>, CliError> {
+    // Before the databases are opened: a missing KEK should not take that long.
+    kek::load(config)?;
+    let store = folder.open(config).await?;
+    access::open_vault(folder, config, store).await
+}
+
+/// A bound server, answering before the store is open.
+pub(super) struct Service {
+    pub(super) server: Running,
+    state: AppState,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Service {
+    pub(super) fn bind(config: &Config) -> Result<Self, CliError> {
+        let tls = match config.exposure()? {
+            Exposure::Tls { certificate, key } => {
+                Some(Arc::new(Tls::load(&certificate, &key).map_err(CliError::usage)?))
+            }
+            Exposure::Loopback | Exposure::TerminatedElsewhere => None,
+        };
+        let state = AppState::starting();
+        let options = server_options(config, tls.clone());
+        let server = Server::start(options, state.clone()).map_err(|error| {
+            CliError::unavailable(format!(
+                "cannot listen on {}: {error}; another server may hold it, --listen names another",
+                config.listen
+            ))
+        })?;
+        Ok(Self { server, state, tls })
+    }
+
+    /// Where it is reached.
+    pub(super) fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.server.addr())
+    }
+
+    /// Begins to serve secrets, and the admin socket.
+    pub(super) async fn admit(
+        &self,
+        folder: &DataFolder,
+        vault: &Arc<Vault>,
+    ) -> Result<AdminServer, CliError> {
+        let admin = AdminServer::start(folder.path(), vault.clone()).map_err(internal)?;
+        self.admit_requests(vault);
+        Ok(admin)
+    }
+
+    pub(super) fn admit_requests(&self, vault: &Arc<Vault>) {
+        self.state.set_ready(vault.clone());
+    }
+
+    /// Runs the background work until a signal stops it, then finishes what is
+    /// under way: requests first, then the store.
+    pub(super) async fn until_stopped(
+        self,
+        config: &Config,
+        vault: Arc<Vault>,
+        admin: Option<AdminServer>,
+    ) -> Result<(), CliError> {
+        let timekeeping = actix_web::rt::spawn(keep_time(vault.clone()));
+        let sweep = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
+        let sweeping = actix_web::rt::spawn(keep_swept(vault.clone(), sweep.0, sweep.1));
+        self.wait_for_stop().await?;
+        timekeeping.abort();
+        sweeping.abort();
+        log::info!("stopping: finishing requests under way");
+        self.server.stop().await;
+        if let Some(admin) = admin {
+            admin.stop().await;
+        }
+        vault.close().await;
+        log::info!("stopped");
+        Ok(())
+    }
+
+    async fn wait_for_stop(&self) -> Result<(), CliError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(internal)?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hangup.recv() => self.reload(),
+            }
+        }
+    }
+
+    fn reload(&self) {
+        let Some(tls) = &self.tls else { return };
+        match tls.reload() {
+            Ok(()) => log::info!("read the TLS certificate again"),
+            Err(error) => log::error!("the TLS certificate stays the old one: {error}"),
+        }
+    }
+}
+
+async fn keep_time(vault: Arc<Vault>) {
+    let mut every = tokio::time::interval(TIME_EVERY);
+    loop {
+        every.tick().await;
+        if let Err(error) = vault.keep_time().await {
+            log::warn!("the latest undisputed time was not stored: {error}");
+        }
+    }
+}
+
+async fn keep_swept(vault: Arc<Vault>, every: Duration, retain: Duration) {
+    if every.is_zero() {
+        return;
+    }
+    let mut every = tokio::time::interval(every);
+    loop {
+        every.tick().await;
+        vault.sweep_expired(retain).await;
+    }
+}
+
+fn server_options(config: &Config, tls: Option<Arc<Tls>>) -> ServerOptions {
+    let http = &config.http;
+    let trusted = http.trusted_proxies.clone();
+    ServerOptions {
+        listen: config.listen,
+        tls,
+        trusted_proxies: Arc::new(move |peer| trusted.iter().any(|net| net.contains(peer))),
+        max_connections: http.max_connections,
+        header_timeout: http.header_timeout.as_duration(),
+        body_timeout: http.body_timeout.as_duration(),
+        keep_alive: http.keep_alive.as_duration(),
+        workers: http.workers,
+        shutdown_timeout: http.shutdown_timeout.as_duration(),
+    }
+}
+
+pub(super) fn level(level: LogLevel) -> log::LevelFilter {
+    match level {
+        LogLevel::Off => log::LevelFilter::Off,
+        LogLevel::Error => log::LevelFilter::Error,
+        LogLevel::Warn => log::LevelFilter::Warn,
+        LogLevel::Info => log::LevelFilter::Info,
+        LogLevel::Debug => log::LevelFilter::Debug,
+        LogLevel::Trace => log::LevelFilter::Trace,
+    }
+}
