@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::domain::{Now, SecretName, TenantId};
+use crate::domain::{Now, Operation, SecretName, TenantId};
 
 use super::caveat::Caveats;
 
@@ -55,12 +55,13 @@ impl ListPermit {
         self.tenant
     }
 
-    /// Whether every name may be shown, so that nobody need be asked of each.
+    /// Whether every name may be shown, so that none need be asked about. What
+    /// does not depend on the name was judged when this permit was minted.
     pub fn shows_all(&self) -> bool {
-        self.caveats.is_empty()
+        !self.caveats.depend_on_name()
     }
 
     pub fn shows(&self, name: &SecretName, now: Now) -> bool {
-        self.caveats.allow(crate::domain::Operation::Read, name, now)
+        self.caveats.allow(Operation::Read, name, now)
     }
 }

@@ -1,7 +1,16 @@
 //! A verified credential.
+//!
+//! Guaranteed here: a permit exists only for the principal's own tenant, for an
+//! operation that its scopes name, and for a name and a time that its caveats
+//! leave. Every refusal is the same [`Forbidden`].
 
-use crate::domain::{Now, SecretName, TenantId, TenantName};
+use std::sync::Arc;
 
+use crate::domain::{Now, Operation, ScopeSet, SecretName, TenantId, TenantName, Timestamp};
+
+use super::biscuit::Verified;
+use super::caveat::Caveats;
+use super::claims::{Claims, Subject};
 use super::{ListPermit, Permit, Read, Write};
 
 /// A good credential that does not allow the act (403). It says no more, so that
@@ -15,17 +24,28 @@ pub struct Forbidden;
 pub struct Principal {
     tenant: TenantName,
     tenant_id: TenantId,
+    subject: Subject,
+    scopes: ScopeSet,
+    expires: Timestamp,
+    caveats: Arc<Caveats>,
 }
 
 impl Principal {
+    /// Takes the proof that the signatures were checked.
+    pub(super) fn new(verified: Verified) -> Self {
+        let (claims, caveats) = verified.into_parts();
+        let Claims { tenant, tenant_id, subject, issued: _, expires, scopes } = claims;
+        Self { tenant, tenant_id, subject, scopes, expires, caveats: Arc::new(caveats) }
+    }
+
     pub fn may_read(
         &self,
         tenant: &TenantName,
         name: SecretName,
         now: Now,
     ) -> Result<Permit<Read>, Forbidden> {
-        let _ = (tenant, name, now, &self.tenant, self.tenant_id);
-        todo!()
+        self.may(Operation::Read, tenant, &name, now)?;
+        Ok(Permit::new(self.tenant_id, name))
     }
 
     pub fn may_write(
@@ -34,12 +54,67 @@ impl Principal {
         name: SecretName,
         now: Now,
     ) -> Result<Permit<Write>, Forbidden> {
-        let _ = (tenant, name, now);
-        todo!()
+        self.may(Operation::Write, tenant, &name, now)?;
+        Ok(Permit::new(self.tenant_id, name))
     }
 
+    /// A list passes where some name may be read; each name is then asked about
+    /// through [`ListPermit::shows`].
     pub fn may_list(&self, tenant: &TenantName, now: Now) -> Result<ListPermit, Forbidden> {
-        let _ = (tenant, now);
-        todo!()
+        if !self.reaches(Operation::Read, tenant, now)
+            || !self.caveats.allow_some_name(Operation::Read, now)
+        {
+            return Err(Forbidden);
+        }
+        Ok(ListPermit::new(self.tenant_id, Arc::clone(&self.caveats)))
+    }
+
+    pub fn tenant(&self) -> &TenantName {
+        &self.tenant
+    }
+
+    pub fn tenant_id(&self) -> TenantId {
+        self.tenant_id
+    }
+
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    pub fn scopes(&self) -> ScopeSet {
+        self.scopes
+    }
+
+    pub fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    pub fn caveats(&self) -> &Caveats {
+        &self.caveats
+    }
+
+    /// At `expires` itself the token has expired.
+    pub(super) fn has_expired(&self, now: Now) -> bool {
+        now.for_expiry() >= self.expires
+    }
+
+    fn may(
+        &self,
+        operation: Operation,
+        tenant: &TenantName,
+        name: &SecretName,
+        now: Now,
+    ) -> Result<(), Forbidden> {
+        if self.reaches(operation, tenant, now) && self.caveats.allow(operation, name, now) {
+            Ok(())
+        } else {
+            Err(Forbidden)
+        }
+    }
+
+    /// What the token as minted allows. Expiry is judged again, since a principal
+    /// may be held for longer than the request that authenticated it.
+    fn reaches(&self, operation: Operation, tenant: &TenantName, now: Now) -> bool {
+        *tenant == self.tenant && self.scopes.allows(operation) && !self.has_expired(now)
     }
 }

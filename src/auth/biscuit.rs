@@ -1,0 +1,522 @@
+//! The token library, behind types of our own. No other file names it.
+//!
+//! A token goes through two states. [`Unverified`] has passed the shape guard:
+//! its blocks are exactly the documented shapes, compiled, and every key in it is
+//! Ed25519; nobody has vouched for it yet. [`Verified`] can only be had from it
+//! by checking every signature.
+//!
+//! The guard reads the encoding itself. The library's printer does not escape
+//! quotes, and its authorizer runs whatever the token's holder appended.
+//!
+//! This module must not know which roots there are, what time it is, or which
+//! tenants exist.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use biscuit_auth::builder::{
+    Algorithm, Binary, Check as NewCheck, CheckKind, Expression, Op, Term, constrained_rule, fact,
+    pred, string, var,
+};
+use biscuit_auth::datalog::SymbolTable;
+use biscuit_auth::format::convert::proto_block_to_token_block;
+use biscuit_auth::format::schema;
+use biscuit_auth::format::schema::op_binary::Kind as BinaryKind;
+use biscuit_auth::format::schema::proof::Content as Proof;
+use biscuit_auth::format::schema::term::Content as Value;
+use biscuit_auth::{Biscuit, KeyPair, PrivateKey, UnverifiedBiscuit};
+use prost::Message;
+use zeroize::Zeroizing;
+
+use crate::domain::{Scope, ScopeSet, TenantId, TenantName, Timestamp};
+
+use super::caveat::{Caveats, Check, Comparison, OneOf, Query, TimeBound};
+use super::claims::{Claims, Subject};
+use super::{MintError, Refusal};
+
+/// The longest token that is looked at, in bytes of text.
+const MAX_TEXT: usize = 4096;
+const MAX_APPENDED_BLOCKS: usize = 3;
+/// Over all appended blocks.
+const MAX_APPENDED_CHECKS: usize = 16;
+
+/// What the library writes, and the same with its padding lost, as happens in
+/// shells and URLs.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What can be said of a token without decoding it.
+///
+/// A bearer with a dot in it is a JWT and nothing else: no text may be two kinds
+/// of credential, or checks made of the one could be escaped as the other.
+pub(super) fn check_text(bearer: &str) -> Result<(), Refusal> {
+    if bearer.len() > MAX_TEXT {
+        Err(Refusal::TooLarge)
+    } else if bearer.contains('.') {
+        Err(Refusal::Malformed)
+    } else {
+        Ok(())
+    }
+}
+
+/// A root's key pair (Ed25519, RFC 8032). The library's own type prints its
+/// private bytes in `Debug`; it wipes them when dropped.
+pub(super) struct RootKey(KeyPair);
+
+impl RootKey {
+    pub const SECRET_LEN: usize = 32;
+
+    pub fn generate() -> Self {
+        Self(KeyPair::new_with_algorithm(Algorithm::Ed25519))
+    }
+
+    pub fn from_secret(secret: &[u8; Self::SECRET_LEN]) -> Option<Self> {
+        let private = PrivateKey::from_bytes(secret, Algorithm::Ed25519).ok()?;
+        Some(Self(KeyPair::from(&private)))
+    }
+
+    pub fn secret(&self) -> Zeroizing<Vec<u8>> {
+        self.0.private().to_bytes()
+    }
+
+    pub fn public(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(&self.0.public().to_bytes());
+        bytes
+    }
+
+    /// The authority block for these claims, signed, as text.
+    ///
+    /// Built from terms: a subject pasted into Datalog source could close its
+    /// quotes and grant itself a scope.
+    pub fn sign(&self, root_id: u32, claims: &Claims) -> Result<Zeroizing<String>, MintError> {
+        let Claims { tenant, tenant_id, subject, issued, expires, scopes } = claims;
+        let library = |_| MintError::Library;
+        let mut builder = Biscuit::builder()
+            .root_key_id(root_id)
+            .fact(fact("tenant", &[string(tenant.as_str())]))
+            .and_then(|b| b.fact(fact("tenant_id", &[string(&tenant_id.to_string())])))
+            .and_then(|b| b.fact(fact("subject", &[string(subject.as_str())])))
+            .map_err(library)?
+            .fact(fact("issued", &[date(*issued)?]))
+            .map_err(library)?;
+        for scope in scopes.iter() {
+            builder = builder.fact(fact("scope", &[string(scope.as_str())])).map_err(library)?;
+        }
+        let token = builder
+            .check(expires_at(*expires)?)
+            .and_then(|builder| builder.build(&self.0))
+            .and_then(|token| token.to_vec())
+            .map(Zeroizing::new)
+            .map_err(library)?;
+        Ok(Zeroizing::new(BASE64.encode(&*token)))
+    }
+}
+
+fn date(moment: Timestamp) -> Result<Term, MintError> {
+    u64::try_from(moment.unix_seconds()).map(Term::Date).map_err(|_| MintError::BeforeEpoch)
+}
+
+/// `check if time($t), $t < <expires>`
+fn expires_at(expires: Timestamp) -> Result<NewCheck, MintError> {
+    let before = Expression {
+        ops: vec![Op::Value(var("t")), Op::Value(date(expires)?), Op::Binary(Binary::LessThan)],
+    };
+    let query =
+        constrained_rule::<Term, _, _>("query", &[], &[pred("time", &[var("t")])], &[before]);
+    Ok(NewCheck { queries: vec![query], kind: CheckKind::One })
+}
+
+impl fmt::Debug for RootKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RootKey(..)")
+    }
+}
+
+/// A token whose shape is known and whose signatures nobody has checked. It has
+/// no `Debug`: it holds the key that appends to it.
+pub(super) struct Unverified {
+    root_id: u32,
+    claims: Claims,
+    caveats: Caveats,
+    sealed: bool,
+    token: UnverifiedBiscuit,
+}
+
+/// A token that one of our roots signed, and whose appended blocks are in an
+/// unbroken chain from there.
+pub(super) struct Verified {
+    claims: Claims,
+    caveats: Caveats,
+}
+
+impl Unverified {
+    /// The shape guard. It runs before any key is decoded or used, and its work
+    /// is bounded by the 4 KiB of text.
+    pub fn decode(bearer: &str) -> Result<Self, Refusal> {
+        check_text(bearer)?;
+        let bytes = BASE64.decode(bearer).map_err(|_| Refusal::Malformed)?;
+        let signed = decode::<schema::Biscuit>(&bytes)?;
+        check_envelope(&signed)?;
+        let schema::Biscuit { root_key_id, authority, blocks, proof } = signed;
+
+        let mut symbols = Symbols::default();
+        let claims = claims(&decode_block(&authority.block, &mut symbols)?, &symbols)?;
+        let mut checks = Vec::new();
+        for signed in &blocks {
+            let block = decode_block(&signed.block, &mut symbols)?;
+            checks.append(&mut appended_checks(&block, &symbols)?);
+        }
+        if checks.len() > MAX_APPENDED_CHECKS {
+            return Err(Refusal::Shape);
+        }
+
+        Ok(Self {
+            root_id: root_key_id.ok_or(Refusal::UnknownRoot)?,
+            claims,
+            caveats: Caveats::new(checks),
+            sealed: matches!(proof.content, Some(Proof::FinalSignature(_))),
+            // The library decodes the same bytes with the same decoder, so what
+            // it verifies is what was read above. It also refuses what biscuit
+            // itself forbids: a symbol declared twice, a key of a wrong length.
+            token: UnverifiedBiscuit::from(&bytes).map_err(|_| Refusal::Malformed)?,
+        })
+    }
+
+    /// Checks the signature of every block, and the proof at the end.
+    pub fn verify(self, root: &RootKey) -> Result<Verified, Refusal> {
+        let Self { root_id: _, claims, caveats, sealed: _, token } = self;
+        token.verify(root.0.public()).map_err(|_| Refusal::Signature)?;
+        Ok(Verified { claims, caveats })
+    }
+
+    pub fn root_id(&self) -> u32 {
+        self.root_id
+    }
+
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    pub fn caveats(&self) -> &Caveats {
+        &self.caveats
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// The authority block included.
+    pub fn blocks(&self) -> usize {
+        self.token.block_count()
+    }
+}
+
+impl Verified {
+    pub fn into_parts(self) -> (Claims, Caveats) {
+        (self.claims, self.caveats)
+    }
+}
+
+fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {
+    M::decode(bytes).map_err(|_| Refusal::Malformed)
+}
+
+/// What surrounds the blocks.
+///
+/// Every key must be Ed25519: of a P-256 signature the negated s is valid too, so
+/// that anyone could give a revoked token a new identity. A third party's block
+/// may say what only its signer vouches for, and we trust no third party.
+fn check_envelope(token: &schema::Biscuit) -> Result<(), Refusal> {
+    let schema::Biscuit { root_key_id: _, authority, blocks, proof } = token;
+    if blocks.len() > MAX_APPENDED_BLOCKS {
+        return Err(Refusal::Shape);
+    }
+    for block in std::iter::once(authority).chain(blocks) {
+        let is_ed25519 = block.next_key.algorithm == schema::public_key::Algorithm::Ed25519 as i32;
+        if !is_ed25519 || block.external_signature.is_some() {
+            return Err(Refusal::Shape);
+        }
+    }
+    // The proof is made with the last block's next key, which is Ed25519 by now.
+    match &proof.content {
+        Some(Proof::NextSecret(_) | Proof::FinalSignature(_)) => Ok(()),
+        None => Err(Refusal::Malformed),
+    }
+}
+
+/// Strings by number: those that every biscuit knows, then those that the blocks
+/// declared, each block going on where the one before it ended.
+#[derive(Default)]
+struct Symbols {
+    common: SymbolTable,
+    declared: Vec<Arc<str>>,
+}
+
+impl Symbols {
+    /// Numbers below this are for the common table.
+    const OFFSET: u64 = 1024;
+
+    fn get(&self, number: u64) -> Result<Arc<str>, Refusal> {
+        match number.checked_sub(Self::OFFSET) {
+            None => self.common.get_symbol(number).map(Arc::from),
+            Some(index) => {
+                usize::try_from(index).ok().and_then(|index| self.declared.get(index)).cloned()
+            }
+        }
+        .ok_or(Refusal::Shape)
+    }
+
+    fn text(&self, term: &schema::Term) -> Result<Arc<str>, Refusal> {
+        match &term.content {
+            Some(Value::String(number)) => self.get(*number),
+            _ => Err(Refusal::Shape),
+        }
+    }
+}
+
+/// A block without what neither kind of block may hold.
+struct Block {
+    facts: Vec<schema::Fact>,
+    checks: Vec<schema::Check>,
+}
+
+fn decode_block(bytes: &[u8], symbols: &mut Symbols) -> Result<Block, Refusal> {
+    let block = decode::<schema::Block>(bytes)?;
+    let schema::Block { context, rules, scope, public_keys, .. } = &block;
+    if context.is_some() || !rules.is_empty() || !scope.is_empty() || !public_keys.is_empty() {
+        return Err(Refusal::Shape);
+    }
+    // Biscuit ties some shapes to a version of the language (arrays to 3.3, a
+    // check's kind to 3.1). A token that its authorizer would not load must not
+    // pass here either.
+    proto_block_to_token_block(&block, None).map_err(|_| Refusal::Shape)?;
+    symbols.declared.extend(block.symbols.into_iter().map(Arc::from));
+    Ok(Block { facts: block.facts, checks: block.checks })
+}
+
+/// The authority block: each of its facts once, a scope or more, and the expiry.
+fn claims(block: &Block, symbols: &Symbols) -> Result<Claims, Refusal> {
+    let Block { facts, checks } = block;
+    let (mut tenant, mut tenant_id, mut subject, mut issued) = (None, None, None, None);
+    let mut scopes = ScopeSet::NONE;
+    for schema::Fact { predicate } in facts {
+        let (name, term) = unary(predicate, symbols)?;
+        match &*name {
+            "tenant" => set_once(&mut tenant, TenantName::parse(&*symbols.text(term)?).ok()),
+            "tenant_id" => set_once(&mut tenant_id, parse_id(&*symbols.text(term)?)),
+            "subject" => set_once(&mut subject, Subject::parse(&*symbols.text(term)?).ok()),
+            "issued" => set_once(&mut issued, Some(moment(date_of(term)?)?)),
+            "scope" => {
+                let scope = Scope::parse(&*symbols.text(term)?).map_err(|_| Refusal::Shape)?;
+                let twice = scopes.contains(scope);
+                scopes = scopes.with(scope);
+                if twice { Err(Refusal::Shape) } else { Ok(()) }
+            }
+            _ => Err(Refusal::Shape),
+        }?;
+    }
+    if scopes == ScopeSet::NONE {
+        return Err(Refusal::Shape);
+    }
+    Ok(Claims {
+        tenant: tenant.ok_or(Refusal::Shape)?,
+        tenant_id: tenant_id.ok_or(Refusal::Shape)?,
+        subject: subject.ok_or(Refusal::Shape)?,
+        issued: issued.ok_or(Refusal::Shape)?,
+        expires: expiry(checks, symbols)?,
+        scopes,
+    })
+}
+
+fn set_once<T>(slot: &mut Option<T>, value: Option<T>) -> Result<(), Refusal> {
+    if slot.is_some() || value.is_none() {
+        return Err(Refusal::Shape);
+    }
+    *slot = value;
+    Ok(())
+}
+
+fn parse_id(text: &str) -> Option<TenantId> {
+    let mut bytes = [0; 16];
+    hex::decode_to_slice(text, &mut bytes).ok()?;
+    Some(TenantId::from_bytes(bytes))
+}
+
+/// The single check of an authority block.
+fn expiry(checks: &[schema::Check], symbols: &Symbols) -> Result<Timestamp, Refusal> {
+    let [check] = checks else { return Err(Refusal::Shape) };
+    match &*compile_check(check, symbols)?.queries {
+        [Query::Time(TimeBound { comparison: Comparison::Before, date })] => moment(*date),
+        _ => Err(Refusal::Shape),
+    }
+}
+
+fn moment(seconds: u64) -> Result<Timestamp, Refusal> {
+    const LAST: i64 = i64::MAX / 1_000_000;
+    match i64::try_from(seconds) {
+        Ok(seconds @ 0..=LAST) => Ok(Timestamp::from_unix_seconds(seconds)),
+        _ => Err(Refusal::Shape),
+    }
+}
+
+/// An appended block may only take away: it holds checks.
+fn appended_checks(block: &Block, symbols: &Symbols) -> Result<Vec<Check>, Refusal> {
+    let Block { facts, checks } = block;
+    if !facts.is_empty() || checks.len() > MAX_APPENDED_CHECKS {
+        return Err(Refusal::Shape);
+    }
+    checks.iter().map(|check| compile_check(check, symbols)).collect()
+}
+
+fn compile_check(check: &schema::Check, symbols: &Symbols) -> Result<Check, Refusal> {
+    let schema::Check { queries, kind } = check;
+    let is_check_if = matches!(kind, None | Some(0));
+    if !is_check_if || queries.is_empty() {
+        return Err(Refusal::Shape);
+    }
+    let queries = queries.iter().map(|query| compile_query(query, symbols));
+    Ok(Check { queries: queries.collect::<Result<_, _>>()? })
+}
+
+/// One predicate of one term, and at most one comparison of that term.
+fn compile_query(query: &schema::Rule, symbols: &Symbols) -> Result<Query, Refusal> {
+    let schema::Rule { head, body, expressions, scope } = query;
+    let [predicate] = &**body else { return Err(Refusal::Shape) };
+    if !scope.is_empty() {
+        return Err(Refusal::Shape);
+    }
+    let (subject, term) = unary(predicate, symbols)?;
+    check_head(head, term, symbols)?;
+    match (&**expressions, &term.content) {
+        ([], Some(Value::String(word))) => is_one_of(&subject, vec![symbols.get(*word)?]),
+        ([schema::Expression { ops }], Some(Value::Variable(variable))) => {
+            symbols.get(u64::from(*variable))?;
+            let [left, right, operator] = &**ops else { return Err(Refusal::Shape) };
+            let (left, right) = (operand(left, *variable)?, operand(right, *variable)?);
+            compile_comparison(&subject, left, binary(operator)?, right, symbols)
+        }
+        _ => Err(Refusal::Shape),
+    }
+}
+
+/// The head of a check's query says nothing; the library's parser writes
+/// `query()`, its builder helpers other names, with a word or the variable. It is
+/// held to that, so that the library has nothing unknown to look up either.
+fn check_head(
+    head: &schema::Predicate,
+    variable: &schema::Term,
+    symbols: &Symbols,
+) -> Result<(), Refusal> {
+    let schema::Predicate { name, terms } = head;
+    symbols.get(*name)?;
+    match &**terms {
+        [] => Ok(()),
+        [term] if term == variable => Ok(()),
+        [term] => symbols.text(term).map(drop),
+        _ => Err(Refusal::Shape),
+    }
+}
+
+enum Operand<'a> {
+    Variable,
+    Literal(&'a schema::Term),
+}
+
+fn operand(op: &schema::Op, variable: u32) -> Result<Operand<'_>, Refusal> {
+    match &op.content {
+        Some(schema::op::Content::Value(term)) => match &term.content {
+            Some(Value::Variable(other)) if *other == variable => Ok(Operand::Variable),
+            _ => Ok(Operand::Literal(term)),
+        },
+        _ => Err(Refusal::Shape),
+    }
+}
+
+fn binary(op: &schema::Op) -> Result<BinaryKind, Refusal> {
+    match &op.content {
+        Some(schema::op::Content::Binary(schema::OpBinary { kind, ffi_name: None })) => {
+            BinaryKind::from_i32(*kind).ok_or(Refusal::Shape)
+        }
+        _ => Err(Refusal::Shape),
+    }
+}
+
+fn compile_comparison(
+    subject: &str,
+    left: Operand<'_>,
+    operator: BinaryKind,
+    right: Operand<'_>,
+    symbols: &Symbols,
+) -> Result<Query, Refusal> {
+    use Operand::{Literal, Variable};
+    let bound = |comparison, date| Ok(Query::Time(TimeBound { comparison, date: date_of(date)? }));
+    match (subject, left, operator, right) {
+        (_, Literal(words), BinaryKind::Contains, Variable) => {
+            is_one_of(subject, words_of(words, symbols)?)
+        }
+        ("resource", Variable, BinaryKind::Prefix, Literal(prefix)) => {
+            Ok(Query::ResourcePrefix(symbols.text(prefix)?))
+        }
+        ("time", Variable, BinaryKind::LessThan, Literal(d)) => bound(Comparison::Before, d),
+        ("time", Variable, BinaryKind::LessOrEqual, Literal(d)) => bound(Comparison::Until, d),
+        ("time", Variable, BinaryKind::GreaterThan, Literal(d)) => bound(Comparison::After, d),
+        ("time", Variable, BinaryKind::GreaterOrEqual, Literal(d)) => bound(Comparison::From, d),
+        _ => Err(Refusal::Shape),
+    }
+}
+
+fn is_one_of(subject: &str, words: Vec<Arc<str>>) -> Result<Query, Refusal> {
+    match subject {
+        "operation" => Ok(Query::Operation(OneOf::new(words))),
+        "resource" => Ok(Query::Resource(OneOf::new(words))),
+        _ => Err(Refusal::Shape),
+    }
+}
+
+fn unary<'a>(
+    predicate: &'a schema::Predicate,
+    symbols: &Symbols,
+) -> Result<(Arc<str>, &'a schema::Term), Refusal> {
+    let schema::Predicate { name, terms } = predicate;
+    let [term] = &**terms else { return Err(Refusal::Shape) };
+    Ok((symbols.get(*name)?, term))
+}
+
+fn words_of(term: &schema::Term, symbols: &Symbols) -> Result<Vec<Arc<str>>, Refusal> {
+    let words = match &term.content {
+        Some(Value::Array(schema::Array { array })) => array,
+        Some(Value::Set(schema::TermSet { set })) => set,
+        _ => return Err(Refusal::Shape),
+    };
+    words.iter().map(|word| symbols.text(word)).collect()
+}
+
+fn date_of(term: &schema::Term) -> Result<u64, Refusal> {
+    match &term.content {
+        Some(Value::Date(seconds)) => Ok(*seconds),
+        _ => Err(Refusal::Shape),
+    }
+}
+
+/// The library itself, for tests that forge tokens.
+#[cfg(test)]
+pub(super) mod library {
+    pub use biscuit_auth::builder::*;
+    pub use biscuit_auth::builder_ext::{AuthorizerExt, BuilderExt};
+    pub use biscuit_auth::format::schema;
+    pub use biscuit_auth::*;
+    pub use prost::Message;
+
+    use super::RootKey;
+
+    pub fn root_key(pair: &KeyPair) -> RootKey {
+        let secret: [u8; 32] = pair.private().to_bytes()[..].try_into().unwrap();
+        RootKey::from_secret(&secret).unwrap()
+    }
+}

@@ -1,0 +1,53 @@
+//! A token in plain words.
+
+use serde::Serialize;
+
+use super::Refusal;
+use super::biscuit::Unverified;
+use super::claims::Claims;
+
+/// What a token says about itself.
+///
+/// **No signature was checked**: there is no key here to check it with, so that
+/// a token can be read anywhere. Anyone can write a token that says this; only a
+/// server decides whether it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Inspection {
+    pub tenant: String,
+    /// Hexadecimal.
+    pub tenant_id: String,
+    pub subject: String,
+    /// RFC 3339.
+    pub issued: String,
+    /// RFC 3339; at this moment the token has expired, narrowed or not.
+    pub expires: String,
+    pub scopes: Vec<&'static str>,
+    /// Which of the server's roots is said to have signed it.
+    pub root_id: u32,
+    /// A sentence for each check that was appended; all of them apply.
+    pub narrowed_to: Vec<String>,
+    /// Whether it can be narrowed no further.
+    pub sealed: bool,
+    /// The first block included.
+    pub blocks: usize,
+}
+
+/// Reads a token without a server and without keys. It is refused where a server
+/// would refuse it for its shape.
+pub fn inspect(token: &str) -> Result<Inspection, Refusal> {
+    let token = Unverified::decode(token)?;
+    let Claims { tenant, tenant_id, subject, issued, expires, scopes } = token.claims();
+    Ok(Inspection {
+        tenant: tenant.to_string(),
+        tenant_id: tenant_id.to_string(),
+        subject: subject.to_string(),
+        issued: issued.to_string(),
+        expires: expires.to_string(),
+        scopes: scopes.iter().map(|scope| scope.as_str()).collect(),
+        root_id: token.root_id(),
+        narrowed_to: token.caveats().sentences(),
+        sealed: token.is_sealed(),
+        blocks: token.blocks(),
+    })
+}
