@@ -204,7 +204,7 @@ fn a_subject_is_never_datalog() {
 #[test]
 fn the_longest_claims_fit_into_a_token() {
     let world = World::new();
-    let subject = Subject::parse(&"\u{10ffff}".repeat(0).replace("", "日").repeat(128)).unwrap();
+    let subject = Subject::parse(&"日".repeat(128)).unwrap();
     let tenant = TenantName::parse(&"t".repeat(64)).unwrap();
     let wanted = Mint {
         tenant: &tenant,
@@ -402,20 +402,32 @@ fn an_authority_block_is_exactly_one_shape() {
         AUTHORITY.replace("\"acme\"", "\"acme\", \"beta\""),
         AUTHORITY.replace("\"07", "\"7"),
         AUTHORITY.replace("\"07", "\"zz"),
-        with("trusting previous;").replace("subject", "trusting previous; subject"),
+        AUTHORITY.replace("40Z;\n", "40Z trusting authority;\n"),
     ] {
-        let Ok(builder) = Biscuit::builder().root_key_id(1).code(&source) else { continue };
-        let token = builder.build(&world.pair).unwrap().to_base64().unwrap();
-        assert_eq!(world.refusal(&token), Refusal::Shape, "{source}");
+        assert_eq!(world.refusal(&world.forge(&source)), Refusal::Shape, "{source}");
     }
 }
 
 #[test]
-fn an_authority_block_has_no_context() {
+fn a_block_has_no_context_and_trusts_nobody() {
     let world = World::new();
-    let builder = Biscuit::builder().root_key_id(1).code(AUTHORITY).unwrap();
-    let token = builder.context("x".to_owned()).build(&world.pair).unwrap();
-    assert_eq!(world.refusal(&token.to_base64().unwrap()), Refusal::Shape);
+    let authority = || Biscuit::builder().root_key_id(1).code(AUTHORITY).unwrap();
+    for builder in [
+        authority().context("x".to_owned()),
+        authority().scope(library::Scope::Authority),
+        authority().scope(library::Scope::PublicKey(world.pair.public())),
+    ] {
+        let token = builder.build(&world.pair).unwrap().to_base64().unwrap();
+        assert_eq!(world.refusal(&token), Refusal::Shape);
+    }
+    let block = || BlockBuilder::new().check_operation("read");
+    for block in [
+        block().context("x".to_owned()),
+        block().scope(library::Scope::Previous),
+        block().scope(library::Scope::PublicKey(world.pair.public())),
+    ] {
+        assert_eq!(world.refusal(&append(&world.good(), block)), Refusal::Shape);
+    }
 }
 
 // Appended blocks: the documented shapes, each in allow and deny.
@@ -647,14 +659,11 @@ fn anything_else_in_an_appended_block_is_refused() {
         r#"reject if operation("write")"#,
         r#"check if operation("read") trusting previous"#,
         r#"check if operation("read") trusting authority"#,
-        r#"trusting previous; check if operation("read")"#,
     ] {
         assert_eq!(world.narrowed_refusal(source), Refusal::Shape, "{source}");
         let token = narrow(&world.good(), source);
         assert_eq!(inspect(&token).unwrap_err(), Refusal::Shape, "{source}");
     }
-    let context = BlockBuilder::new().context("x".to_owned());
-    assert_eq!(world.refusal(&append(&world.good(), context)), Refusal::Shape);
 }
 
 /// Over 7 s of CPU in the library's authorizer.
@@ -726,11 +735,9 @@ fn garbage_is_malformed() {
         assert!(matches!(refusal, Refusal::Malformed | Refusal::Shape), "{garbage:?} {refusal:?}");
         assert!(inspect(garbage).is_err());
     }
-    for length in 0..good.len() {
-        assert!(
-            world.ask(&good[..length].replace('=', ""), at(ISSUED)).is_err()
-                || length > good.len() - 3
-        );
+    // Less than the padding missing, that is.
+    for length in 0..good.trim_end_matches('=').len() {
+        assert!(world.ask(&good[..length], at(ISSUED)).is_err());
     }
 }
 
@@ -756,9 +763,11 @@ fn blocks_cannot_be_dropped_swapped_or_moved() {
             token.proof.content = Some(schema::proof::Content::NextSecret(secret));
         }),
     ] {
-        // Without the symbols of a block that is gone the shape may break first.
+        // Blocks share a symbol table, so that it may break before a signature is
+        // looked at: a symbol that is gone is a shape, one declared twice malformed.
         let refusal = world.refusal(&broken);
-        assert!(matches!(refusal, Refusal::Signature | Refusal::Shape), "{refusal:?}");
+        let expected = [Refusal::Signature, Refusal::Shape, Refusal::Malformed];
+        assert!(expected.contains(&refusal), "{refusal:?}");
     }
     let proofless = tamper(&token, |token| token.proof.content = None);
     assert_eq!(world.refusal(&proofless), Refusal::Malformed);
