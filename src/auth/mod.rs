@@ -22,6 +22,8 @@ mod mint;
 mod permit;
 mod principal;
 mod roots;
+#[cfg(test)]
+mod tests;
 
 pub use authenticator::{Authenticator, TenantDirectory};
 pub use caveat::Caveats;
