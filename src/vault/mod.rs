@@ -14,6 +14,8 @@ mod seal;
 mod sweep;
 mod system;
 mod tenant;
+#[cfg(test)]
+mod tests;
 mod timekeeper;
 
 use std::collections::HashMap;

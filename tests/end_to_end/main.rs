@@ -1,0 +1,4 @@
+//! Promises to users, held against the real program: real processes on free
+//! ports, with real data folders.
+
+mod support;

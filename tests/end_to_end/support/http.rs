@@ -1,0 +1,206 @@
+//! An HTTP/1.1 client that sends just the bytes it is told to: a library would
+//! mend the malformed requests that these tests are about.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// For hangs, not for speed.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone)]
+pub struct Request {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    pub fn new(method: &str, target: impl Into<String>) -> Self {
+        let (method, target) = (method.to_owned(), target.into());
+        Self { method, target, headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub fn get(target: impl Into<String>) -> Self {
+        Self::new("GET", target)
+    }
+
+    pub fn put(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+        Self::new("PUT", target).body(body).header("Content-Type", "application/json")
+    }
+
+    pub fn delete(target: impl Into<String>) -> Self {
+        Self::new("DELETE", target)
+    }
+
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("Authorization", &format!("Bearer {token}"))
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn without_header(mut self, name: &str) -> Self {
+        self.headers.retain(|(held, _)| !held.eq_ignore_ascii_case(name));
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\nHost: tenure.test\r\n", self.method, self.target);
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        let carries_body = !self.body.is_empty() || matches!(self.method.as_str(), "PUT" | "POST");
+        if carries_body && !head.to_ascii_lowercase().contains("\r\ncontent-length:") {
+            head += &format!("Content-Length: {}\r\n", self.body.len());
+        }
+        [head.as_bytes(), b"\r\n", &self.body].concat()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case, in the order received.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(held, _)| held == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).expect("the body is UTF-8")
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in {:?}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The `code` of a problem, whose media type and status are checked.
+    pub fn code(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status, "{problem}");
+        problem["code"].as_str().expect("a problem has a code").to_owned()
+    }
+
+    /// Everything that may tell two refusals apart, so all but the request id
+    /// and the date.
+    pub fn comparable(&self) -> Self {
+        let mut answer = self.clone();
+        answer.headers.retain(|(name, _)| name != "x-request-id" && name != "date");
+        answer
+    }
+}
+
+/// One kept-alive connection, opened again where the server closed it.
+pub struct Client {
+    address: SocketAddr,
+    connection: Option<BufReader<TcpStream>>,
+}
+
+impl Client {
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, connection: None }
+    }
+
+    /// Sends and receives.
+    ///
+    /// # Panics
+    /// If the server does not answer; see [`Client::try_send`].
+    pub fn send(&mut self, request: &Request) -> Answer {
+        self.try_send(request).expect("the server answers")
+    }
+
+    pub fn try_send(&mut self, request: &Request) -> std::io::Result<Answer> {
+        self.exchange(&request.encode(), request.method == "HEAD")
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> std::io::Result<Answer> {
+        self.exchange(bytes, false)
+    }
+
+    fn exchange(&mut self, bytes: &[u8], head_only: bool) -> std::io::Result<Answer> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let stream = TcpStream::connect(self.address)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
+                BufReader::new(stream)
+            }
+        };
+        // A server that refuses early stops reading; its answer is there still.
+        let _ = connection.get_mut().write_all(bytes);
+        let answer = receive(&mut connection, head_only)?;
+        if answer.header("connection") != Some("close") {
+            self.connection = Some(connection);
+        }
+        Ok(answer)
+    }
+}
+
+fn receive(connection: &mut BufReader<TcpStream>, head_only: bool) -> std::io::Result<Answer> {
+    let status_line = line(connection)?;
+    let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.ok_or_else(|| std::io::Error::other(format!("not HTTP: {status_line}")))?;
+    let mut headers = Vec::new();
+    loop {
+        let header = line(connection)?;
+        let Some((name, value)) = header.split_once(':') else { break };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let mut answer = Answer { status, headers, body: Vec::new() };
+    if head_only || status == 204 || status == 304 {
+        return Ok(answer);
+    }
+    if answer.header("transfer-encoding") == Some("chunked") {
+        receive_chunks(connection, &mut answer.body)?;
+    } else if let Some(length) = answer.header("content-length") {
+        answer.body = vec![0; length.parse().expect("a length is a number")];
+        connection.read_exact(&mut answer.body)?;
+    } else {
+        connection.read_to_end(&mut answer.body)?;
+    }
+    Ok(answer)
+}
+
+fn receive_chunks(
+    connection: &mut BufReader<TcpStream>,
+    body: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    loop {
+        let length = usize::from_str_radix(&line(connection)?, 16).expect("a chunk has a length");
+        let mut chunk = vec![0; length];
+        connection.read_exact(&mut chunk)?;
+        body.extend(chunk);
+        line(connection)?;
+        if length == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn line(connection: &mut BufReader<TcpStream>) -> std::io::Result<String> {
+    let mut line = String::new();
+    if connection.read_line(&mut line)? == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,178 @@
+//! The program as a process.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::http::{Answer, Client, Request};
+
+/// For hangs, not for speed.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A command with nothing of this process's environment that could configure it.
+pub fn tenure() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenure"));
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    for name in ours.filter(|name| name.to_string_lossy().starts_with("TENURE_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// What a finished command printed.
+#[derive(Debug)]
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().expect("the program starts");
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("standard output is UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
+        }
+    }
+}
+
+/// A running `tenure dev` (or `serve`) and what a client needs.
+pub struct Dev {
+    child: Child,
+    pub data: PathBuf,
+    pub address: SocketAddr,
+    pub token: String,
+    /// Everything it wrote to standard output and error, at the finest level.
+    log: PathBuf,
+}
+
+impl Dev {
+    /// Starts `tenure dev` on a free port and waits until it serves.
+    pub fn start(data: &Path) -> Self {
+        Self::start_with(data, |_| {})
+    }
+
+    pub fn start_with(data: &Path, adapt: impl FnOnce(&mut Command)) -> Self {
+        let env_file = data.join("dev.env");
+        // Yesterday's would tell yesterday's port.
+        let _ = fs::remove_file(&env_file);
+        let log = data.with_extension("log");
+        let open = || File::options().create(true).append(true).open(&log).expect("a log");
+        let mut command = tenure();
+        command.args(["dev", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+        command.env("RUST_LOG", "trace").stdout(open()).stderr(open());
+        adapt(&mut command);
+        let mut child = command.spawn().expect("the program starts");
+        let begun = Instant::now();
+        while !env_file.exists() {
+            if let Some(status) = child.try_wait().expect("the child is ours") {
+                panic!("tenure dev ended with {status}: {}", read(&log));
+            }
+            assert!(begun.elapsed() < TIMEOUT, "tenure dev hangs: {}", read(&log));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let variables = read(&env_file);
+        let variable = |name: &str| {
+            let prefix = format!("export {name}=");
+            let line = variables.lines().find_map(|line| line.strip_prefix(&prefix));
+            line.unwrap_or_else(|| panic!("dev.env names {name}")).to_owned()
+        };
+        let address = variable("TENURE_ADDR");
+        let address = address.strip_prefix("http://").expect("a URL").parse().expect("an address");
+        let token = variable("TENURE_TOKEN");
+        Self { child, data: data.to_owned(), address, token, log }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    /// One request with the token of `dev`.
+    pub fn send(&self, request: Request) -> Answer {
+        self.client().send(&request.bearer(&self.token))
+    }
+
+    pub fn put(&self, name: &str, value: &str) -> Answer {
+        let body = serde_json::json!({ "value": value }).to_string();
+        self.send(Request::put(secret(name), body))
+    }
+
+    pub fn get(&self, name: &str) -> Answer {
+        self.send(Request::get(secret(name)))
+    }
+
+    /// A maintenance command on this store.
+    pub fn run(&self, args: &[&str]) -> Output {
+        Output::of(tenure().args(args).arg("--data").arg(&self.data))
+    }
+
+    pub fn mint(&self, tenant: &str, scopes: &[&str]) -> String {
+        let mut args = vec!["token", "mint", "--tenant", tenant];
+        scopes.iter().for_each(|scope| args.extend(["--scope", scope]));
+        let output = self.run(&args);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        output.stdout.trim().to_owned()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        read(&self.log)
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = read(Path::new(&format!("/proc/{}/status", self.pid())));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.and_then(|n| n.parse().ok()).expect("a process has a resident size")
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(status.expect("kill exists").success());
+    }
+
+    /// kill -9, as a power cut is to a process.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the child is ours");
+        self.child.wait().expect("the child is ours");
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        self.signal("TERM");
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                return status.code();
+            }
+            assert!(begun.elapsed() < TIMEOUT, "the server does not stop: {}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where a secret of tenant `dev` is.
+pub fn secret(name: &str) -> String {
+    format!("/api/dev/secrets/{name}")
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
