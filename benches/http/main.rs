@@ -215,6 +215,7 @@ fn open_engine(folder: &Path) -> Outcome<Option<(Arc<dyn Store>, TenantId)>> {
 }
 
 fn report(mut lines: Vec<Line>, facts: &Facts, options: &Options) -> Outcome<()> {
+    lines.retain(|line| !line.sample.latencies.is_empty());
     println!(
         "\n{:<16}{:>8}{:>12}{:>9}{:>9}{:>10}{:>8}",
         "", "clients", "requests/s", "p50 µs", "p99 µs", "CPU µs", "ratio"
