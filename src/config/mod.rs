@@ -102,7 +102,8 @@ pub enum KekSource {
 pub struct Store {
     /// Pages kept in memory, over all databases.
     pub cache_bytes: ByteSize,
-    /// Writes waiting for the disk; one tenant has at most an eighth.
+    /// Writes waiting for the disk, per database; one tenant has at most an
+    /// eighth.
     pub queue_bytes: ByteSize,
     /// Free space below which puts are refused.
     pub full_floor_bytes: ByteSize,

@@ -49,7 +49,7 @@ impl TimeSpan {
         Self(Duration::from_millis(millis))
     }
 
-    pub const fn get(self) -> Duration {
+    pub const fn as_duration(self) -> Duration {
         self.0
     }
 
