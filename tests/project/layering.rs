@@ -158,6 +158,7 @@ fn what_is_no_import_is_not_found() {
             "src/store/a.rs",
             "#![deny(unsafe_code)] struct Ring { ring: u8 } fn f(x: Ring) { x.ring; }",
         ),
+        ("src/crypto/keys.rs", "use super::ring::{self, Mac}; fn f() { ring::random() }"),
         ("src/main.rs", "fn main() { tenure::cli::main() }"),
     ] {
         let found = violations(&[(path.to_owned(), text.to_owned())], &dependencies());
@@ -254,7 +255,8 @@ enum Token {
 
 /// What `tokens` of the file at `path` refer to.
 fn mentions(path: &str, tokens: &[(Token, usize)], dependencies: &[String]) -> Vec<Mention> {
-    let declared = declared_modules(tokens);
+    let mut declared = declared_modules(tokens);
+    declared.extend(imported_names(tokens));
     let mut scopes: Vec<Scope> = Vec::new();
     let mut next_is_test = false;
     let mut found = Vec::new();
@@ -425,6 +427,19 @@ fn declared_modules(tokens: &[(Token, usize)]) -> Vec<String> {
         _ => None,
     });
     pairs.cloned().collect()
+}
+
+/// Names that the file imports from this crate, as `use super::ring` does.
+fn imported_names(tokens: &[(Token, usize)]) -> Vec<String> {
+    let starts =
+        tokens.iter().enumerate().filter(|(_, (token, _))| *token == Token::Word("use".into()));
+    let mut paths = Vec::new();
+    for (at, _) in starts {
+        read_use(tokens, at + 1, &mut Vec::new(), &mut paths);
+    }
+    paths.retain(|path| matches!(path[0].as_str(), "crate" | "self" | "super"));
+    let last = |path: Vec<String>| path.into_iter().rfind(|segment| segment != "self");
+    paths.into_iter().filter_map(last).collect()
 }
 
 /// Words and marks with their lines; comments, strings, characters and lifetimes
