@@ -2,7 +2,7 @@
 //! are enforced.
 //!
 //! Imports point down: `domain -> { api, crypto, store } -> auth -> vault ->
-//! { http, config } -> cli -> main` (docs/ARCHITECTURE.md; tests/layering.rs
+//! { http, config } -> cli -> main` (docs/ARCHITECTURE.md; tests/project/layering.rs
 //! holds it).
 
 pub mod api;

@@ -1,1 +1,168 @@
-//! Configuration.
+//! Configuration: what a server is told before it starts.
+//!
+//! A value comes from the defaults, then the file, then `TENURE_*` variables,
+//! then flags; the last one wins. One table ([`settings`]) knows every key, and
+//! its environment name follows from its path, so no key can be had in one way
+//! and not in another. Nothing is ever ignored: an unknown key or a misspelt
+//! variable is an error, since the key it was meant for would keep a default
+//! that nobody chose.
+//!
+//! A path in the file is relative to the file's folder, so that the file means
+//! the same from everywhere; one in a variable or a flag is relative to the
+//! working directory, as a shell user expects.
+//!
+//! This module knows what may be said, not what is done with it: it opens no
+//! socket and reads no key.
+
+mod error;
+mod load;
+mod network;
+mod settings;
+mod unit;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+pub use error::{ConfigError, Origin};
+pub use load::environment;
+pub use network::{Network, NetworkError};
+pub use settings::{LogLevel, Setting, keys};
+pub use unit::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
+pub use validate::Exposure;
+
+/// Everything that can be configured. `config/tenure.toml` explains each key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The folder that holds everything stored.
+    pub data: PathBuf,
+    /// Port 0 picks a free one.
+    pub listen: SocketAddr,
+    pub tls: Tls,
+    pub http: Http,
+    pub secrets: Secrets,
+    pub kek: Kek,
+    pub store: Store,
+    pub sweep: Sweep,
+    pub tokens: Tokens,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// PEM, the leaf first. Set together with `key`.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Whether something in front of the server encrypts.
+    pub terminated_elsewhere: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// At most this many at once, over all workers.
+    pub max_connections: usize,
+    /// Until a request's head is complete; the TLS handshake has as long again.
+    pub header_timeout: TimeSpan,
+    /// Until a request's body is complete.
+    pub body_timeout: TimeSpan,
+    /// How long an idle connection stays open; zero closes after each answer.
+    pub keep_alive: TimeSpan,
+    /// Zero is one per core.
+    pub workers: usize,
+    /// How long requests under way may take to finish when the server stops.
+    pub shutdown_timeout: TimeSpan,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secrets {
+    pub max_value_bytes: ByteSize,
+}
+
+/// Where the key-encryption key comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kek {
+    pub source: KekSource,
+    pub file: Option<PathBuf>,
+    /// The name of a variable, never the key itself.
+    pub env: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KekSource {
+    File,
+    Env,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// Pages kept in memory, over all databases.
+    pub cache_bytes: ByteSize,
+    /// Writes waiting for the disk, per database; one tenant has at most an
+    /// eighth.
+    pub queue_bytes: ByteSize,
+    /// Free space below which puts are refused.
+    pub full_floor_bytes: ByteSize,
+    /// Free space below which deletes and sweeps are refused too.
+    pub hard_floor_bytes: ByteSize,
+    /// Sorted names kept in memory, over all tenants.
+    pub list_cache_bytes: ByteSize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sweep {
+    /// Zero is never.
+    pub every: TimeSpan,
+    /// What expired more recently than this is kept.
+    pub retain: TimeSpan,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// How many verified tokens are remembered.
+    pub cache_entries: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub level: LogLevel,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("/var/lib/tenure"),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7300)),
+            tls: Tls::default(),
+            http: Http {
+                trusted_proxies: Vec::new(),
+                max_connections: 4096,
+                header_timeout: TimeSpan::seconds(10),
+                body_timeout: TimeSpan::seconds(30),
+                keep_alive: TimeSpan::seconds(60),
+                workers: 0,
+                shutdown_timeout: TimeSpan::seconds(30),
+            },
+            secrets: Secrets { max_value_bytes: ByteSize::kib(64) },
+            kek: Kek {
+                source: KekSource::File,
+                file: Some(PathBuf::from("/etc/tenure/kek")),
+                env: "TENURE_KEK".to_owned(),
+            },
+            store: Store {
+                cache_bytes: ByteSize::mib(256),
+                queue_bytes: ByteSize::mib(64),
+                full_floor_bytes: ByteSize::mib(256),
+                hard_floor_bytes: ByteSize::mib(64),
+                list_cache_bytes: ByteSize::mib(64),
+            },
+            sweep: Sweep { every: TimeSpan::seconds(3600), retain: TimeSpan::seconds(24 * 3600) },
+            tokens: Tokens { cache_entries: 10_000 },
+            log: Log { level: LogLevel::Info },
+        }
+    }
+}

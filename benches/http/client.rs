@@ -1,0 +1,194 @@
+//! A client that costs little: prepared bytes over keep-alive connections, and
+//! of each answer only its status and length.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use crate::Outcome;
+
+/// What came of one measurement.
+#[derive(Default)]
+pub struct Sample {
+    /// Of each request, in microseconds.
+    pub latencies: Vec<u32>,
+    pub elapsed: Duration,
+}
+
+impl Sample {
+    pub fn add(&mut self, other: Self) {
+        self.latencies.extend(other.latencies);
+        self.elapsed += other.elapsed;
+    }
+
+    pub fn per_second(&self) -> f64 {
+        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// In microseconds; `part` is 0.5 for the median.
+    pub fn quantile(&mut self, part: f64) -> u32 {
+        let rank = (self.latencies.len() as f64 * part) as usize;
+        let rank = rank.min(self.latencies.len().saturating_sub(1));
+        if self.latencies.is_empty() {
+            return 0;
+        }
+        *self.latencies.select_nth_unstable(rank).1
+    }
+}
+
+/// Sends what `requests` makes for (connection, number) from each of
+/// `connections` until the time is over.
+pub fn measure(
+    address: SocketAddr,
+    connections: usize,
+    time: Duration,
+    requests: impl Fn(usize, usize) -> Vec<u8> + Clone + 'static,
+) -> Outcome<Sample> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async move {
+        let mut open = Vec::new();
+        for _ in 0..connections {
+            open.push(Connection::open(address).await?);
+        }
+        let start = Instant::now();
+        let tasks: Vec<_> = open
+            .into_iter()
+            .enumerate()
+            .map(|(number, connection)| {
+                let requests = requests.clone();
+                tokio::task::spawn_local(
+                    connection.repeat(start + time, move |n| requests(number, n)),
+                )
+            })
+            .collect();
+        let mut latencies = Vec::new();
+        for task in tasks {
+            latencies.extend(task.await??);
+        }
+        Ok(Sample { latencies, elapsed: start.elapsed() })
+    })
+}
+
+/// Sends each request once, in order, on one connection; answers the statuses.
+pub fn send(address: SocketAddr, requests: &[Vec<u8>]) -> Outcome<Vec<u16>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut connection = Connection::open(address).await?;
+        let mut statuses = Vec::new();
+        for request in requests {
+            statuses.push(connection.exchange(request).await?);
+        }
+        Ok(statuses)
+    })
+}
+
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: SocketAddr) -> Outcome<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: vec![0; 64 * 1024] })
+    }
+
+    async fn repeat(
+        mut self,
+        until: Instant,
+        requests: impl Fn(usize) -> Vec<u8>,
+    ) -> Outcome<Vec<u32>> {
+        let mut latencies = Vec::new();
+        for number in 0.. {
+            let request = requests(number);
+            let start = Instant::now();
+            if start >= until {
+                break;
+            }
+            let status = self.exchange(&request).await?;
+            if !(200..300).contains(&status) {
+                return Err(format!("a request was answered with {status}").into());
+            }
+            latencies.push(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX));
+        }
+        Ok(latencies)
+    }
+
+    async fn exchange(&mut self, request: &[u8]) -> Outcome<u16> {
+        self.write(request).await?;
+        let mut filled = 0;
+        let (status, total) = loop {
+            filled += self.read(filled).await?;
+            if let Some(head) = Head::parse(self.buffer.get(..filled).unwrap_or_default())? {
+                break (head.status, head.length + head.body);
+            }
+        };
+        if self.buffer.len() <= total {
+            self.buffer.resize(total + 1, 0);
+        }
+        while filled < total {
+            filled += self.read(filled).await?;
+        }
+        Ok(status)
+    }
+
+    async fn write(&self, mut bytes: &[u8]) -> Outcome<()> {
+        while !bytes.is_empty() {
+            match self.stream.try_write(bytes) {
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.stream.writable().await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads behind the first `filled` bytes.
+    async fn read(&mut self, filled: usize) -> Outcome<usize> {
+        let free = self.buffer.get_mut(filled..).filter(|free| !free.is_empty());
+        let free = free.ok_or("an answer's head is larger than 64 KiB")?;
+        loop {
+            self.stream.readable().await?;
+            match self.stream.try_read(free) {
+                Ok(0) => return Err("the server closed a connection".into()),
+                Ok(read) => return Ok(read),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+struct Head {
+    status: u16,
+    length: usize,
+    body: usize,
+}
+
+impl Head {
+    /// `None` until the head is complete.
+    fn parse(bytes: &[u8]) -> Outcome<Option<Self>> {
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return Ok(None);
+        };
+        let text = std::str::from_utf8(bytes.get(..end).unwrap_or_default())?;
+        let status = text.get(9..12).ok_or("an answer without a status")?.parse()?;
+        let headers = text.lines().skip(1).filter_map(|line| line.split_once(':'));
+        let mut body = 0;
+        for (name, value) in headers {
+            if name.eq_ignore_ascii_case("content-length") {
+                body = value.trim().parse()?;
+            }
+            if name.eq_ignore_ascii_case("transfer-encoding") {
+                return Err("an answer without Content-Length".into());
+            }
+        }
+        Ok(Some(Self { status, length: end + 4, body }))
+    }
+}

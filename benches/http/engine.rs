@@ -1,0 +1,172 @@
+//! The storage engine alone: the rows of a PUT, committed without HTTP, tokens or
+//! encryption.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tenure::domain::{Floor, TenantId, Timestamp};
+use tenure::store::{
+    Batch, Change, ForgedLedger, Ledger, LedgerSeal, Row, RowKey, Space, Store, StoreError,
+};
+
+use crate::Outcome;
+use crate::client::Sample;
+
+/// What a PUT of 512 bytes stores, envelopes included.
+const HEAD_BYTES: usize = 250;
+const VALUE_BYTES: usize = 600;
+const EXPIRY_BYTES: usize = 60;
+
+/// Commits the rows of PUTs, each replacing one of `names` secrets, from `tasks`
+/// tasks until the time is over.
+pub fn measure(
+    store: &Arc<dyn Store>,
+    tenant: TenantId,
+    tasks: usize,
+    names: usize,
+    time: Duration,
+) -> Outcome<Sample> {
+    let threads = std::thread::available_parallelism()?.get().min(tasks);
+    let start = Instant::now();
+    let until = start + time;
+    let share = |thread: usize| (0..tasks).filter(move |task| task % threads == thread);
+    let latencies = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|thread| {
+                let mine = share(thread).map(|task| (task, tasks, names)).collect();
+                scope.spawn(move || commit_from(store, tenant, mine, until))
+            })
+            .collect();
+        let mut all = Vec::new();
+        for thread in running {
+            let latencies = thread.join().map_err(|_| "a thread of the engine panicked")?;
+            all.extend(latencies.map_err(|error| format!("the engine answered: {error}"))?);
+        }
+        Outcome::Ok(all)
+    })?;
+    Ok(Sample { latencies, elapsed: start.elapsed() })
+}
+
+/// `tasks` are (number, of how many, names).
+fn commit_from(
+    store: &Arc<dyn Store>,
+    tenant: TenantId,
+    tasks: Vec<(usize, usize, usize)>,
+    until: Instant,
+) -> Result<Vec<u32>, StoreError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|_| StoreError::Unknown)?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let running: Vec<_> = tasks
+            .into_iter()
+            .map(|(task, of, names)| {
+                let store = Arc::clone(store);
+                tokio::task::spawn_local(async move {
+                    let mut latencies = Vec::new();
+                    // Of each name only one task writes, as a preconditioned
+                    // write does that meets no other.
+                    for round in 0.. {
+                        let start = Instant::now();
+                        if start >= until {
+                            break;
+                        }
+                        let name = (task + round * of) % (names - names % of).max(of);
+                        replace(&*store, tenant, name).await?;
+                        let taken = start.elapsed().as_micros();
+                        latencies.push(u32::try_from(taken).unwrap_or(u32::MAX));
+                    }
+                    Ok(latencies)
+                })
+            })
+            .collect();
+        let mut all = Vec::new();
+        for task in running {
+            all.extend(task.await.map_err(|_| StoreError::Unknown)??);
+        }
+        Ok(all)
+    })
+}
+
+/// Reads the head, as a PUT does, and commits its rows.
+async fn replace(store: &dyn Store, tenant: TenantId, name: usize) -> Result<(), StoreError> {
+    static VERSIONS: AtomicU64 = AtomicU64::new(1);
+    let space = Space::Tenant(tenant);
+    let head = key(b'h', name, 0);
+    let old = store.get(space, &head).await?.map(|row| row.version);
+    let version = VERSIONS.fetch_add(1, Ordering::Relaxed);
+    let mut changes = vec![
+        Change::Expect { key: head.clone(), version: old },
+        Change::Put { key: head, row: row(version, HEAD_BYTES) },
+        Change::Put { key: key(b'v', name, version), row: row(version, VALUE_BYTES) },
+        Change::Put { key: key(b'e', name, version), row: row(version, EXPIRY_BYTES) },
+    ];
+    if let Some(old) = old {
+        changes.push(Change::Delete { key: key(b'v', name, old) });
+        changes.push(Change::Delete { key: key(b'e', name, old) });
+    }
+    let floor = Floor { epoch: 0, at: Timestamp::from_unix_seconds(0) };
+    store.commit(space, Batch { changes, floor, seal: Arc::new(CheapSeal) }).await
+}
+
+/// Scattered as the keyed hash of a name is, and 41 bytes long as with it.
+fn key(kind: u8, name: usize, version: u64) -> RowKey {
+    let mut bytes = vec![kind];
+    bytes.extend(scattered(name as u64).iter().chain(&version.to_be_bytes()));
+    RowKey::new(bytes)
+}
+
+/// As incompressible as ciphertext.
+fn row(version: u64, length: usize) -> Row {
+    let bytes = (0..length as u64).step_by(32).flat_map(|block| scattered(version ^ block << 48));
+    Row { version, bytes: bytes.take(length).collect() }
+}
+
+fn scattered(seed: u64) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for (part, chunk) in bytes.chunks_exact_mut(8).enumerate() {
+        let mut hasher = DefaultHasher::new();
+        (seed, part).hash(&mut hasher);
+        chunk.copy_from_slice(&hasher.finish().to_be_bytes());
+    }
+    bytes
+}
+
+/// The shape of a ledger's seal without its cryptography.
+struct CheapSeal;
+
+impl LedgerSeal for CheapSeal {
+    fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32] {
+        let mut hasher = DefaultHasher::new();
+        (key.as_bytes(), row.version).hash(&mut hasher);
+        scattered(hasher.finish())
+    }
+
+    fn seal(&self, ledger: &Ledger) -> Vec<u8> {
+        let Ledger { commits, rows, digest, highest_version, floor } = ledger;
+        let numbers = [*commits, *rows, *highest_version, u64::from(floor.epoch)];
+        let mut bytes = digest.to_vec();
+        bytes.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+        bytes.extend(floor.at.unix_micros().to_be_bytes());
+        bytes
+    }
+
+    fn open(&self, sealed: &[u8]) -> Result<Ledger, ForgedLedger> {
+        let (digest, rest) = sealed.split_first_chunk::<32>().ok_or(ForgedLedger)?;
+        let (numbers, _) = rest.as_chunks::<8>();
+        let &[commits, rows, highest_version, epoch, at] = numbers else {
+            return Err(ForgedLedger);
+        };
+        let epoch = u32::try_from(u64::from_be_bytes(epoch)).map_err(|_| ForgedLedger)?;
+        let at = Timestamp::from_unix_micros(i64::from_be_bytes(at));
+        Ok(Ledger {
+            commits: u64::from_be_bytes(commits),
+            rows: u64::from_be_bytes(rows),
+            digest: *digest,
+            highest_version: u64::from_be_bytes(highest_version),
+            floor: Floor { epoch, at },
+        })
+    }
+}

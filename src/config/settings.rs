@@ -1,0 +1,330 @@
+//! The table of keys: what each is called, how it is read and how it is shown.
+
+use std::fmt::{self, Display};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use toml::de::DeValue;
+
+use super::{ByteSize, Config, KekSource, Network, TimeSpan};
+
+/// One key of the configuration.
+pub struct Setting {
+    path: &'static str,
+    may_hold_secret: bool,
+    set_text: fn(&mut Config, &str) -> Result<(), String>,
+    set_toml: fn(&mut Config, &DeValue<'_>, &Path) -> Result<(), String>,
+    show: fn(&Config) -> String,
+}
+
+impl Setting {
+    /// As it is written in the file: `tls.certificate`.
+    pub fn path(&self) -> &'static str {
+        self.path
+    }
+
+    /// Its variable: `TENURE_TLS_CERTIFICATE`.
+    pub fn environment(&self) -> String {
+        format!("TENURE_{}", self.path.replace('.', "_").to_uppercase())
+    }
+
+    /// Its value in `config`, as TOML. An optional key that is not set shows as
+    /// `""`, which is also how it is written.
+    pub fn show(&self, config: &Config) -> String {
+        (self.show)(config)
+    }
+
+    /// Whether an error must not repeat its value: someone will paste the key
+    /// itself where the name of its file belongs.
+    pub(super) fn may_hold_secret(&self) -> bool {
+        self.may_hold_secret
+    }
+
+    /// From a variable or a flag.
+    pub(super) fn set_text(&self, config: &mut Config, text: &str) -> Result<(), String> {
+        (self.set_text)(config, text)
+    }
+
+    /// From the file in `folder`.
+    pub(super) fn set_toml(
+        &self,
+        config: &mut Config,
+        value: &DeValue<'_>,
+        folder: &Path,
+    ) -> Result<(), String> {
+        (self.set_toml)(config, value, folder)
+    }
+}
+
+/// Every key there is, in the order of `config/tenure.toml`.
+pub fn keys() -> &'static [Setting] {
+    SETTINGS
+}
+
+macro_rules! settings {
+    ($($(#[$secret:ident])? $head:ident $(. $rest:ident)*;)*) => {
+        &[$(Setting {
+            path: concat!(stringify!($head) $(, ".", stringify!($rest))*),
+            may_hold_secret: settings!(@secret $($secret)?),
+            set_text: |config, text| {
+                config.$head$(.$rest)* = Value::from_text(text)?;
+                Ok(())
+            },
+            set_toml: |config, value, folder| {
+                config.$head$(.$rest)* = Value::from_toml(value, folder)?;
+                Ok(())
+            },
+            show: |config| config.$head$(.$rest)*.show(),
+        }),*]
+    };
+    (@secret may_hold_secret) => { true };
+    (@secret) => { false };
+}
+
+const SETTINGS: &[Setting] = settings! {
+    data;
+    listen;
+    tls.certificate;
+    tls.key;
+    tls.terminated_elsewhere;
+    http.trusted_proxies;
+    http.max_connections;
+    http.header_timeout;
+    http.body_timeout;
+    http.keep_alive;
+    http.workers;
+    http.shutdown_timeout;
+    secrets.max_value_bytes;
+    kek.source;
+    #[may_hold_secret] kek.file;
+    #[may_hold_secret] kek.env;
+    store.cache_bytes;
+    store.queue_bytes;
+    store.full_floor_bytes;
+    store.hard_floor_bytes;
+    store.list_cache_bytes;
+    sweep.every;
+    sweep.retain;
+    tokens.cache_entries;
+    log.level;
+};
+
+/// A value that the file, a variable and a flag can hold. Errors are clauses
+/// that follow the key's name.
+trait Value: Sized {
+    fn from_text(text: &str) -> Result<Self, String>;
+
+    /// Most values are strings in TOML too.
+    fn from_toml(value: &DeValue<'_>, folder: &Path) -> Result<Self, String> {
+        let _ = folder;
+        Self::from_text(value.as_str().ok_or("must be a string, in quotes")?)
+    }
+
+    fn show(&self) -> String;
+}
+
+fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|problem: T::Err| problem.to_string())
+}
+
+/// As a basic string of TOML.
+fn quoted(text: impl Display) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}
+
+impl Value for String {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+
+    fn show(&self) -> String {
+        quoted(self)
+    }
+}
+
+impl Value for PathBuf {
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.into()) }
+    }
+
+    fn from_toml(value: &DeValue<'_>, folder: &Path) -> Result<Self, String> {
+        let text = value.as_str().ok_or("must be a path, in quotes")?;
+        Self::from_text(text).map(|path| folder.join(path))
+    }
+
+    fn show(&self) -> String {
+        quoted(self.display())
+    }
+}
+
+/// Empty is none, so that a variable can take back what the file says.
+impl Value for Option<PathBuf> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok((!text.is_empty()).then(|| text.into()))
+    }
+
+    fn from_toml(value: &DeValue<'_>, folder: &Path) -> Result<Self, String> {
+        let text = value.as_str().ok_or("must be a path, in quotes")?;
+        Self::from_text(text).map(|path| path.map(|path| folder.join(path)))
+    }
+
+    fn show(&self) -> String {
+        quoted(self.as_deref().unwrap_or(Path::new("")).display())
+    }
+}
+
+impl Value for SocketAddr {
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| {
+            "must be an IP address and a port, such as 127.0.0.1:7300 or [::1]:7300".to_owned()
+        })
+    }
+
+    fn show(&self) -> String {
+        quoted(self)
+    }
+}
+
+impl Value for bool {
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "must be true or false".to_owned())
+    }
+
+    fn from_toml(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
+        value.as_bool().ok_or_else(|| "must be true or false, without quotes".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for usize {
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "must be a whole number".to_owned())
+    }
+
+    fn from_toml(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
+        let number = value.as_integer().ok_or("must be a whole number, without quotes")?;
+        Self::from_str_radix(number.as_str(), number.radix())
+            .map_err(|_| "must be a whole number from zero".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for TimeSpan {
+    fn from_text(text: &str) -> Result<Self, String> {
+        parse(text)
+    }
+
+    fn show(&self) -> String {
+        quoted(self)
+    }
+}
+
+impl Value for ByteSize {
+    fn from_text(text: &str) -> Result<Self, String> {
+        parse(text)
+    }
+
+    /// A number alone counts bytes.
+    fn from_toml(value: &DeValue<'_>, folder: &Path) -> Result<Self, String> {
+        match value {
+            DeValue::Integer(_) => {
+                let bytes = usize::from_toml(value, folder)?;
+                Ok(Self::bytes(u64::try_from(bytes).unwrap_or(u64::MAX)))
+            }
+            other => Self::from_text(other.as_str().ok_or("must be a size, such as \"64KiB\"")?),
+        }
+    }
+
+    fn show(&self) -> String {
+        quoted(self)
+    }
+}
+
+impl Value for Vec<Network> {
+    /// Separated by commas.
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(parse).collect()
+    }
+
+    fn from_toml(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
+        let strings = "must be a list of strings, such as [\"10.0.0.0/8\"]";
+        let list = value.as_array().ok_or(strings)?;
+        list.iter().map(|item| parse(item.get_ref().as_str().ok_or(strings)?)).collect()
+    }
+
+    fn show(&self) -> String {
+        let networks: Vec<_> = self.iter().map(quoted).collect();
+        format!("[{}]", networks.join(", "))
+    }
+}
+
+impl Value for KekSource {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "file" => Ok(Self::File),
+            "env" => Ok(Self::Env),
+            _ => Err("must be \"file\" or \"env\"".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::File => quoted("file"),
+            Self::Env => quoted("env"),
+        }
+    }
+}
+
+impl Value for LogLevel {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|level| level.as_str() == text)
+            .ok_or_else(|| "must be off, error, warn, info, debug or trace".to_owned())
+    }
+
+    fn show(&self) -> String {
+        quoted(self)
+    }
+}
+
+/// The least important kind of message that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    const ALL: [Self; 6] =
+        [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// In lower case, as the `log` crate reads it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

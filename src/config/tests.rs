@@ -1,0 +1,372 @@
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+const DOCUMENTED: &str = include_str!("../../config/tenure.toml");
+
+/// A key, a value that differs from its default in the words of the file, and
+/// the same in the words of a variable.
+const OTHER_VALUES: &[(&str, &str, &str)] = &[
+    ("data", "'/srv/tenure'", "/srv/tenure"),
+    ("listen", "'127.0.0.1:7301'", "127.0.0.1:7301"),
+    ("tls.certificate", "'/tls/certificate.pem'", "/tls/certificate.pem"),
+    ("tls.key", "'/tls/key.pem'", "/tls/key.pem"),
+    ("tls.terminated_elsewhere", "true", "true"),
+    ("http.trusted_proxies", "['10.0.0.0/8', '::1']", "10.0.0.0/8, ::1"),
+    ("http.max_connections", "100", "100"),
+    ("http.header_timeout", "'5s'", "5s"),
+    ("http.body_timeout", "'5s'", "5s"),
+    ("http.keep_alive", "'0s'", "0s"),
+    ("http.workers", "3", "3"),
+    ("http.shutdown_timeout", "'5s'", "5s"),
+    ("secrets.max_value_bytes", "'1MiB'", "1MiB"),
+    ("kek.source", "'env'", "env"),
+    ("kek.file", "'/keys/kek'", "/keys/kek"),
+    ("kek.env", "'OTHER_KEK'", "OTHER_KEK"),
+    ("store.cache_bytes", "'1GiB'", "1GiB"),
+    ("store.queue_bytes", "33554432", "32MiB"),
+    ("store.full_floor_bytes", "'2GiB'", "2GiB"),
+    ("store.hard_floor_bytes", "'1MiB'", "1MiB"),
+    ("store.list_cache_bytes", "'1MiB'", "1MiB"),
+    ("sweep.every", "'0s'", "0s"),
+    ("sweep.retain", "'30d'", "30d"),
+    ("tokens.cache_entries", "16", "16"),
+    ("log.level", "'debug'", "debug"),
+];
+
+/// The two halves of one certificate are only valid together.
+const TLS: [(&str, &str); 2] =
+    [("tls.certificate", "/tls/certificate.pem"), ("tls.key", "/tls/key.pem")];
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, text: &str) -> PathBuf {
+        let path = self.0.path().join("tenure.toml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+fn load(
+    text: &str,
+    environment: &[(&str, &str)],
+    flags: &[(&str, &str)],
+) -> Result<Config, ConfigError> {
+    let folder = Folder::new();
+    let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    let flags: Vec<_> = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+    Config::load(Some(&folder.file(text)), environment, &flags)
+}
+
+fn problem(text: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> String {
+    load(text, environment, flags).expect_err("it was accepted").to_string()
+}
+
+fn show(config: &Config, key: &str) -> String {
+    keys().iter().find(|setting| setting.path() == key).unwrap().show(config)
+}
+
+/// With the other half of a certificate where `key` is one half.
+fn flags_beside(key: &str) -> Vec<(&'static str, &'static str)> {
+    let is_half = TLS.iter().any(|(half, _)| *half == key);
+    TLS.into_iter().filter(|(half, _)| is_half && *half != key).collect()
+}
+
+#[test]
+fn without_anything_said_the_defaults_hold() {
+    let config = Config::load(None, std::iter::empty(), &[]).unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!(config.exposure().unwrap(), Exposure::Loopback);
+    assert_eq!(load("", &[], &[]).unwrap(), config);
+}
+
+#[test]
+fn flags_win_over_variables_over_the_file_over_defaults() {
+    let (file, variable, flag) =
+        ("[http]\nworkers = 1", ("TENURE_HTTP_WORKERS", "2"), ("http.workers", "3"));
+    let workers =
+        |text, environment: &[_], flags: &[_]| load(text, environment, flags).unwrap().http.workers;
+    assert_eq!(workers("", &[], &[]), 0);
+    assert_eq!(workers(file, &[], &[]), 1);
+    assert_eq!(workers(file, &[variable], &[]), 2);
+    assert_eq!(workers(file, &[], &[flag]), 3);
+    assert_eq!(workers(file, &[variable], &[flag]), 3);
+}
+
+#[test]
+fn every_key_can_be_set_in_the_file_by_a_variable_and_by_a_flag() {
+    let known: Vec<_> = keys().iter().map(Setting::path).collect();
+    let tried: Vec<_> = OTHER_VALUES.iter().map(|(key, ..)| *key).collect();
+    assert_eq!(known, tried, "a key without a row in OTHER_VALUES");
+
+    let default = Config::default();
+    for (key, in_file, as_text) in OTHER_VALUES {
+        let variable = format!("TENURE_{}", key.replace('.', "_").to_uppercase());
+        let beside = flags_beside(key);
+        let mut flags = beside.clone();
+        flags.push((key, as_text));
+        let by_file = load(&format!("{key} = {in_file}"), &[], &beside).unwrap();
+        let by_variable = load("", &[(&variable, as_text)], &beside).unwrap();
+        let by_flag = load("", &[], &flags).unwrap();
+        assert_ne!(show(&by_file, key), show(&default, key), "{key} did not change");
+        assert_eq!(by_file, by_variable, "{key}");
+        assert_eq!(by_variable, by_flag, "{key}");
+    }
+}
+
+#[test]
+fn every_key_refuses_nonsense_by_its_name_and_place() {
+    for setting in keys().iter().filter(|setting| setting.show(&Config::default()) != "\"\"") {
+        let key = setting.path();
+        let said = problem(&format!("\n{key} = 1979-05-27"), &[], &[]);
+        assert!(said.contains(key) && said.contains("tenure.toml, line 2"), "{said}");
+        assert!(said.contains("must be"), "{said}");
+        if matches!(key, "data" | "kek.file") {
+            continue;
+        }
+        let said = problem("", &[(&setting.environment(), "=?=")], &[]);
+        assert!(said.contains(key) && said.contains(&setting.environment()), "{said}");
+        let said = problem("", &[], &[(key, "=?=")]);
+        assert!(said.contains(key) && said.contains("command line"), "{said}");
+    }
+}
+
+#[test]
+fn an_error_says_what_was_said_instead() {
+    let said = problem("[http]\nworkers = \"many\"", &[], &[]);
+    assert!(
+        said.ends_with(
+            "line 2: `http.workers` must be a whole number, without quotes, not \"many\""
+        ),
+        "{said}"
+    );
+    let said = problem("", &[("TENURE_SWEEP_EVERY", "1 hour")], &[]);
+    assert!(
+        said.starts_with("environment variable TENURE_SWEEP_EVERY: `sweep.every` must be"),
+        "{said}"
+    );
+    assert!(said.ends_with("not \"1 hour\""), "{said}");
+}
+
+#[test]
+fn an_error_never_repeats_what_may_be_a_key() {
+    let pasted = "c2VjcmV0IHBhc3RlZCBieSBtaXN0YWtl";
+    for said in [
+        problem(&format!("kek.env = '{pasted}='"), &[], &[]),
+        problem("", &[("TENURE_KEK_ENV", &format!("{pasted}="))], &[]),
+        problem(&format!("kek.file = ['{pasted}']"), &[], &[]),
+        problem(&format!("kek.key = '{pasted}'"), &[], &[]),
+        problem("", &[("TENURE_KEY", pasted)], &[]),
+        problem("", &[], &[("kek.key", pasted)]),
+        problem(&format!("kek.file = '{pasted}"), &[], &[]),
+        problem(&format!("kek.file = {pasted}"), &[], &[]),
+    ] {
+        assert!(!said.contains(pasted), "{said}");
+    }
+}
+
+#[test]
+fn a_misspelt_key_is_refused_with_the_one_it_resembles() {
+    for (text, meant) in [
+        ("lissten = '127.0.0.1:1'", "listen"),
+        ("[tls]\ncertificat = 'x'", "tls.certificate"),
+        ("[htpp]\nworkers = 1", "config/tenure.toml lists them"),
+        ("workers = 1", "http.workers"),
+        ("[http.workers]\nnumber = 1", "must be a whole number"),
+        ("tls = 'x'", "there is no key `tls`"),
+        ("'tls.key' = 'x'", "tls.key"),
+        ("colour = 'red'", "config/tenure.toml lists them"),
+    ] {
+        let said = problem(text, &[], &[]);
+        assert!(said.contains(meant), "{said}");
+        assert!(said.contains("line "), "{said}");
+    }
+    let said = problem("", &[("TENURE_LISSTEN", "127.0.0.1:1")], &[]);
+    assert!(said.contains("did you mean `TENURE_LISTEN`?"), "{said}");
+    let said = problem("", &[], &[("lissten", "127.0.0.1:1")]);
+    assert!(said.contains("did you mean `listen`?"), "{said}");
+}
+
+#[test]
+fn variables_of_the_client_and_of_the_key_are_no_configuration() {
+    let names = ["ADDR", "TENANT", "TOKEN", "API_KEY", "CONFIG", "KEK", "TEST_LONG"];
+    let names = names.map(|name| format!("TENURE_{name}"));
+    let client: Vec<_> = names.iter().map(|name| (name.as_str(), "x")).collect();
+    assert_eq!(load("", &client, &[]).unwrap(), Config::default());
+
+    let own_name = load("kek.env = 'TENURE_OWN_KEK'", &[("TENURE_OWN_KEK", "x")], &[]);
+    assert_eq!(own_name.unwrap().kek.env, "TENURE_OWN_KEK");
+    load("", &[("HOME", "/"), ("TENUREX", "x")], &[]).unwrap();
+}
+
+#[test]
+fn a_path_in_the_file_is_relative_to_the_files_folder() {
+    let folder = Folder::new();
+    let file = folder.file("data = 'data'\nkek.file = 'keys/kek'\ntls.certificate = ''");
+    let config = Config::load(Some(&file), std::iter::empty(), &[]).unwrap();
+    assert_eq!(config.data, folder.0.path().join("data"));
+    assert_eq!(config.kek.file, Some(folder.0.path().join("keys/kek")));
+    assert_eq!(config.tls.certificate, None);
+
+    let by_variable = load("", &[("TENURE_DATA", "data")], &[]).unwrap();
+    assert_eq!(by_variable.data, Path::new("data"));
+}
+
+#[test]
+fn a_variable_can_take_back_an_optional_key_of_the_file() {
+    let file = "[tls]\ncertificate = 'c.pem'\nkey = 'k.pem'";
+    let taken_back = [("TENURE_TLS_CERTIFICATE", ""), ("TENURE_TLS_KEY", "")];
+    assert_eq!(load(file, &taken_back, &[]).unwrap().tls, Tls::default());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let missing = Path::new("/nowhere/tenure.toml");
+    let error = Config::load(Some(missing), std::iter::empty(), &[]).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/tenure.toml"), "{error}");
+    let said = problem("listen = '127.0.0.1:1'\nlisten = '127.0.0.1:2'", &[], &[]);
+    assert!(said.contains("tenure.toml, line 2: this is not TOML"), "{said}");
+}
+
+#[test]
+fn values_that_cannot_stand_together_are_refused_with_a_remedy() {
+    for (text, key, remedy) in [
+        ("tls.certificate = 'c.pem'", "`tls.certificate`", "set tls.key too"),
+        ("tls.key = 'k.pem'", "`tls.key`", "set tls.certificate too"),
+        ("kek.file = ''", "`kek.file`", "kek.source to \"env\""),
+        ("kek.env = ''", "`kek.env`", "the variable's name"),
+        ("kek.env = '1KEK'", "`kek.env`", "the variable's name"),
+        ("store.hard_floor_bytes = '1GiB'", "`store.hard_floor_bytes`", "lower it"),
+        (
+            "store.queue_bytes = '1MiB'\nsecrets.max_value_bytes = '1MiB'",
+            "`store.queue_bytes`",
+            "at least 16MiB",
+        ),
+        ("data = ''", "`data`", "must not be empty"),
+    ] {
+        let said = problem(text, &[], &[]);
+        assert!(said.contains(key) && said.contains(remedy), "{said}");
+        assert!(said.contains("tenure.toml, line 1"), "{said}");
+    }
+    load("kek.file = ''\nkek.source = 'env'", &[], &[]).unwrap();
+}
+
+#[test]
+fn every_limit_is_held_from_both_sides() {
+    for (key, too_little, too_much) in [
+        ("http.max_connections", Some("0"), "1000001"),
+        ("http.header_timeout", Some("9ms"), "61m"),
+        ("http.body_timeout", Some("0s"), "61m"),
+        ("http.keep_alive", None, "61m"),
+        ("http.workers", None, "1025"),
+        ("http.shutdown_timeout", None, "61m"),
+        ("secrets.max_value_bytes", Some("0"), "1048577"),
+        ("store.cache_bytes", Some("1048575"), "2TiB"),
+        ("store.queue_bytes", Some("1048575"), "2TiB"),
+        ("store.list_cache_bytes", Some("1048575"), "2TiB"),
+        ("store.full_floor_bytes", Some("0"), "2048TiB"),
+        ("store.hard_floor_bytes", Some("0"), "2048TiB"),
+        ("sweep.every", Some("99ms"), "3651d"),
+        ("sweep.retain", None, "3651d"),
+        ("tokens.cache_entries", Some("15"), "10000001"),
+    ] {
+        for value in too_little.into_iter().chain([too_much]) {
+            let said = problem("", &[], &[(key, value)]);
+            assert!(said.contains(key) && said.contains("set it to something from"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn plain_http_off_loopback_is_refused() {
+    for address in ["0.0.0.0:7300", "192.0.2.1:7300", "[::]:7300", "[2001:db8::1]:7300"] {
+        let plain = load("", &[], &[("listen", address)]).unwrap();
+        let said = plain.exposure().unwrap_err().to_string();
+        assert!(said.contains(address) && said.contains("tls.certificate"), "{said}");
+
+        let elsewhere = [("listen", address), ("tls.terminated_elsewhere", "true")];
+        let elsewhere = load("", &[], &elsewhere).unwrap();
+        assert_eq!(elsewhere.exposure().unwrap(), Exposure::TerminatedElsewhere);
+
+        let flags: Vec<_> = TLS.into_iter().chain([("listen", address)]).collect();
+        let with_tls = load("", &[], &flags).unwrap();
+        assert!(matches!(with_tls.exposure().unwrap(), Exposure::Tls { .. }));
+    }
+    for address in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:7300", "[::ffff:127.0.0.1]:1"] {
+        let plain = load("", &[], &[("listen", address)]).unwrap();
+        assert_eq!(plain.exposure().unwrap(), Exposure::Loopback, "{address}");
+    }
+}
+
+#[test]
+fn a_kek_inside_the_data_folder_is_refused() {
+    let folder = Folder::new();
+    let data = folder.0.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let link = folder.0.path().join("link");
+    std::os::unix::fs::symlink(&data, &link).unwrap();
+    let with_kek = |path: &Path| {
+        let kek = Kek { file: Some(path.to_owned()), ..Config::default().kek };
+        Config { data: data.clone(), kek, ..Config::default() }
+    };
+    for inside in [data.join("kek"), data.join("a/b/kek"), link.join("kek")] {
+        let said = with_kek(&inside).require_kek_apart_from_data().unwrap_err().to_string();
+        assert!(said.contains("kek.file") && said.contains("move it out"), "{said}");
+    }
+    for apart in [folder.0.path().join("kek"), folder.0.path().join("data-kek")] {
+        with_kek(&apart).require_kek_apart_from_data().unwrap();
+    }
+}
+
+/// `config/tenure.toml` with its commented keys made live.
+fn uncommented() -> String {
+    let live = |line: &str| {
+        let key = line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line);
+        format!("{key}\n")
+    };
+    DOCUMENTED.lines().map(live).collect()
+}
+
+#[test]
+fn the_documented_file_says_the_defaults() {
+    for text in [DOCUMENTED, &uncommented()] {
+        assert_eq!(load(text, &[], &[]).unwrap(), Config::default());
+    }
+}
+
+/// Each key stands as `# key = default` below `## TENURE_KEY` and prose.
+#[test]
+fn every_key_is_documented_with_its_default_and_variable() {
+    let default = Config::default();
+    let mut section = String::new();
+    let mut prose = Vec::new();
+    let mut documented = Vec::new();
+    for line in DOCUMENTED.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = format!("{name}.");
+        } else if let Some(text) = line.strip_prefix("## ") {
+            prose.push(text);
+        } else if let Some((name, value)) =
+            line.strip_prefix("# ").and_then(|rest| rest.split_once(" = "))
+        {
+            let key = format!("{section}{name}");
+            let setting = keys().iter().find(|setting| setting.path() == key);
+            let setting = setting.unwrap_or_else(|| panic!("`{key}` is no key"));
+            assert_eq!(value, setting.show(&default), "the default of `{key}`");
+            let variable = format!("Environment variable: {}", setting.environment());
+            assert!(prose.contains(&variable.as_str()), "`{key}` lacks `## {variable}`");
+            assert!(prose.len() > 1, "`{key}` lacks what follows from it");
+            documented.push(setting.path());
+        }
+        if line.is_empty() {
+            prose.clear();
+        }
+    }
+    let known: Vec<_> = keys().iter().map(Setting::path).collect();
+    assert_eq!(documented, known);
+}

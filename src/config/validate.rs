@@ -1,0 +1,198 @@
+//! What values must be, and must be to one another.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use super::load::Origins;
+use super::{ByteSize, Config, ConfigError, KekSource, Origin, TimeSpan, Tls};
+
+/// How far what is said on the wire can be overheard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exposure {
+    Tls {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+    /// Plain HTTP, and the operator says that something in front encrypts.
+    TerminatedElsewhere,
+    /// Plain HTTP that does not leave the machine.
+    Loopback,
+}
+
+const HOUR: TimeSpan = TimeSpan::seconds(3600);
+const TEN_YEARS: TimeSpan = TimeSpan::seconds(3650 * 86_400);
+const SHORTEST: TimeSpan = TimeSpan::millis(10);
+/// What one value may be at all, whatever is configured.
+const MOST_VALUE_BYTES: ByteSize = ByteSize::mib(1);
+/// One tenant has an eighth of the queue, and a value becomes rows with headers:
+/// with sixteen times the largest value its write always fits.
+const VALUES_IN_QUEUE: u64 = 16;
+
+impl Config {
+    /// How the server may be reached. Plain HTTP off loopback is refused: tokens
+    /// and values would cross the network readable.
+    pub fn exposure(&self) -> Result<Exposure, ConfigError> {
+        match &self.tls {
+            Tls { certificate: Some(certificate), key: Some(key), .. } => {
+                Ok(Exposure::Tls { certificate: certificate.clone(), key: key.clone() })
+            }
+            _ if self.listen.ip().to_canonical().is_loopback() => Ok(Exposure::Loopback),
+            Tls { terminated_elsewhere: true, .. } => Ok(Exposure::TerminatedElsewhere),
+            _ => Err(ConfigError::Refused {
+                origin: Origin::Configuration,
+                key: "listen",
+                problem: format!(
+                    "is {}: plain HTTP there would show tokens and values to the network",
+                    self.listen
+                ),
+                remedy: "set tls.certificate and tls.key, or listen on 127.0.0.1, or set \
+                         tls.terminated_elsewhere = true where a proxy in front encrypts"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// Refuses a key that lies in the folder it protects: a copy or a backup of
+    /// the folder would carry both. For servers; `tenure dev` does so knowingly.
+    pub fn require_kek_apart_from_data(&self) -> Result<(), ConfigError> {
+        let (KekSource::File, Some(file)) = (self.kek.source, &self.kek.file) else {
+            return Ok(());
+        };
+        if !real_path(file).starts_with(real_path(&self.data)) {
+            return Ok(());
+        }
+        Err(ConfigError::Refused {
+            origin: Origin::Configuration,
+            key: "kek.file",
+            problem: "lies inside the data folder, so a copy of the data would hold its key".into(),
+            remedy: "move it out, for example to /etc/tenure/kek, and set kek.file to that".into(),
+        })
+    }
+
+    pub(super) fn validate(&self, origins: &Origins) -> Result<(), ConfigError> {
+        let check = Check { origins };
+        check.limits(self)?;
+        check.tls(self)?;
+        check.kek(self)?;
+        check.floors(self)?;
+        check.queue(self)
+    }
+}
+
+struct Check<'a> {
+    origins: &'a Origins,
+}
+
+impl Check<'_> {
+    fn limits(&self, config: &Config) -> Result<(), ConfigError> {
+        let Config { http, secrets, store, sweep, tokens, .. } = config;
+        let zero = TimeSpan::ZERO;
+        self.within("http.max_connections", http.max_connections, 1..=1_000_000)?;
+        self.within("http.header_timeout", http.header_timeout, SHORTEST..=HOUR)?;
+        self.within("http.body_timeout", http.body_timeout, SHORTEST..=HOUR)?;
+        self.within("http.keep_alive", http.keep_alive, zero..=HOUR)?;
+        self.within("http.workers", http.workers, 0..=1024)?;
+        self.within("http.shutdown_timeout", http.shutdown_timeout, zero..=HOUR)?;
+        let one = ByteSize::bytes(1);
+        self.within("secrets.max_value_bytes", secrets.max_value_bytes, one..=MOST_VALUE_BYTES)?;
+        let (most_memory, most_disk) = (ByteSize::mib(1 << 20), ByteSize::mib(1 << 30));
+        let least_memory = ByteSize::mib(1);
+        self.within("store.cache_bytes", store.cache_bytes, least_memory..=most_memory)?;
+        self.within("store.queue_bytes", store.queue_bytes, least_memory..=most_memory)?;
+        self.within("store.list_cache_bytes", store.list_cache_bytes, least_memory..=most_memory)?;
+        // A disk that runs full under sled is not mended by freeing space, so
+        // neither floor can be switched off.
+        let least_floor = ByteSize::mib(1);
+        self.within("store.full_floor_bytes", store.full_floor_bytes, least_floor..=most_disk)?;
+        self.within("store.hard_floor_bytes", store.hard_floor_bytes, least_floor..=most_disk)?;
+        if !sweep.every.is_zero() {
+            self.within("sweep.every", sweep.every, TimeSpan::millis(100)..=TEN_YEARS)?;
+        }
+        self.within("sweep.retain", sweep.retain, zero..=TEN_YEARS)?;
+        self.within("tokens.cache_entries", tokens.cache_entries, 16..=10_000_000)
+    }
+
+    fn tls(&self, config: &Config) -> Result<(), ConfigError> {
+        let (key, other) = match &config.tls {
+            Tls { certificate: Some(_), key: None, .. } => ("tls.certificate", "tls.key"),
+            Tls { certificate: None, key: Some(_), .. } => ("tls.key", "tls.certificate"),
+            _ => return Ok(()),
+        };
+        let remedy = format!("set {other} too, or neither for plain HTTP on loopback");
+        Err(self.refused(key, format!("is set without `{other}`"), remedy))
+    }
+
+    fn kek(&self, config: &Config) -> Result<(), ConfigError> {
+        if config.kek.source == KekSource::File && config.kek.file.is_none() {
+            let remedy = "set kek.file to the key's path, or kek.source to \"env\"".to_owned();
+            return Err(self.refused("kek.file", "is missing, and kek.source is \"file\"", remedy));
+        }
+        if !is_variable_name(&config.kek.env) {
+            let remedy =
+                "put the key into a variable and write the variable's name here".to_owned();
+            return Err(self.refused("kek.env", "is not the name of a variable", remedy));
+        }
+        Ok(())
+    }
+
+    fn floors(&self, config: &Config) -> Result<(), ConfigError> {
+        let (hard, full) = (config.store.hard_floor_bytes, config.store.full_floor_bytes);
+        if hard <= full {
+            return Ok(());
+        }
+        let problem = format!("is {hard}, more than store.full_floor_bytes ({full})");
+        let remedy = "lower it or raise the other: deletes must still work where puts no longer do";
+        Err(self.refused("store.hard_floor_bytes", problem, remedy.to_owned()))
+    }
+
+    fn queue(&self, config: &Config) -> Result<(), ConfigError> {
+        let (queue, value) = (config.store.queue_bytes, config.secrets.max_value_bytes);
+        let least = ByteSize::bytes(value.get().saturating_mul(VALUES_IN_QUEUE));
+        if queue >= least {
+            return Ok(());
+        }
+        let problem = format!("is {queue}, too little for values of {value}");
+        let remedy = format!("raise it to at least {least}, or lower secrets.max_value_bytes");
+        Err(self.refused("store.queue_bytes", problem, remedy))
+    }
+
+    fn within<T: PartialOrd + Display>(
+        &self,
+        key: &'static str,
+        value: T,
+        range: RangeInclusive<T>,
+    ) -> Result<(), ConfigError> {
+        if range.contains(&value) {
+            return Ok(());
+        }
+        let remedy = format!("set it to something from {} to {}", range.start(), range.end());
+        Err(self.refused(key, format!("is {value}, which is out of range"), remedy))
+    }
+
+    fn refused(
+        &self,
+        key: &'static str,
+        problem: impl Into<String>,
+        remedy: String,
+    ) -> ConfigError {
+        let origin = self.origins.get(key).cloned().unwrap_or(Origin::Configuration);
+        ConfigError::Refused { origin, key, problem: problem.into(), remedy }
+    }
+}
+
+fn is_variable_name(text: &str) -> bool {
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    starts_well && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Without symbolic links as far as the path exists.
+fn real_path(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for ancestor in absolute.ancestors() {
+        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), absolute.strip_prefix(ancestor)) {
+            return real.join(rest);
+        }
+    }
+    absolute
+}
