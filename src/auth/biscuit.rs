@@ -308,12 +308,12 @@ fn claims(block: &Block, symbols: &Symbols) -> Result<Claims, Refusal> {
     for schema::Fact { predicate } in facts {
         let (name, term) = unary(predicate, symbols)?;
         match &*name {
-            "tenant" => set_once(&mut tenant, TenantName::parse(&*symbols.text(term)?).ok()),
-            "tenant_id" => set_once(&mut tenant_id, parse_id(&*symbols.text(term)?)),
-            "subject" => set_once(&mut subject, Subject::parse(&*symbols.text(term)?).ok()),
+            "tenant" => set_once(&mut tenant, TenantName::parse(&symbols.text(term)?).ok()),
+            "tenant_id" => set_once(&mut tenant_id, parse_id(&symbols.text(term)?)),
+            "subject" => set_once(&mut subject, Subject::parse(&symbols.text(term)?).ok()),
             "issued" => set_once(&mut issued, Some(moment(date_of(term)?)?)),
             "scope" => {
-                let scope = Scope::parse(&*symbols.text(term)?).map_err(|_| Refusal::Shape)?;
+                let scope = Scope::parse(&symbols.text(term)?).map_err(|_| Refusal::Shape)?;
                 let twice = scopes.contains(scope);
                 scopes = scopes.with(scope);
                 if twice { Err(Refusal::Shape) } else { Ok(()) }
