@@ -176,16 +176,13 @@ impl Unverified {
             return Err(Refusal::Shape);
         }
 
-        Ok(Self {
-            root_id: root_key_id.ok_or(Refusal::UnknownRoot)?,
-            claims,
-            caveats: Caveats::new(checks),
-            sealed: matches!(proof.content, Some(Proof::FinalSignature(_))),
-            // The library decodes the same bytes with the same decoder, so what
-            // it verifies is what was read above. It also refuses what biscuit
-            // itself forbids: a symbol declared twice, a key of a wrong length.
-            token: UnverifiedBiscuit::from(&bytes).map_err(|_| Refusal::Malformed)?,
-        })
+        // The library decodes the same bytes with the same decoder, so what it
+        // verifies is what was read above. It also refuses what biscuit itself
+        // forbids: a symbol declared twice, a key of a wrong length.
+        let token = UnverifiedBiscuit::from(&bytes).map_err(|_| Refusal::Malformed)?;
+        let root_id = root_key_id.ok_or(Refusal::UnknownRoot)?;
+        let sealed = matches!(proof.content, Some(Proof::FinalSignature(_)));
+        Ok(Self { root_id, claims, caveats: Caveats::new(checks), sealed, token })
     }
 
     /// Checks the signature of every block, and the proof at the end.
