@@ -40,7 +40,7 @@ struct Known {
 
 impl Authenticator {
     /// `capacity`: how many tokens are remembered. One takes a few hundred bytes,
-    /// and at most some hundred KiB if its holder packed its 4 KiB with checks.
+    /// and some tens of KiB if its holder packed its 4 KiB with checks.
     pub fn new(roots: Roots, capacity: usize) -> Self {
         Self { roots, verified: Cache::new(capacity) }
     }

@@ -176,16 +176,13 @@ impl Unverified {
             return Err(Refusal::Shape);
         }
 
-        Ok(Self {
-            root_id: root_key_id.ok_or(Refusal::UnknownRoot)?,
-            claims,
-            caveats: Caveats::new(checks),
-            sealed: matches!(proof.content, Some(Proof::FinalSignature(_))),
-            // The library decodes the same bytes with the same decoder, so what
-            // it verifies is what was read above. It also refuses what biscuit
-            // itself forbids: a symbol declared twice, a key of a wrong length.
-            token: UnverifiedBiscuit::from(&bytes).map_err(|_| Refusal::Malformed)?,
-        })
+        // The library decodes the same bytes with the same decoder, so what it
+        // verifies is what was read above. It also refuses what biscuit itself
+        // forbids: a symbol declared twice, a key of a wrong length.
+        let token = UnverifiedBiscuit::from(&bytes).map_err(|_| Refusal::Malformed)?;
+        let root_id = root_key_id.ok_or(Refusal::UnknownRoot)?;
+        let sealed = matches!(proof.content, Some(Proof::FinalSignature(_)));
+        Ok(Self { root_id, claims, caveats: Caveats::new(checks), sealed, token })
     }
 
     /// Checks the signature of every block, and the proof at the end.
@@ -308,12 +305,12 @@ fn claims(block: &Block, symbols: &Symbols) -> Result<Claims, Refusal> {
     for schema::Fact { predicate } in facts {
         let (name, term) = unary(predicate, symbols)?;
         match &*name {
-            "tenant" => set_once(&mut tenant, TenantName::parse(&*symbols.text(term)?).ok()),
-            "tenant_id" => set_once(&mut tenant_id, parse_id(&*symbols.text(term)?)),
-            "subject" => set_once(&mut subject, Subject::parse(&*symbols.text(term)?).ok()),
+            "tenant" => set_once(&mut tenant, TenantName::parse(&symbols.text(term)?).ok()),
+            "tenant_id" => set_once(&mut tenant_id, parse_id(&symbols.text(term)?)),
+            "subject" => set_once(&mut subject, Subject::parse(&symbols.text(term)?).ok()),
             "issued" => set_once(&mut issued, Some(moment(date_of(term)?)?)),
             "scope" => {
-                let scope = Scope::parse(&*symbols.text(term)?).map_err(|_| Refusal::Shape)?;
+                let scope = Scope::parse(&symbols.text(term)?).map_err(|_| Refusal::Shape)?;
                 let twice = scopes.contains(scope);
                 scopes = scopes.with(scope);
                 if twice { Err(Refusal::Shape) } else { Ok(()) }
