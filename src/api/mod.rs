@@ -3,3 +3,6 @@
 //! so that a client can be built from them.
 
 pub mod admin;
+pub mod json;
+pub mod problem;
+pub mod secret;

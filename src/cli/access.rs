@@ -11,7 +11,7 @@ use super::failure::CliError;
 use super::{internal, kek, process};
 use crate::api::admin::{Command, Failure, Reply};
 use crate::config::{self, Config};
-use crate::http::AdminClient;
+use crate::http::{AdminClient, AdminError};
 use crate::store::Store;
 use crate::vault::{OpenError, Vault, VaultOptions, maintenance};
 
@@ -130,14 +130,22 @@ pub(super) fn enter(config: &Config) -> Result<DataFolder, CliError> {
     })
 }
 
+impl From<AdminError> for CliError {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::Failed(failure) => failure.into(),
+            other => Self::unavailable(other),
+        }
+    }
+}
+
 /// Carries out one maintenance command, wherever the store is open.
 pub(super) async fn execute(args: &StoreArgs, command: Command) -> Result<Reply, CliError> {
     let config = configure(args, DevStore::Allowed, Vec::new())?;
     process::log_to_stderr(log::LevelFilter::Warn);
     let folder = enter(&config)?;
-    let client = AdminClient::connect(folder.path()).await.map_err(CliError::unavailable)?;
-    if let Some(client) = client {
-        let mut reply = client.send(&command).await?;
+    if let Some(client) = AdminClient::connect(folder.path())? {
+        let mut reply = client.send(&command)?;
         if let Reply::Status(status) = &mut reply {
             status.serving = true;
         }

@@ -43,7 +43,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
     let (folder, vault) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            service.server.stop().await;
+            service.abandon().await;
             return Err(error);
         }
     };

@@ -13,7 +13,7 @@ use super::args::{
 use super::failure::{CliError, Exit};
 use super::internal;
 use crate::api::admin::{Command, Reply, Status};
-use crate::auth;
+use crate::auth::{self, Inspection};
 
 /// How answers are shown.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +122,32 @@ fn inspect(token: Option<String>, output: Output) -> Result<(), CliError> {
         None => token_from_stdin()?,
     };
     let inspection = auth::inspect(token.trim()).map_err(CliError::usage)?;
-    output.show(&inspection, || inspection.to_string())
+    output.show(&inspection, || inspection_text(&inspection))
+}
+
+fn inspection_text(inspection: &Inspection) -> String {
+    let Inspection {
+        tenant, tenant_id, subject, issued, expires, scopes, root_id, narrowed_to, sealed, blocks: _,
+    } = inspection;
+    let may: Vec<_> = scopes
+        .iter()
+        .map(|scope| match *scope {
+            "Secret.Read" => "get and list secrets",
+            "Secret.Write" => "put and delete secrets",
+            "*" => "do everything in the tenant",
+            other => other,
+        })
+        .collect();
+    let mut text = format!(
+        "tenant      {tenant} (id {tenant_id})\nsubject     {subject}\nmay         {}\n\
+         from        {issued}\nuntil       {expires}\nroot        {root_id}\n",
+        may.join(", ")
+    );
+    for sentence in narrowed_to {
+        text += &format!("narrowed    {sentence}\n");
+    }
+    text += if *sealed { "sealed      it cannot be narrowed further\n" } else { "" };
+    text + "\nThe signature was not checked: only the server that minted it can say that it holds.\n"
 }
 
 fn token_from_stdin() -> Result<Zeroizing<String>, CliError> {

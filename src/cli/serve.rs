@@ -1,5 +1,6 @@
 //! `tenure init` and `tenure serve`.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use super::failure::CliError;
 use super::maintain::Output;
 use super::{internal, kek, process};
 use crate::config::{Config, Exposure, LogLevel};
-use crate::http::{AdminServer, AppState, Running, Server, ServerOptions, Tls};
+use crate::http::{
+    AdminServer, AppState, Running, Server, ServerOptions, Stop, TlsFiles, TlsReloader,
+};
 use crate::vault::Vault;
 
 /// How often the floor is looked after; it is stored at most every 10 s.
@@ -78,7 +81,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let vault = match open(&folder, &config).await {
         Ok(vault) => vault,
         Err(error) => {
-            service.server.stop().await;
+            service.abandon().await;
             return Err(error);
         }
     };
@@ -98,14 +101,15 @@ async fn open(folder: &DataFolder, config: &Config) -> Result<Arc<Vault>, CliErr
 pub(super) struct Service {
     pub(super) server: Running,
     state: AppState,
-    tls: Option<Arc<Tls>>,
+    tls: Option<TlsReloader>,
 }
 
 impl Service {
     pub(super) fn bind(config: &Config) -> Result<Self, CliError> {
         let tls = match config.exposure()? {
             Exposure::Tls { certificate, key } => {
-                Some(Arc::new(Tls::load(&certificate, &key).map_err(CliError::usage)?))
+                let files = TlsFiles { certificate, key };
+                Some(TlsReloader::load(files).map_err(CliError::usage)?)
             }
             Exposure::Loopback | Exposure::TerminatedElsewhere => None,
         };
@@ -120,10 +124,16 @@ impl Service {
         Ok(Self { server, state, tls })
     }
 
+    /// Stops a server whose store did not open.
+    pub(super) async fn abandon(self) {
+        // Why the store did not open is what will be reported.
+        let _ = self.server.stop(Stop::Now).await;
+    }
+
     /// Where it is reached.
     pub(super) fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.server.addr())
+        format!("{scheme}://{}", self.server.address())
     }
 
     /// Begins to serve secrets, and the admin socket.
@@ -149,20 +159,21 @@ impl Service {
         vault: Arc<Vault>,
         admin: Option<AdminServer>,
     ) -> Result<(), CliError> {
-        let timekeeping = actix_web::rt::spawn(keep_time(vault.clone()));
+        let timekeeping = tokio::spawn(keep_time(vault.clone()));
         let sweep = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
-        let sweeping = actix_web::rt::spawn(keep_swept(vault.clone(), sweep.0, sweep.1));
+        let sweeping = tokio::spawn(keep_swept(vault.clone(), sweep.0, sweep.1));
         self.wait_for_stop().await?;
         timekeeping.abort();
         sweeping.abort();
         log::info!("stopping: finishing requests under way");
-        self.server.stop().await;
-        if let Some(admin) = admin {
-            admin.stop().await;
-        }
+        let served = self.server.stop(Stop::Graceful).await;
+        let administered = match admin {
+            Some(admin) => admin.stop().await,
+            None => Ok(()),
+        };
         vault.close().await;
         log::info!("stopped");
-        Ok(())
+        served.and(administered).map_err(internal)
     }
 
     async fn wait_for_stop(&self) -> Result<(), CliError> {
@@ -208,20 +219,23 @@ async fn keep_swept(vault: Arc<Vault>, every: Duration, retain: Duration) {
     }
 }
 
-fn server_options(config: &Config, tls: Option<Arc<Tls>>) -> ServerOptions {
+fn server_options(config: &Config, tls: Option<TlsReloader>) -> ServerOptions {
     let http = &config.http;
-    let trusted = http.trusted_proxies.clone();
-    ServerOptions {
-        listen: config.listen,
-        tls,
-        trusted_proxies: Arc::new(move |peer| trusted.iter().any(|net| net.contains(peer))),
-        max_connections: http.max_connections,
-        header_timeout: http.header_timeout.as_duration(),
-        body_timeout: http.body_timeout.as_duration(),
-        keep_alive: http.keep_alive.as_duration(),
-        workers: http.workers,
-        shutdown_timeout: http.shutdown_timeout.as_duration(),
+    let mut options = ServerOptions::new(config.listen);
+    options.tls = tls;
+    options.trusted_proxies = http.trusted_proxies.clone();
+    options.header_timeout = http.header_timeout.as_duration();
+    options.body_timeout = http.body_timeout.as_duration();
+    options.keep_alive = http.keep_alive.as_duration();
+    options.shutdown_timeout = http.shutdown_timeout.as_duration();
+    // Zero workers are one per core, which is what the options begin with.
+    if let Some(workers) = NonZeroUsize::new(http.workers) {
+        options.workers = workers;
     }
+    if let Some(connections) = NonZeroUsize::new(http.max_connections) {
+        options.max_connections = connections;
+    }
+    options
 }
 
 pub(super) fn level(level: LogLevel) -> log::LevelFilter {

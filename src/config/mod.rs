@@ -16,7 +16,6 @@
 
 mod error;
 mod load;
-mod network;
 mod settings;
 mod unit;
 mod validate;
@@ -27,9 +26,10 @@ mod tests;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::domain::Network;
+
 pub use error::{ConfigError, Origin};
 pub use load::environment;
-pub use network::{Network, NetworkError};
 pub use settings::{LogLevel, Setting, keys};
 pub use unit::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use validate::Exposure;

@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use toml::de::DeValue;
 
-use super::{ByteSize, Config, KekSource, Network, TimeSpan};
+use super::{ByteSize, Config, KekSource, TimeSpan};
+use crate::domain::Network;
 
 /// One key of the configuration.
 pub struct Setting {

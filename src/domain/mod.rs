@@ -5,12 +5,14 @@
 //! on disk, of HTTP, or of how a secret is encrypted.
 
 mod name;
+mod network;
 mod scope;
 mod time;
 mod value;
 mod window;
 
 pub use name::{NameError, SecretName, TenantId, TenantName};
+pub use network::{Network, NetworkError};
 pub use scope::{Operation, Scope, ScopeError, ScopeSet};
 pub use time::{Clock, ClockReading, Floor, Now, TimeError, Timestamp};
 pub use value::SecretValue;

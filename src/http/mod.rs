@@ -1,1 +1,38 @@
-//! The HTTP edge.
+//! The HTTP edge: requests in, answers out, and nothing decided in between.
+//!
+//! One table names the routes ([`routes`]); one function takes every request past
+//! it ([`dispatch`]): credential, names, permit, body, vault, in that order, so
+//! that no body is read for a stranger and no handler has an address that was not
+//! authorized. Everything it answers is `application/problem+json` or a success,
+//! with the same headers on both. What is refused before it (a request line or
+//! header that is not HTTP) actix answers alone.
+//!
+//! The edge must not know how a token is verified, a secret encrypted or a row
+//! stored, nor how it was configured: it takes [`ServerOptions`].
+
+mod accept;
+mod admin;
+mod admin_client;
+mod body;
+mod client_address;
+mod conditions;
+mod credential;
+mod dispatch;
+mod openapi;
+mod path;
+mod problem;
+mod request_id;
+mod routes;
+mod secrets;
+mod server;
+mod state;
+mod system;
+mod tls;
+
+pub use admin::AdminServer;
+pub use admin_client::{AdminClient, AdminError};
+pub use openapi::document as openapi_document;
+pub use routes::{Access, Endpoint, ROUTES, Route};
+pub use server::{Running, Server, ServerOptions, Stop};
+pub use state::AppState;
+pub use tls::{TlsError, TlsFiles, TlsReloader};

@@ -61,11 +61,12 @@ pub struct NewSecret {
 /// What a caller requires of the state before a write (`If-Match`,
 /// `If-None-Match: *`). A secret is there if it is stored and not expired, which
 /// is what a list shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Precondition {
     None,
     Exists,
-    Version(u64),
+    /// It has one of these versions.
+    Versions(Vec<u64>),
     Absent,
 }
 
@@ -288,7 +289,7 @@ impl Vault {
     /// the sorted names behind the store.
     pub async fn write(
         self: &Arc<Self>,
-        permit: Permit<Write>,
+        permit: &Permit<Write>,
         new: NewSecret,
         precondition: Precondition,
         now: Now,
@@ -297,12 +298,12 @@ impl Vault {
         if new.value.as_ref().is_some_and(|value| value.len() > max) {
             return Err(VaultError::ValueTooLarge { max });
         }
-        let vault = self.clone();
+        let (vault, name) = (self.clone(), permit.name().clone());
+        let tenant = self.tenant(permit.tenant())?;
         to_its_end(async move {
-            let tenant = vault.tenant(permit.tenant())?;
-            let _lock = vault.lock_name(&tenant.locate(permit.name())).await;
+            let _lock = vault.lock_name(&tenant.locate(&name)).await;
             let floor = vault.floor_for_commit();
-            let version = tenant.write(permit.name(), &new, precondition, now, floor).await?;
+            let version = tenant.write(&name, &new, &precondition, now, floor).await?;
             vault.trim_list_caches(&tenant);
             Ok(version)
         })
@@ -313,16 +314,16 @@ impl Vault {
     /// its end, as [`Vault::write`] does.
     pub async fn delete(
         self: &Arc<Self>,
-        permit: Permit<Write>,
+        permit: &Permit<Write>,
         precondition: Precondition,
         now: Now,
     ) -> Result<Deleted, VaultError> {
-        let vault = self.clone();
+        let (vault, name) = (self.clone(), permit.name().clone());
+        let tenant = self.tenant(permit.tenant())?;
         to_its_end(async move {
-            let tenant = vault.tenant(permit.tenant())?;
-            let _lock = vault.lock_name(&tenant.locate(permit.name())).await;
+            let _lock = vault.lock_name(&tenant.locate(&name)).await;
             let floor = vault.floor_for_commit();
-            tenant.delete(permit.name(), precondition, now, floor).await
+            tenant.delete(&name, &precondition, now, floor).await
         })
         .await
     }

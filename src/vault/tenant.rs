@@ -95,7 +95,7 @@ impl Tenant {
         &self,
         name: &SecretName,
         new: &NewSecret,
-        precondition: Precondition,
+        precondition: &Precondition,
         now: Now,
         floor: Floor,
     ) -> Result<u64, VaultError> {
@@ -122,7 +122,7 @@ impl Tenant {
     pub(super) async fn delete(
         &self,
         name: &SecretName,
-        precondition: Precondition,
+        precondition: &Precondition,
         now: Now,
         floor: Floor,
     ) -> Result<Deleted, VaultError> {
@@ -375,12 +375,12 @@ impl Tenant {
 
 /// Judges a precondition. A secret is there if it is stored and not expired,
 /// which is what a list shows.
-fn check(precondition: Precondition, old: Option<&StoredHead>, now: Now) -> Result<(), VaultError> {
+fn check(precondition: &Precondition, old: Option<&StoredHead>, now: Now) -> Result<(), VaultError> {
     let there = old.filter(|old| old.head.window.state_at(now) != WindowState::Expired);
     let holds = match precondition {
         Precondition::None => true,
         Precondition::Exists => there.is_some(),
-        Precondition::Version(version) => there.is_some_and(|old| old.version == version),
+        Precondition::Versions(any) => there.is_some_and(|old| any.contains(&old.version)),
         Precondition::Absent => there.is_none(),
     };
     if holds { Ok(()) } else { Err(VaultError::PreconditionFailed) }

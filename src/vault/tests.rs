@@ -106,7 +106,7 @@ impl Bench {
         let now = self.vault.now();
         let permit = self.principal().await.may_write(&acme(), secret(name), now).unwrap();
         let value = value.map(|text| SecretValue::new(Zeroizing::new(text.to_owned())));
-        self.vault.write(permit, NewSecret { value, window }, precondition, now).await
+        self.vault.write(&permit, NewSecret { value, window }, precondition, now).await
     }
 
     /// The outer option: whether it is readable.
@@ -120,7 +120,7 @@ impl Bench {
     async fn delete(&self, name: &str) -> Deleted {
         let now = self.vault.now();
         let permit = self.principal().await.may_write(&acme(), secret(name), now).unwrap();
-        self.vault.delete(permit, Precondition::None, now).await.unwrap()
+        self.vault.delete(&permit, Precondition::None, now).await.unwrap()
     }
 
     async fn list(&self) -> Vec<String> {
@@ -248,11 +248,11 @@ async fn preconditions_are_judged_by_what_a_list_would_show() {
     assert_eq!(put("a", OPEN(), Precondition::Exists).await, failed);
     let version = put("a", OPEN(), Precondition::Absent).await.unwrap();
     assert_eq!(put("a", OPEN(), Precondition::Absent).await, failed);
-    assert_eq!(put("a", OPEN(), Precondition::Version(version + 1)).await, failed);
-    let version = put("a", OPEN(), Precondition::Version(version)).await.unwrap();
+    assert_eq!(put("a", OPEN(), Precondition::Versions(vec![version + 1])).await, failed);
+    let version = put("a", OPEN(), Precondition::Versions(vec![version - 1, version])).await.unwrap();
     put("a", window(None, Some(10)), Precondition::Exists).await.unwrap();
     bench.clock.pass(10);
-    assert_eq!(put("a", OPEN(), Precondition::Version(version)).await, failed);
+    assert_eq!(put("a", OPEN(), Precondition::Versions(vec![version - 1, version])).await, failed);
     assert!(put("a", OPEN(), Precondition::Absent).await.is_ok(), "an expired name is free");
 }
 

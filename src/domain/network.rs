@@ -1,4 +1,4 @@
-//! Addresses of machines that are trusted.
+//! Networks of machines, as an operator names them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,0 +1,80 @@
+//! The one credential of a request.
+
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::api::problem::Code;
+
+use super::problem::{self, Refused};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The bearer token, undecoded and unverified.
+///
+/// Two credentials are refused rather than ranked: whichever one a proxy or a
+/// log took for the caller's must be the one that was judged.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refused> {
+    let mut tokens = headers.get_all(header::AUTHORIZATION);
+    let mut keys = headers.get_all(&API_KEY);
+    match (tokens.next(), tokens.next(), keys.next(), keys.next()) {
+        (None, None, None, None) => Err(problem::credential_missing()),
+        (Some(authorization), None, None, None) => {
+            token(authorization).ok_or_else(problem::credential_invalid)
+        }
+        (None, None, Some(_), None) => Err(problem::credential_invalid()),
+        _ => Err(Refused::new(
+            Code::AmbiguousCredential,
+            "Send one credential: a single Authorization header or a single X-API-KEY header.",
+        )),
+    }
+}
+
+/// `Bearer <token>`; the scheme has no case (RFC 9110, 11.1).
+fn token(authorization: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
+    let token = token.trim_matches(' ');
+    (scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(sent: &[(&str, &str)]) -> Result<String, Code> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in sent {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        bearer(&headers).map(str::to_owned).map_err(|refused| refused.code())
+    }
+
+    #[test]
+    fn a_bearer_token_is_taken() {
+        assert_eq!(judge(&[("Authorization", "Bearer abc")]).unwrap(), "abc");
+        assert_eq!(judge(&[("authorization", "bEARER  abc ")]).unwrap(), "abc");
+    }
+
+    #[test]
+    fn no_credential_is_missing() {
+        assert_eq!(judge(&[]), Err(Code::CredentialMissing));
+    }
+
+    #[test]
+    fn a_garbled_credential_is_invalid() {
+        for value in ["", "Bearer", "Bearer ", "Basic dTpw", "abc", "Bearer\tabc", "Bearer \u{e4}"]
+        {
+            assert_eq!(judge(&[("Authorization", value)]), Err(Code::CredentialInvalid), "{value}");
+        }
+        assert_eq!(judge(&[("X-API-KEY", "tnr_1_2")]), Err(Code::CredentialInvalid));
+        assert_eq!(judge(&[("X-API-KEY", "")]), Err(Code::CredentialInvalid));
+    }
+
+    #[test]
+    fn two_credentials_are_ambiguous() {
+        let (token, key) = (("Authorization", "Bearer a"), ("X-API-KEY", "k"));
+        for sent in [&[token, key][..], &[token, token], &[key, key], &[token, token, key]] {
+            assert_eq!(judge(sent), Err(Code::AmbiguousCredential), "{sent:?}");
+        }
+        assert_eq!(judge(&[("Authorization", ""), key]), Err(Code::AmbiguousCredential));
+    }
+}

@@ -1,0 +1,315 @@
+//! Refusals and failures, as the client sees them and as the log does.
+//!
+//! The one place where errors of the layers below become a code, and thereby
+//! (through the table in `api::problem`) a status. The client gets the code and a
+//! safe sentence; the log gets the cause, once, from [`Refused::log`]. Neither
+//! holds a value, a credential, a name or a body.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+
+use crate::api::admin::FailureKind;
+use crate::api::json::Malformed;
+use crate::api::problem::{Code, FieldErrors, Problem};
+use crate::api::secret::BadBody;
+use crate::auth::{Forbidden, Refusal};
+use crate::store::StoreError;
+use crate::vault::VaultError;
+
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// Why a request was not carried out.
+#[derive(Debug)]
+pub(super) struct Refused(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    code: Code,
+    detail: Cow<'static, str>,
+    errors: Option<FieldErrors>,
+    /// What the status wants beside the body: `Allow`, `Retry-After`, …
+    header: Option<(HeaderName, HeaderValue)>,
+    cause: Option<VaultError>,
+}
+
+impl Refused {
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        let detail = detail.into();
+        Self(Box::new(Parts { code, detail, errors: None, header: None, cause: None }))
+    }
+
+    pub fn with_errors(mut self, errors: FieldErrors) -> Self {
+        self.0.errors = Some(errors);
+        self
+    }
+
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.header = Some((name, value));
+        self
+    }
+
+    fn retry_after(self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+    }
+
+    fn because(mut self, cause: VaultError) -> Self {
+        self.0.cause = Some(cause);
+        self
+    }
+
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    #[cfg(test)]
+    pub fn errors(&self) -> Option<&FieldErrors> {
+        self.0.errors.as_ref()
+    }
+
+    /// Bodies carry no request id: equal refusals are equal bytes.
+    pub fn into_response(self, path: &str) -> HttpResponse {
+        let Parts { code, detail, errors, header, cause: _ } = *self.0;
+        let problem = Problem::new(code, detail, path).with_errors(errors);
+        let mut response = HttpResponse::build(status(code));
+        response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)));
+        if let Some(header) = header {
+            response.insert_header(header);
+        }
+        response.body(serde_json::to_vec(&problem).unwrap_or_default())
+    }
+
+    /// Writes the cause to the log. `route` is a template, never a path: a path
+    /// holds names.
+    pub fn log(&self, request_id: &HeaderValue, method: &str, route: &str) {
+        let Some(cause) = &self.0.cause else { return };
+        // Overload is one line per request and says nothing new each time.
+        let level = match cause {
+            VaultError::Store(StoreError::NotApplied { .. }) => log::Level::Debug,
+            VaultError::Store(StoreError::Full) => log::Level::Warn,
+            _ => log::Level::Error,
+        };
+        log::log!(level, "request {}: {method} {route}: {cause}", printable(request_id));
+    }
+}
+
+pub(super) fn printable(request_id: &HeaderValue) -> &str {
+    request_id.to_str().unwrap_or_default()
+}
+
+fn status(code: Code) -> StatusCode {
+    StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// The status of an answer on the admin socket.
+pub(super) fn admin_status(kind: FailureKind) -> StatusCode {
+    match kind {
+        FailureKind::Usage => StatusCode::BAD_REQUEST,
+        FailureKind::NotFound => StatusCode::NOT_FOUND,
+        FailureKind::Conflict | FailureKind::ClockDisputed => StatusCode::CONFLICT,
+        FailureKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        FailureKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"tenure\"");
+const INVALID_TOKEN: HeaderValue =
+    HeaderValue::from_static("Bearer realm=\"tenure\", error=\"invalid_token\"");
+
+pub(super) fn credential_missing() -> Refused {
+    Refused::new(
+        Code::CredentialMissing,
+        "Send a token as Authorization: Bearer, or an API key as X-API-KEY.",
+    )
+    .with_header(header::WWW_AUTHENTICATE, CHALLENGE)
+}
+
+/// One sentence for every way of being invalid: which one it was helps only who
+/// forges.
+pub(super) fn credential_invalid() -> Refused {
+    invalid_token(Code::CredentialInvalid, "The credential is not valid on this server.")
+}
+
+fn invalid_token(code: Code, detail: &'static str) -> Refused {
+    Refused::new(code, detail).with_header(header::WWW_AUTHENTICATE, INVALID_TOKEN)
+}
+
+pub(super) fn starting() -> Refused {
+    Refused::new(Code::Starting, "The store is being opened. Try again in a moment.")
+        .retry_after(Duration::from_secs(1))
+}
+
+pub(super) fn not_found() -> Refused {
+    Refused::new(Code::NotFound, "No secret of this name is valid now.")
+}
+
+pub(super) fn internal() -> Refused {
+    Refused::new(Code::Internal, "The server failed; its log says why, under the request's id.")
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Expired => {
+                invalid_token(Code::TokenExpired, "The token has expired. Get a new one.")
+            }
+            Refusal::Shape => invalid_token(
+                Code::TokenShape,
+                "The token was narrowed by something beside the documented checks.",
+            ),
+            Refusal::Malformed
+            | Refusal::TooLarge
+            | Refusal::UnknownRoot
+            | Refusal::Signature
+            | Refusal::TenantGone => credential_invalid(),
+        }
+    }
+}
+
+impl From<Forbidden> for Refused {
+    fn from(_: Forbidden) -> Self {
+        Self::new(
+            Code::Forbidden,
+            "The credential lacks the scope, is of another tenant, or is narrowed to other names.",
+        )
+    }
+}
+
+impl From<BadBody> for Refused {
+    fn from(body: BadBody) -> Self {
+        match body {
+            BadBody::Malformed(Malformed { reason, line, column }) => Self::new(
+                Code::MalformedJson,
+                format!(
+                    "The body is not the JSON it should be: {reason} (line {line}, column {column})."
+                ),
+            ),
+            BadBody::Invalid(errors) => Self::new(
+                Code::ValidationFailed,
+                "The body is JSON, but errors says what is wrong with it.",
+            )
+            .with_errors(errors),
+        }
+    }
+}
+
+impl From<VaultError> for Refused {
+    fn from(error: VaultError) -> Self {
+        let store = match error {
+            VaultError::PreconditionFailed => {
+                return Self::new(
+                    Code::PreconditionFailed,
+                    "The secret is not in the state that the request requires.",
+                );
+            }
+            VaultError::ValueTooLarge { max } => return value_too_large(max),
+            VaultError::Conflict => return conflict(),
+            VaultError::Store(store) => store,
+        };
+        let refused = match &store {
+            StoreError::Conflict => return conflict(),
+            // The tenant was deleted while this request, authorized before, was
+            // under way. Its caller was entitled, so that this says nothing new;
+            // the next request with the credential is a 401.
+            StoreError::TenantGone => return not_found(),
+            StoreError::NotApplied { retry_after } => {
+                Self::new(Code::Unavailable, "Nothing was changed. Try again later.")
+                    .retry_after(*retry_after)
+            }
+            StoreError::Unknown => Self::new(
+                Code::OutcomeUnknown,
+                "The write may or may not have happened. Read before writing again.",
+            )
+            .retry_after(Duration::from_secs(5)),
+            StoreError::Full => {
+                Self::new(Code::Full, "Nothing was changed: the server's disk is nearly full.")
+                    .retry_after(Duration::from_secs(60))
+            }
+            StoreError::Corrupted { .. } => Self::new(
+                Code::Corrupted,
+                "What is stored here was damaged. The server's log says which part.",
+            ),
+            // The vault splits values into rows that fit, so this is a fault of ours.
+            StoreError::TooLarge => internal(),
+        };
+        refused.because(VaultError::Store(store))
+    }
+}
+
+fn conflict() -> Refused {
+    Refused::new(Code::Conflict, "Others wrote this secret at the same time. Try again.")
+}
+
+pub(super) fn value_too_large(max: usize) -> Refused {
+    Refused::new(Code::ValueTooLarge, format!("A value may be at most {max} bytes of UTF-8."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(error: impl Into<Refused>) -> Code {
+        error.into().code()
+    }
+
+    #[test]
+    fn every_store_error_says_what_the_client_can_do() {
+        let of = |error: StoreError| code(VaultError::Store(error));
+        assert_eq!(of(StoreError::Conflict), Code::Conflict);
+        assert_eq!(of(StoreError::TenantGone), Code::NotFound);
+        assert_eq!(of(StoreError::Unknown), Code::OutcomeUnknown);
+        assert_eq!(of(StoreError::Full), Code::Full);
+        assert_eq!(of(StoreError::TooLarge), Code::Internal);
+        assert_eq!(of(StoreError::Corrupted { what: "db-3".into() }), Code::Corrupted);
+        assert_eq!(code(VaultError::ValueTooLarge { max: 1 }), Code::ValueTooLarge);
+        assert_eq!(code(VaultError::PreconditionFailed), Code::PreconditionFailed);
+    }
+
+    #[test]
+    fn a_503_says_when_to_come_back() {
+        let wait = StoreError::NotApplied { retry_after: Duration::from_millis(1200) };
+        for (error, seconds) in [(wait, "2"), (StoreError::Unknown, "5"), (StoreError::Full, "60")]
+        {
+            let response = Refused::from(VaultError::Store(error)).into_response("/");
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(response.headers().get(header::RETRY_AFTER).unwrap(), seconds);
+        }
+    }
+
+    #[test]
+    fn a_corrupted_database_is_named_in_the_log_alone() {
+        let refused =
+            Refused::from(VaultError::Store(StoreError::Corrupted { what: "db-3".into() }));
+        assert!(!refused.0.detail.contains("db-3"));
+        assert!(refused.0.cause.unwrap().to_string().contains("db-3"));
+    }
+
+    #[test]
+    fn every_401_has_a_challenge() {
+        for refused in [
+            credential_missing(),
+            credential_invalid(),
+            Refusal::Expired.into(),
+            Refusal::Shape.into(),
+            Refusal::TenantGone.into(),
+        ] {
+            let response = refused.into_response("/");
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            assert!(response.headers().contains_key(header::WWW_AUTHENTICATE));
+        }
+    }
+
+    #[test]
+    fn invalid_credentials_are_not_told_apart() {
+        let bytes = |refusal: Refusal| format!("{:?}", Refused::from(refusal).0);
+        for refusal in
+            [Refusal::TooLarge, Refusal::UnknownRoot, Refusal::Signature, Refusal::TenantGone]
+        {
+            assert_eq!(bytes(refusal), bytes(Refusal::Malformed));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The four calls on secrets. Each takes the permit that was minted for it, and
+//! the vault takes its address from there: a handler has no other.
+
+use actix_web::HttpResponse;
+use actix_web::dev::Payload;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::web::Bytes;
+use zeroize::Zeroizing;
+
+use crate::api::problem::Problem;
+use crate::api::secret::{PutSecret, PutSecretBody};
+use crate::auth::{ListPermit, Permit, Read, Write};
+use crate::domain::{Now, SecretName, SecretValue};
+use crate::vault::{Deleted, NewSecret, Precondition, Vault, VaultError};
+
+use super::accept::{self, Form};
+use super::body::{self, Bounds};
+use super::conditions;
+use super::problem::{self, Refused};
+
+/// What a handler is given beside its permit.
+pub(super) struct Call<'r> {
+    pub vault: &'r Vault,
+    pub headers: &'r HeaderMap,
+    pub now: Now,
+}
+
+type Answer = Result<HttpResponse, Refused>;
+
+/// Read a secret
+///
+/// The value as a JSON string or `null`, or bare with `Accept: text/plain`. A
+/// secret outside its validity window answers like one that never was.
+#[utoipa::path(
+    method(get, head),
+    path = "/api/{tenantId}/secrets/{key}",
+    tag = "secrets",
+    operation_id = "readSecret",
+    params(
+        ("tenantId" = String, Path, description = "1 to 64 of A-Z a-z 0-9 - _", pattern = "^[A-Za-z0-9_-]{1,64}$"),
+        ("key" = String, Path, description = "1 to 127 of A-Z a-z 0-9 - _", pattern = "^[A-Za-z0-9_-]{1,127}$"),
+    ),
+    responses(
+        (status = 200, description = "The value", content(
+            (Option<String> = "application/json"),
+            (String = "text/plain"),
+        ), headers(("ETag" = String, description = "The secret's version"))),
+        (status = 400, description = "`invalid_name`, `ambiguous_credential`", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No credential, or an invalid or expired one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`not_found`: nothing is valid there", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "`not_acceptable`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`starting`, `unavailable`", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub(super) async fn read(call: &Call<'_>, permit: Permit<Read>) -> Answer {
+    let form = accept::form(call.headers)?;
+    let secret = call.vault.read(&permit, call.now).await?.ok_or_else(problem::not_found)?;
+    let (media_type, body) = match (form, &secret.value) {
+        (Form::Json, value) => ("application/json", json_of(value.as_ref())),
+        (Form::Text, Some(value)) => ("text/plain; charset=utf-8", wiped(value.expose().into())),
+        (Form::Text, None) => {
+            return Err(accept::not_acceptable("The value is null, which text/plain cannot say."));
+        }
+    };
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(media_type)))
+        .insert_header((header::ETAG, conditions::etag(secret.version)))
+        .body(body))
+}
+
+/// Store or replace a secret
+///
+/// Durable when it is answered. `If-Match` (`*` or ETags) and `If-None-Match: *`
+/// make it conditional.
+#[utoipa::path(
+    put,
+    path = "/api/{tenantId}/secrets/{key}",
+    tag = "secrets",
+    operation_id = "writeSecret",
+    params(
+        ("tenantId" = String, Path, description = "1 to 64 of A-Z a-z 0-9 - _", pattern = "^[A-Za-z0-9_-]{1,64}$"),
+        ("key" = String, Path, description = "1 to 127 of A-Z a-z 0-9 - _", pattern = "^[A-Za-z0-9_-]{1,127}$"),
+        ("If-Match" = Option<String>, Header, description = "`*`, or the ETags of which one must be current"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: there must be no readable secret"),
+    ),
+    request_body(content = PutSecretBody, content_type = "application/json"),
+    responses(
+        (status = 204, description = "Stored", headers(("ETag" = String, description = "The new version"))),
+        (status = 400, description = "`invalid_name`, `malformed_json`, `validation_failed`, `invalid_precondition`, `ambiguous_credential`, `incomplete_body`", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No credential, or an invalid or expired one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body_timeout`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`conflict`", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "`precondition_failed`", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`value_too_large`", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`unavailable`, `outcome_unknown`, `full`, `starting`", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub(super) async fn write(
+    call: &Call<'_>,
+    permit: Permit<Write>,
+    payload: &mut Payload,
+    bounds: Bounds,
+) -> Answer {
+    let precondition = conditions::of_write(call.headers)?;
+    let body = body::json(call.headers, payload, bounds).await?;
+    let PutSecret { value, window } = PutSecret::parse(&body)?;
+    drop(body);
+    let new = NewSecret { value, window };
+    let version = call.vault.write(&permit, new, precondition, call.now).await?;
+    Ok(HttpResponse::NoContent().insert_header((header::ETAG, conditions::etag(version))).finish())
+}
+
+/// Delete a secret
+///
+/// It cannot be retrieved again. An expired one is removed and answers 404.
+#[utoipa::path(
+    delete,
+    path = "/api/{tenantId}/secrets/{key}",
+    tag = "secrets",
+    operation_id = "deleteSecret",
+    params(
+        ("tenantId" = String, Path, description = "1 to 64 of A-Z a-z 0-9 - _", pattern = "^[A-Za-z0-9_-]{1,64}$"),
+        ("key" = String, Path, description = "1 to 127 of A-Z a-z 0-9 - _", pattern = "^[A-Za-z0-9_-]{1,127}$"),
+        ("If-Match" = Option<String>, Header, description = "`*`, or the ETags of which one must be current"),
+    ),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 400, description = "`invalid_name`, `invalid_precondition`, `ambiguous_credential`", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No credential, or an invalid or expired one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`not_found`: nothing was valid there", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`conflict`", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "`precondition_failed`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`unavailable`, `outcome_unknown`, `full`, `starting`", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub(super) async fn delete(call: &Call<'_>, permit: Permit<Write>) -> Answer {
+    let precondition = conditions::of_write(call.headers)?;
+    match call.vault.delete(&permit, precondition, call.now).await? {
+        Deleted::Removed => Ok(HttpResponse::NoContent().finish()),
+        Deleted::NothingThere => Err(problem::not_found()),
+    }
+}
+
+/// List secrets
+///
+/// The names that are stored and not expired and that the credential may read,
+/// sorted. Never a value.
+#[utoipa::path(
+    get,
+    path = "/api/{tenantId}/secrets",
+    tag = "secrets",
+    operation_id = "listSecrets",
+    params(
+        ("tenantId" = String, Path, description = "1 to 64 of A-Z a-z 0-9 - _", pattern = "^[A-Za-z0-9_-]{1,64}$"),
+    ),
+    responses(
+        (status = 200, description = "Sorted names", body = Vec<String>),
+        (status = 400, description = "`invalid_name`, `ambiguous_credential`", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No credential, or an invalid or expired one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`starting`, `unavailable`", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub(super) async fn list(call: &Call<'_>, permit: ListPermit) -> Answer {
+    let names = call.vault.list(&permit, call.now).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")))
+        .body(json_of_names(&names)))
+}
+
+/// A JSON array. No character of a name needs an escape.
+fn json_of_names(names: &[SecretName]) -> String {
+    let length = names.iter().map(|name| name.as_str().len() + 3).sum::<usize>() + 2;
+    let mut json = String::with_capacity(length);
+    json.push('[');
+    for (index, name) in names.iter().enumerate() {
+        json.push_str(if index == 0 { "\"" } else { ",\"" });
+        json.push_str(name.as_str());
+        json.push('"');
+    }
+    json.push(']');
+    json
+}
+
+/// A JSON string or `null`, in a buffer that is never outgrown (a buffer that
+/// grows leaves its old bytes behind) and wiped after it was sent.
+fn json_of(value: Option<&SecretValue>) -> Bytes {
+    let Some(value) = value else { return Bytes::from_static(b"null") };
+    let plaintext = value.expose();
+    let escaped = plaintext.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\'));
+    let room = if escaped { plaintext.len().saturating_mul(6) } else { plaintext.len() };
+    let mut json = Vec::with_capacity(room.saturating_add(2));
+    // Writing a string to memory does not fail.
+    let _ = serde_json::to_writer(&mut json, plaintext);
+    wiped(json)
+}
+
+fn wiped(plaintext: Vec<u8>) -> Bytes {
+    Bytes::from_owner(Zeroizing::new(plaintext))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_its_json() {
+        for value in ["", "plain", "ä😀", "q\"b\\n\n\u{1}\u{7f}/"] {
+            let secret = SecretValue::new(Zeroizing::new(value.to_owned()));
+            let json = json_of(Some(&secret));
+            assert_eq!(serde_json::from_slice::<String>(&json).unwrap(), value);
+        }
+        assert_eq!(json_of(None), "null");
+    }
+
+    #[test]
+    fn names_are_a_json_array() {
+        let names = ["a", "B-_9"].map(|name| SecretName::parse(name).unwrap());
+        assert_eq!(json_of_names(&names), r#"["a","B-_9"]"#);
+        assert_eq!(json_of_names(&[]), "[]");
+        assert!(json_of_names(&names).capacity() <= 20);
+    }
+}
