@@ -50,7 +50,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Clock(args) => maintain::clock(&args, output).await,
         }
     };
-    actix_web::rt::System::new().block_on(work)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(internal)?.block_on(work)
 }
 
 /// Anything that went wrong below, as a failure of this process.

@@ -16,7 +16,7 @@ mod envelope;
 mod keys;
 mod ring;
 
-pub use self::ring::random;
+pub use self::ring::{random, sha256};
 pub use envelope::{Binding, Dek, DekSet, Purpose, Undecryptable};
 pub use keys::{
     AnchorKeys, DekState, IndexKey, Kek, KekFormatError, LedgerKey, StoreId, StoreKeys,

@@ -3,7 +3,7 @@
 
 use ::ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ::ring::rand::{SecureRandom, SystemRandom};
-use ::ring::{hkdf, hmac};
+use ::ring::{digest, hkdf, hmac};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -20,6 +20,13 @@ pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     SystemRandom::new().fill(&mut bytes).expect("the kernel gives random bytes");
     bytes
+}
+
+/// SHA-256 (FIPS 180-4).
+pub fn sha256(message: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, message).as_ref());
+    hash
 }
 
 /// HKDF-SHA256 (RFC 5869) to 32 bytes.

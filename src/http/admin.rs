@@ -160,7 +160,7 @@ fn is_operator(peer: Option<&Peer>) -> bool {
     peer.is_some_and(|peer| peer.uid == own_uid() || peer.uid == 0)
 }
 
-async fn answer(vault: &Vault, request: ServiceRequest) -> ServiceResponse<BoxBody> {
+async fn answer(vault: &Arc<Vault>, request: ServiceRequest) -> ServiceResponse<BoxBody> {
     let (request, mut payload) = request.into_parts();
     let outcome = if !is_operator(request.conn_data::<Peer>()) {
         Err(failure(FailureKind::Usage, "only the owner of the data folder or root may command"))
@@ -180,7 +180,7 @@ async fn answer(vault: &Vault, request: ServiceRequest) -> ServiceResponse<BoxBo
     ServiceResponse::new(request, response)
 }
 
-async fn carry_out(vault: &Vault, payload: &mut Payload) -> Result<Reply, Failure> {
+async fn carry_out(vault: &Arc<Vault>, payload: &mut Payload) -> Result<Reply, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = payload.next().await {
         let chunk =

@@ -15,7 +15,7 @@ use actix_web::{App, Error, HttpRequest, HttpResponse};
 use futures_util::FutureExt;
 
 use crate::auth::Principal;
-use crate::domain::Now;
+use crate::domain::{Network, Now};
 use crate::vault::Vault;
 
 use super::body::Bounds;
@@ -131,7 +131,7 @@ async fn served(
 /// Credential first, so that a stranger learns nothing, not even which names are
 /// well-formed; then the names; then the permit, without which no handler runs.
 async fn tenant_route(
-    vault: &Vault,
+    vault: &Arc<Vault>,
     route: &Route,
     captures: Captures<'_>,
     request: &HttpRequest,
@@ -159,7 +159,7 @@ async fn tenant_route(
 }
 
 fn authenticated(
-    vault: &Vault,
+    vault: &Arc<Vault>,
     request: &HttpRequest,
     now: Now,
 ) -> Result<Arc<Principal>, Refused> {

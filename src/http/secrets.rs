@@ -1,6 +1,8 @@
 //! The four calls on secrets. Each takes the permit that was minted for it, and
 //! the vault takes its address from there: a handler has no other.
 
+use std::sync::Arc;
+
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
@@ -11,7 +13,7 @@ use crate::api::problem::Problem;
 use crate::api::secret::{PutSecret, PutSecretBody};
 use crate::auth::{ListPermit, Permit, Read, Write};
 use crate::domain::{Now, SecretName, SecretValue};
-use crate::vault::{Deleted, NewSecret, Precondition, Vault, VaultError};
+use crate::vault::{Deleted, NewSecret, Vault};
 
 use super::accept::{self, Form};
 use super::body::{self, Bounds};
@@ -20,7 +22,7 @@ use super::problem::{self, Refused};
 
 /// What a handler is given beside its permit.
 pub(super) struct Call<'r> {
-    pub vault: &'r Vault,
+    pub vault: &'r Arc<Vault>,
     pub headers: &'r HeaderMap,
     pub now: Now,
 }
