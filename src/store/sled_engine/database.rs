@@ -195,7 +195,9 @@ impl OnDisk {
     }
 
     /// Writes something, so that the flush has work, and looks whether that
-    /// reached our `sync_file_range`.
+    /// reached our `sync_file_range`. The count is the process's, and another
+    /// database may move it meanwhile; but which symbol sled calls was settled
+    /// when the binary was linked, so one proof holds for all.
     fn prove_honest_sync(&self, site: &Site) -> Result<(), OpenError> {
         let attempt = || {
             let openings = number(&self.first, OPENINGS)? + 1;

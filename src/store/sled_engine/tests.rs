@@ -509,7 +509,7 @@ async fn a_tenant_whose_rows_are_gone_is_corrupted_and_not_empty() {
 
 #[tokio::test]
 async fn a_first_start_cut_off_anywhere_starts_again() {
-    let finished = store_with(1..=0).await;
+    let finished = store_with(1..=1).await;
     for step in 0..4 {
         let folder = tempfile::tempdir().unwrap();
         let at = |path: &str| folder.path().join(path);
