@@ -1,2 +1,194 @@
-//! The model.
-pub struct MemoryStore;
+//! The store in memory: the model that every engine is held against, and what
+//! `tenure dev --ephemeral` runs on. Nothing of it outlives the process.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::staging::{PageBuilder, ledger_of, stage, weigh};
+use super::{Batch, Health, Ledger, LedgerSeal, Page, Row, RowKey, Scan, Space, Store, StoreError};
+use crate::domain::{Floor, TenantId};
+
+/// Rows in ordered maps, one lock per space.
+#[derive(Default)]
+pub struct MemoryStore {
+    system: Arc<RwLock<Rows>>,
+    keyring: Arc<RwLock<Rows>>,
+    tenants: RwLock<BTreeMap<TenantId, Arc<RwLock<Rows>>>>,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Rows {
+    rows: BTreeMap<RowKey, Row>,
+    ledger: Option<Vec<u8>>,
+    /// Set when the tenant is dropped, for a caller that found the space just
+    /// before.
+    dropped: bool,
+}
+
+/// A panic under a lock can only come from a `LedgerSeal`, which is asked before
+/// anything changes; so what a poisoned lock guards is whole.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl MemoryStore {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn refuse_if_closed(&self) -> Result<(), StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StoreError::NotApplied { retry_after: Duration::from_secs(1) });
+        }
+        Ok(())
+    }
+
+    fn space(&self, space: Space) -> Result<Arc<RwLock<Rows>>, StoreError> {
+        self.refuse_if_closed()?;
+        match space {
+            Space::System => Ok(Arc::clone(&self.system)),
+            Space::Keyring => Ok(Arc::clone(&self.keyring)),
+            Space::Tenant(id) => {
+                read(&self.tenants).get(&id).map(Arc::clone).ok_or(StoreError::TenantGone)
+            }
+        }
+    }
+}
+
+impl Rows {
+    fn alive(&self) -> Result<&Self, StoreError> {
+        if self.dropped { Err(StoreError::TenantGone) } else { Ok(self) }
+    }
+
+    fn page(&self, scan: &Scan) -> Page {
+        let from = match &scan.after {
+            Some(after) if after.as_bytes() >= scan.prefix.as_slice() => {
+                Bound::Excluded(after.clone())
+            }
+            _ if scan.prefix.is_empty() => Bound::Unbounded,
+            _ => Bound::Included(RowKey(scan.prefix.clone())),
+        };
+        let mut page = PageBuilder::new(scan);
+        for (key, row) in self.rows.range((from, Bound::Unbounded)) {
+            if !key.as_bytes().starts_with(&scan.prefix) {
+                break;
+            }
+            if page.is_full() {
+                return page.with_more();
+            }
+            page.push(key.clone(), row.clone());
+        }
+        page.last()
+    }
+
+    fn commit(&mut self, batch: &Batch, space: Space) -> Result<(), StoreError> {
+        let ledger = match &self.ledger {
+            None => Ledger::EMPTY,
+            Some(sealed) => batch
+                .seal
+                .open(sealed)
+                .map_err(|_| StoreError::Corrupted { what: format!("the ledger of {space}") })?,
+        };
+        let staged = stage(batch, ledger, |key| Ok(self.rows.get(key).cloned()))?;
+        let Some(ledger) = staged.ledger else { return Ok(()) };
+        self.ledger = Some(batch.seal.seal(&ledger));
+        for (key, row) in staged.rows {
+            match row {
+                Some(row) => self.rows.insert(key, row),
+                None => self.rows.remove(&key),
+            };
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn get(&self, space: Space, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        let rows = self.space(space)?;
+        let rows = read(&rows);
+        Ok(rows.alive()?.rows.get(key).cloned())
+    }
+
+    async fn scan(&self, space: Space, scan: Scan) -> Result<Page, StoreError> {
+        let rows = self.space(space)?;
+        let rows = read(&rows);
+        Ok(rows.alive()?.page(&scan))
+    }
+
+    async fn commit(&self, space: Space, batch: Batch) -> Result<(), StoreError> {
+        weigh(&batch)?;
+        let rows = self.space(space)?;
+        let mut rows = write(&rows);
+        rows.alive()?;
+        rows.commit(&batch, space)
+    }
+
+    async fn ledger(&self, space: Space) -> Result<Option<Vec<u8>>, StoreError> {
+        let rows = self.space(space)?;
+        let rows = read(&rows);
+        Ok(rows.alive()?.ledger.clone())
+    }
+
+    async fn create_tenant(&self, id: TenantId) -> Result<(), StoreError> {
+        self.refuse_if_closed()?;
+        let mut tenants = write(&self.tenants);
+        if tenants.contains_key(&id) {
+            return Err(StoreError::Conflict);
+        }
+        tenants.insert(id, Arc::default());
+        Ok(())
+    }
+
+    async fn drop_tenant(&self, id: TenantId) -> Result<(), StoreError> {
+        self.refuse_if_closed()?;
+        let dropped = write(&self.tenants).remove(&id);
+        if let Some(rows) = dropped {
+            *write(&rows) = Rows { dropped: true, ..Rows::default() };
+        }
+        Ok(())
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantId>, StoreError> {
+        self.refuse_if_closed()?;
+        Ok(read(&self.tenants).keys().copied().collect())
+    }
+
+    async fn replace_keyring(
+        &self,
+        rows: Vec<(RowKey, Row)>,
+        floor: Floor,
+        seal: Arc<dyn LedgerSeal>,
+    ) -> Result<(), StoreError> {
+        self.refuse_if_closed()?;
+        let rows = rows.into_iter().collect();
+        let ledger = ledger_of(&rows, floor, seal.as_ref())?;
+        let ledger = Some(seal.seal(&ledger));
+        *write(&self.keyring) = Rows { rows, ledger, dropped: false };
+        Ok(())
+    }
+
+    fn health(&self) -> Health {
+        let closed = self.closed.load(Ordering::Acquire);
+        Health {
+            writable: !closed,
+            bytes: 0,
+            free_bytes: None,
+            reason: closed.then(|| "the store is closed".to_owned()),
+        }
+    }
+
+    async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+}

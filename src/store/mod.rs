@@ -7,9 +7,11 @@
 //! it, and the one thing it needs a key for, the ledger, it asks of a
 //! [`LedgerSeal`].
 
-pub mod conformance;
+#[cfg(test)]
+mod conformance;
 mod memory;
 pub mod sled_engine;
+mod staging;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use async_trait::async_trait;
 use crate::domain::{Floor, TenantId};
 
 pub use memory::MemoryStore;
+pub use sled_engine::{OpenError, Progress, SledOptions, SledStore};
 
 /// An address space of rows. Commits never span two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +33,16 @@ pub enum Space {
     /// replaced as a whole and its old bytes unlinked.
     Keyring,
     Tenant(TenantId),
+}
+
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("system"),
+            Self::Keyring => f.write_str("keyring"),
+            Self::Tenant(id) => write!(f, "tenant {id}"),
+        }
+    }
 }
 
 /// Where a row stands in its space: 1 to 255 bytes, ordered bytewise.
@@ -102,11 +115,17 @@ pub struct Batch {
     pub seal: Arc<dyn LedgerSeal>,
 }
 
+impl Batch {
+    /// What a batch may weigh at most: keys, bytes and some 60 bytes for each
+    /// change. A value of 1 MiB in rows of [`Row::MAX_BYTES`] fits twice.
+    pub const MAX_BYTES: usize = 5 * 512 * 1024;
+}
+
 /// The account of a space, changed in the same commit as its rows, so that a
 /// missing row can be told from one that never was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ledger {
-    /// How many commits changed this space.
+    /// How many commits changed a row of this space or raised its floor.
     pub commits: u64,
     /// How many rows it holds.
     pub rows: u64,
@@ -222,7 +241,7 @@ pub struct Health {
     pub reason: Option<String>,
 }
 
-/// The contract. Every engine passes [`conformance`].
+/// The contract. Every engine passes one suite of tests, `conformance`.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The row, if it exists. What it returns is durable.
@@ -249,8 +268,10 @@ pub trait Store: Send + Sync + 'static {
     async fn tenants(&self) -> Result<Vec<TenantId>, StoreError>;
 
     /// Makes the keyring hold exactly `rows`, in files of its own, and returns
-    /// only after the files that held the old rows were unlinked. Must not run
-    /// beside another write to the keyring.
+    /// only after the files that held the old rows were unlinked. Its ledger
+    /// begins anew with these rows as the first commit: the key that sealed the
+    /// old one may be the one being replaced. Must not run beside another write
+    /// to the keyring.
     async fn replace_keyring(
         &self,
         rows: Vec<(RowKey, Row)>,

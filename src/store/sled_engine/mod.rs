@@ -1,1 +1,751 @@
-//! sled.
+//! The store on disk: sled, with what its measured faults ask for.
+//!
+//! A store is a row of sled databases: `system`, `keyring`, and `tenants-0000`
+//! and on, each with at most so many tenants, because sled rewrites the map of
+//! all trees whenever it makes one. The system database knows which tenant is
+//! where. Each database has one thread that writes (`committer`); reads take
+//! place where they are called.
+//!
+//! | file | its one concern |
+//! | --- | --- |
+//! | `engine` | sled; nothing else names it |
+//! | `honest_sync` | that sled's syncs are syncs |
+//! | `mark` | that a rolled-back database is noticed |
+//! | `files` | folders, syncing them, the current generation |
+//! | `database` | one database on disk, verified |
+//! | `encoding` | the stored form of a row |
+//! | `shelf` | readers see only what is durable |
+//! | `queue` | what waits, bounded |
+//! | `committer` | one drain: judge, apply, sync, mark, answer |
+//! | `placement` | which tenant is where |
+
+mod committer;
+mod database;
+mod encoding;
+mod engine;
+mod files;
+mod honest_sync;
+mod mark;
+mod placement;
+mod queue;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use self::committer::{Committer, Floors, RETRY_AFTER, Shared, Status};
+use self::database::{Kind, OnDisk, Presence, ROWS, Site};
+use self::encoding::{LEDGER, decode_row, encode_row, row_key, stored_key};
+use self::engine::{Bytes, EngineError, Tree, TreeWrites};
+use self::placement::{Placement, Record};
+use self::queue::{Done, Refusal, RowWork, Work};
+use self::shelf::{Seen, Shelf, Slot, Withdrawn};
+use super::staging::{PageBuilder, ledger_of, weigh};
+use super::{Batch, Health, LedgerSeal, Page, Row, RowKey, Scan, Space, Store, StoreError};
+use crate::domain::{Floor, TenantId};
+
+/// How much the engine may take.
+#[derive(Debug, Clone)]
+pub struct SledOptions {
+    /// What all databases together keep of their pages in memory.
+    pub cache_bytes_total: u64,
+    /// What may wait to be committed, per database; one tenant has at most an
+    /// eighth of it. Never less than eight of the largest batches.
+    pub queue_bytes: usize,
+    /// With less than this free on the file system, what grows is refused.
+    pub full_floor_bytes: u64,
+    /// With less than this free, deletions are refused too: they append.
+    pub hard_floor_bytes: u64,
+    /// Measured: creating the 10,000th tree of a database costs 90 KB, and
+    /// 10,000 of them 911 MB.
+    pub tenants_per_database: usize,
+}
+
+impl Default for SledOptions {
+    fn default() -> Self {
+        Self {
+            cache_bytes_total: 256 << 20,
+            queue_bytes: 32 << 20,
+            full_floor_bytes: 256 << 20,
+            hard_floor_bytes: 64 << 20,
+            tenants_per_database: 512,
+        }
+    }
+}
+
+/// How far an opening is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Databases that are open, or were found damaged.
+    pub opened: usize,
+    pub of: usize,
+}
+
+/// Why a store does not open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error("another process uses the database {database}")]
+    InUse { database: String },
+    #[error("the database {database} is corrupted: {reason}")]
+    Corrupted { database: String, reason: String },
+    #[error("the database {database} cannot be read or written: {reason}")]
+    Unreadable { database: String, reason: String },
+    #[error(
+        "this binary was linked so that its storage engine cannot sync files; it would lose \
+         acknowledged writes in a power cut"
+    )]
+    DishonestSync,
+}
+
+/// The engine. Dropping it closes it.
+pub struct SledStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    folder: PathBuf,
+    options: SledOptions,
+    system: Home,
+    keyring: RwLock<Home>,
+    tenants: RwLock<Tenants>,
+    /// Held while tenants are created or dropped, or the keyring is replaced.
+    changing: Mutex<()>,
+}
+
+/// Where a space is.
+#[derive(Clone)]
+struct Home {
+    database: Arc<Database>,
+    shelf: Arc<Shelf>,
+}
+
+#[derive(Default)]
+struct Tenants {
+    databases: BTreeMap<u32, Arc<Database>>,
+    homes: BTreeMap<TenantId, (u32, Home)>,
+}
+
+// One database and its thread.
+
+struct Database {
+    shared: Arc<Shared>,
+    site: Site,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Database {
+    fn start(
+        site: Site,
+        disk: OnDisk,
+        spaces: &[Space],
+        options: &SledOptions,
+    ) -> Result<Self, OpenError> {
+        let shared = Arc::new(Shared::new(&site.name, options.queue_bytes, Status::Serving));
+        for space in spaces {
+            shared.add_shelf(&Arc::new(Shelf::new(*space)));
+        }
+        let floors = Floors { full: options.full_floor_bytes, hard: options.hard_floor_bytes };
+        let committer = Committer::new(Arc::clone(&shared), site.clone(), floors, disk)?;
+        let thread = std::thread::Builder::new()
+            .name(format!("commit {}", site.name))
+            .spawn(|| committer.run())
+            .map_err(|error| site.failed(EngineError::Io(error.to_string())))?;
+        Ok(Self { shared, site, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// One that did not open: its tenants are told so, and the others served.
+    fn broken(site: Site, spaces: &[Space], error: &OpenError) -> Self {
+        log::error!("{error}");
+        let shared = Arc::new(Shared::new(&site.name, 0, Status::Broken(error.to_string())));
+        for space in spaces {
+            shared.add_shelf(&Arc::new(Shelf::new(*space)));
+        }
+        Self { shared, site, thread: Mutex::new(None) }
+    }
+
+    fn homes(self: &Arc<Self>) -> impl Iterator<Item = Home> {
+        let home = |shelf| Home { database: Arc::clone(self), shelf };
+        self.shared.shelves().into_iter().map(home)
+    }
+
+    /// Of a database with one space.
+    fn home(self: Arc<Self>) -> Result<Home, OpenError> {
+        let home = self.homes().next();
+        home.ok_or_else(|| self.site.corrupted("it has no rows"))
+    }
+
+    fn submit(&self, work: Work) -> Result<(), StoreError> {
+        if let Some(refusal) = self.shared.refusal() {
+            return Err(refusal);
+        }
+        let pushed = self.shared.queue.push(work);
+        pushed.map_err(|refusal| match refusal {
+            Refusal::Full | Refusal::Closed => StoreError::NotApplied { retry_after: RETRY_AFTER },
+        })
+    }
+
+    /// For threads that may block.
+    fn submit_and_wait(&self, work: impl FnOnce(Done) -> Work) -> Result<(), StoreError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.submit(work(Box::new(move |outcome| {
+            // A sender whose receiver is gone has nobody to tell.
+            let _ = sender.send(outcome);
+        })))?;
+        receiver.recv().unwrap_or(Err(StoreError::Unknown))
+    }
+
+    /// Finishes what waits, and releases the files.
+    fn close(&self) {
+        self.shared.queue.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            log::error!("database {}: its committer panicked", self.site.name);
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Home {
+    /// What `read` finds, once it is durable.
+    async fn read<T>(
+        &self,
+        seen: Seen<'_>,
+        read: impl FnOnce(&Tree) -> Result<T, EngineError>,
+    ) -> Result<T, StoreError> {
+        let shared = &self.database.shared;
+        let era = shared.unsynced.era();
+        let found =
+            self.shelf.read(read).map_err(|error| shared.explain(self.shelf.space, error))?;
+        match shared.unsynced.wait(&self.shelf, seen, era).await {
+            Ok(()) => Ok(found),
+            Err(Withdrawn) => Err(StoreError::NotApplied { retry_after: RETRY_AFTER }),
+        }
+    }
+}
+
+/// Reads one page; `visit` starts at the first key that may belong to it.
+fn read_page(tree: &Tree, scan: &Scan) -> Result<Page, EngineError> {
+    let prefix = stored_key(&scan.prefix);
+    let after = scan.after.as_ref().map(|key| stored_key(key.as_bytes()));
+    let from = after.as_ref().filter(|after| **after > prefix).unwrap_or(&prefix);
+    let mut page = PageBuilder::new(scan);
+    let mut more = false;
+    tree.visit(from, |key, value| {
+        if !key.starts_with(&prefix) {
+            return Ok(false);
+        }
+        if after.as_deref() == Some(key) {
+            return Ok(true);
+        }
+        if page.is_full() {
+            more = true;
+            return Ok(false);
+        }
+        page.push(row_key(key)?, decode_row(value)?);
+        Ok(true)
+    })?;
+    Ok(if more { page.with_more() } else { page.last() })
+}
+
+// Opening.
+
+const SYSTEM: &str = "system";
+const KEYRING: &str = "keyring";
+
+impl SledStore {
+    /// Opens the store in `folder`, or makes one. Blocks; `progress` is called
+    /// from several threads.
+    pub fn open(
+        folder: &Path,
+        options: SledOptions,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Self, OpenError> {
+        if !honest_sync::probe() {
+            return Err(OpenError::DishonestSync);
+        }
+        let inner = Inner::open(folder, options, progress)?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+impl SledOptions {
+    /// System and keyring are small.
+    fn fixed_cache(&self) -> u64 {
+        (self.cache_bytes_total / 8).min(16 << 20)
+    }
+
+    /// With `databases` of tenants open. The divisor is one more than there are,
+    /// so that the next one has its share too.
+    fn tenants_cache(&self, databases: usize) -> u64 {
+        let left = self.cache_bytes_total - 2 * self.fixed_cache();
+        (left / (databases as u64 + 1)).max(1 << 20)
+    }
+}
+
+fn open_one(
+    folder: &Path,
+    name: &str,
+    kind: Kind,
+    presence: Presence,
+    cache: u64,
+) -> Result<(Site, OnDisk), OpenError> {
+    let (site, presence) = Site::find(folder, name, kind, presence, cache)?;
+    let disk = OnDisk::open(&site, presence)?;
+    if presence == Presence::Optional {
+        site.make_current()?;
+    }
+    Ok((site, disk))
+}
+
+impl Inner {
+    fn open(
+        folder: &Path,
+        options: SledOptions,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Self, OpenError> {
+        let cache = options.fixed_cache();
+        let unreadable = |error: std::io::Error| OpenError::Unreadable {
+            database: SYSTEM.to_owned(),
+            reason: error.to_string(),
+        };
+        files::make_folder(folder).map_err(unreadable)?;
+        // The keyring is made after the system database, so where it is, that was.
+        let made = folder.join(KEYRING).join("CURRENT").exists();
+        let presence = if made { Presence::Required } else { Presence::Optional };
+        let (site, disk) = open_one(folder, SYSTEM, Kind::System, presence, cache)?;
+        let placement = Placement::read(&disk.engine).map_err(|error| site.failed(error))?;
+        let system = Arc::new(Database::start(site, disk, &[Space::System], &options)?).home()?;
+
+        let presence = if placement.keyring { Presence::Required } else { Presence::Optional };
+        let (site, disk) = open_one(folder, KEYRING, Kind::Keyring, presence, cache)?;
+        let keyring = Arc::new(Database::start(site, disk, &[Space::Keyring], &options)?).home()?;
+        if !placement.keyring {
+            system
+                .database
+                .record(Record::Keyring, true)
+                .map_err(|error| system.database.site.failed(EngineError::Io(error.to_string())))?;
+        }
+
+        let tenants = Self::open_tenants(folder, &options, &placement, progress)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            options,
+            system,
+            keyring: RwLock::new(keyring),
+            tenants: RwLock::new(tenants),
+            changing: Mutex::new(()),
+        })
+    }
+
+    /// All databases of tenants, a few at a time.
+    fn open_tenants(
+        folder: &Path,
+        options: &SledOptions,
+        placement: &Placement,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Tenants, OpenError> {
+        let of = placement.databases.len() + 2;
+        let opened = AtomicUsize::new(2);
+        progress(Progress { opened: 2, of });
+        let cache = options.tenants_cache(placement.databases.len());
+        let waiting = Mutex::new(placement.databases.iter());
+        let ready = Mutex::new(BTreeMap::new());
+        let work = || {
+            loop {
+                let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((number, tenants)) = next else { break };
+                let database = open_tenant_database(
+                    folder,
+                    *number,
+                    Presence::Required,
+                    cache,
+                    tenants,
+                    options,
+                );
+                ready
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(*number, Arc::new(database));
+                let opened = opened.fetch_add(1, Ordering::SeqCst) + 1;
+                progress(Progress { opened, of });
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(placement.databases.len()) {
+                scope.spawn(work);
+            }
+        });
+        let databases = ready.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut tenants = Tenants { databases, homes: BTreeMap::new() };
+        for (number, database) in &tenants.databases {
+            for home in database.homes() {
+                if let Space::Tenant(id) = home.shelf.space {
+                    tenants.homes.insert(id, (*number, home));
+                }
+            }
+        }
+        Ok(tenants)
+    }
+}
+
+/// Answers a broken one if it does not open.
+fn open_tenant_database(
+    folder: &Path,
+    number: u32,
+    presence: Presence,
+    cache: u64,
+    tenants: &[TenantId],
+    options: &SledOptions,
+) -> Database {
+    let name = placement::database_name(number);
+    let spaces: Vec<_> = tenants.iter().copied().map(Space::Tenant).collect();
+    let opened = open_one(folder, &name, Kind::Tenants, presence, cache)
+        .and_then(|(site, disk)| Database::start(site, disk, &spaces, options));
+    opened.unwrap_or_else(|error| {
+        let site = Site {
+            folder: folder.join(&name),
+            name,
+            kind: Kind::Tenants,
+            generation: 0,
+            cache_bytes: cache,
+        };
+        Database::broken(site, &spaces, &error)
+    })
+}
+
+// Tenants come and go, and the keyring is replaced. All of it blocks.
+
+impl Database {
+    /// Writes or removes a record of the placement, durably.
+    fn record(&self, record: Record, present: bool) -> Result<(), StoreError> {
+        let (key, value) = record.encode();
+        let value = present.then_some(value);
+        self.submit_and_wait(|done| Work::Rows(RowWork::Place { key, value, done }))
+    }
+}
+
+impl Inner {
+    /// The tree first, then the record: cut off in between, it leaves a tree
+    /// that nobody was told of, and that the next opening drops.
+    fn create_tenant(&self, id: TenantId) -> Result<(), StoreError> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.tenants().homes.contains_key(&id) {
+            return Err(StoreError::Conflict);
+        }
+        let (number, database) = self.database_with_room()?;
+        let shelf = Arc::new(Shelf::new(Space::Tenant(id)));
+        database.submit_and_wait(|done| Work::Create { shelf: Arc::clone(&shelf), done })?;
+        self.system.database.record(Record::Tenant(id, number), true)?;
+        let home = Home { database, shelf };
+        self.change_tenants(|tenants| tenants.homes.insert(id, (number, home)));
+        Ok(())
+    }
+
+    /// The record first, then the tree: cut off in between, the tenant is gone,
+    /// and the next opening drops its tree.
+    fn drop_tenant(&self, id: TenantId) -> Result<(), StoreError> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((number, home)) = self.tenants().homes.get(&id).cloned() else {
+            return Ok(());
+        };
+        self.system.database.record(Record::Tenant(id, number), false)?;
+        home.shelf.put(Slot::Dropped);
+        self.change_tenants(|tenants| tenants.homes.remove(&id));
+        let shelf = home.shelf;
+        let dropped = home.database.submit_and_wait(|done| Work::Drop { shelf, done });
+        if let Err(error) = dropped {
+            log::warn!(
+                "tenant {id} is deleted; its rows go when the store is next opened: {error}"
+            );
+        }
+        Ok(())
+    }
+
+    fn tenants(&self) -> std::sync::RwLockReadGuard<'_, Tenants> {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_tenants<T>(&self, change: impl FnOnce(&mut Tenants) -> T) -> T {
+        change(&mut self.tenants.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn database_with_room(&self) -> Result<(u32, Arc<Database>), StoreError> {
+        let number = {
+            let tenants = self.tenants();
+            let mut load: BTreeMap<u32, usize> =
+                tenants.databases.keys().map(|number| (*number, 0)).collect();
+            for (number, _) in tenants.homes.values() {
+                *load.entry(*number).or_default() += 1;
+            }
+            let roomy = tenants.databases.iter().find(|(number, database)| {
+                load.get(number).is_some_and(|load| *load < self.options.tenants_per_database)
+                    && database.shared.refusal().is_none()
+            });
+            if let Some((number, database)) = roomy {
+                return Ok((*number, Arc::clone(database)));
+            }
+            tenants.databases.keys().next_back().map_or(0, |last| last + 1)
+        };
+        self.make_database(number).map(|database| (number, database))
+    }
+
+    /// Its files first, then the record: a database without a record holds no
+    /// tenants, and is taken up when its number comes again.
+    fn make_database(&self, number: u32) -> Result<Arc<Database>, StoreError> {
+        if files::free_bytes(&self.folder).unwrap_or(0) < self.options.full_floor_bytes {
+            return Err(StoreError::Full);
+        }
+        let cache = self.options.tenants_cache(number as usize);
+        let database = open_tenant_database(
+            &self.folder,
+            number,
+            Presence::Optional,
+            cache,
+            &[],
+            &self.options,
+        );
+        match database.shared.refusal() {
+            Some(refusal) => return Err(refusal),
+            None => self.system.database.record(Record::Database(number), true)?,
+        }
+        let database = Arc::new(database);
+        self.change_tenants(|tenants| tenants.databases.insert(number, Arc::clone(&database)));
+        Ok(database)
+    }
+
+    fn keyring(&self) -> Home {
+        self.keyring.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// sled keeps old bytes in its files, so the new rows get files of their
+    /// own, and the old ones are unlinked.
+    fn replace_keyring(
+        &self,
+        rows: BTreeMap<RowKey, Row>,
+        floor: Floor,
+        seal: &dyn LedgerSeal,
+    ) -> Result<(), StoreError> {
+        let ledger = ledger_of(&rows, floor, seal)?;
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.keyring();
+        if let Some(refusal) = old.database.shared.refusal() {
+            return Err(refusal);
+        }
+        if files::free_bytes(&self.folder).unwrap_or(0) < self.options.full_floor_bytes {
+            return Err(StoreError::Full);
+        }
+        let mut site = old.database.site.clone();
+        site.generation += 1;
+        let not_applied = |error: OpenError| {
+            log::error!("replacing the keyring: {error}");
+            StoreError::NotApplied { retry_after: RETRY_AFTER }
+        };
+        let disk = write_keyring(&site, rows, seal.seal(&ledger)).map_err(not_applied)?;
+        let new = Database::start(site.clone(), disk, &[Space::Keyring], &self.options)
+            .and_then(|database| Arc::new(database).home())
+            .map_err(not_applied)?;
+        // From here on the outcome is on disk, whatever is answered.
+        let unknown = |error: OpenError| {
+            log::error!("replacing the keyring: {error}");
+            StoreError::Unknown
+        };
+        site.make_current().map_err(unknown)?;
+        *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = new;
+        old.database.close();
+        files::remove_other_generations(&site.folder, Some(site.generation))
+            .map_err(|error| unknown(site.failed(EngineError::Io(error.to_string()))))
+    }
+}
+
+/// A generation with exactly these rows, durable.
+fn write_keyring(
+    site: &Site,
+    rows: BTreeMap<RowKey, Row>,
+    ledger: Vec<u8>,
+) -> Result<OnDisk, OpenError> {
+    files::remove_other_generations(&site.folder, Some(site.generation - 1))
+        .map_err(|error| site.failed(EngineError::Io(error.to_string())))?;
+    let mut disk = OnDisk::open(site, Presence::Optional)?;
+    let fill = |disk: &mut OnDisk| {
+        let tree = disk.engine.tree(ROWS)?;
+        let mut all: Vec<(Bytes, Option<Bytes>)> = rows
+            .iter()
+            .map(|(key, row)| (stored_key(key.as_bytes()).into(), Some(encode_row(row))))
+            .collect();
+        all.push((LEDGER.into(), Some(ledger.into())));
+        for writes in all.chunks(1000) {
+            disk.commit(vec![TreeWrites { tree: tree.clone(), writes: writes.to_vec() }])?;
+        }
+        disk.sync_files()
+    };
+    fill(&mut disk).map_err(|error| site.failed(error))?;
+    Ok(disk)
+}
+
+// The contract.
+
+impl SledStore {
+    fn home(&self, space: Space) -> Result<Home, StoreError> {
+        match space {
+            Space::System => Ok(self.inner.system.clone()),
+            Space::Keyring => Ok(self.inner.keyring()),
+            Space::Tenant(id) => {
+                let tenants = self.inner.tenants();
+                let home = tenants.homes.get(&id).map(|(_, home)| home.clone());
+                home.ok_or_else(|| match self.inner.system.database.shared.status() {
+                    Status::Closed => StoreError::NotApplied { retry_after: RETRY_AFTER },
+                    _ => StoreError::TenantGone,
+                })
+            }
+        }
+    }
+
+    /// On a thread of its own: it blocks, and must be finished even if its
+    /// caller stops waiting.
+    async fn detached(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let (sender, receiver) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("change store".to_owned()).spawn(move || {
+            let outcome = work(&inner);
+            drop(inner);
+            // A caller that stopped waiting is not told.
+            let _ = sender.send(outcome);
+        });
+        match thread {
+            Ok(_) => receiver.await.unwrap_or(Err(StoreError::Unknown)),
+            Err(_) => Err(StoreError::NotApplied { retry_after: RETRY_AFTER }),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SledStore {
+    async fn get(&self, space: Space, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        let stored = stored_key(key.as_bytes());
+        let read = |tree: &Tree| tree.get(&stored)?.map(|row| decode_row(&row)).transpose();
+        self.home(space)?.read(Seen::Key(&stored), read).await
+    }
+
+    async fn scan(&self, space: Space, scan: Scan) -> Result<Page, StoreError> {
+        self.home(space)?.read(Seen::Any, |tree| read_page(tree, &scan)).await
+    }
+
+    async fn commit(&self, space: Space, batch: Batch) -> Result<(), StoreError> {
+        let bytes = weigh(&batch)?;
+        let Home { database, shelf } = self.home(space)?;
+        let (sender, receiver) = oneshot::channel();
+        let done: Done = Box::new(move |outcome| {
+            // A caller that stopped waiting is not told.
+            let _ = sender.send(outcome);
+        });
+        database.submit(Work::Rows(RowWork::Commit { shelf, batch, bytes, done }))?;
+        receiver.await.unwrap_or(Err(StoreError::Unknown))
+    }
+
+    async fn ledger(&self, space: Space) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = |tree: &Tree| Ok(tree.get(LEDGER)?.map(|sealed| sealed.to_vec()));
+        self.home(space)?.read(Seen::Key(LEDGER), read).await
+    }
+
+    async fn create_tenant(&self, id: TenantId) -> Result<(), StoreError> {
+        self.detached(move |inner| inner.create_tenant(id)).await
+    }
+
+    async fn drop_tenant(&self, id: TenantId) -> Result<(), StoreError> {
+        self.detached(move |inner| inner.drop_tenant(id)).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantId>, StoreError> {
+        match self.inner.system.database.shared.status() {
+            Status::Closed => Err(StoreError::NotApplied { retry_after: RETRY_AFTER }),
+            _ => Ok(self.inner.tenants().homes.keys().copied().collect()),
+        }
+    }
+
+    async fn replace_keyring(
+        &self,
+        rows: Vec<(RowKey, Row)>,
+        floor: Floor,
+        seal: Arc<dyn LedgerSeal>,
+    ) -> Result<(), StoreError> {
+        let rows = rows.into_iter().collect();
+        self.detached(move |inner| inner.replace_keyring(rows, floor, seal.as_ref())).await
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+
+    async fn close(&self) {
+        let closed = self.detached(|inner| {
+            inner.close();
+            Ok(())
+        });
+        if let Err(error) = closed.await {
+            log::error!("closing the store: {error}");
+        }
+    }
+}
+
+impl Inner {
+    fn databases(&self) -> Vec<Arc<Database>> {
+        let mut all = vec![Arc::clone(&self.system.database), self.keyring().database];
+        all.extend(self.tenants().databases.values().map(Arc::clone));
+        all
+    }
+
+    fn health(&self) -> Health {
+        let free = files::free_bytes(&self.folder).ok();
+        let mut writable = true;
+        let mut reasons = Vec::new();
+        for database in self.databases() {
+            match database.shared.status() {
+                Status::Serving => {}
+                // The others serve; it is for an operator to mend.
+                Status::Broken(reason) => reasons.push(reason),
+                Status::ReadOnly(reason) => {
+                    writable = false;
+                    reasons.push(format!("{}: {reason}", database.site.name));
+                }
+                Status::Closed => {
+                    writable = false;
+                    reasons.push(format!("{} is closed", database.site.name));
+                }
+            }
+        }
+        if free.unwrap_or(0) < self.options.full_floor_bytes {
+            writable = false;
+            reasons.push("the disk is nearly full".to_owned());
+        }
+        Health {
+            writable,
+            bytes: files::bytes_below(&self.folder),
+            free_bytes: free,
+            reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+        }
+    }
+
+    fn close(&self) {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        for database in self.databases() {
+            database.close();
+        }
+    }
+}

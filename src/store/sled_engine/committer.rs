@@ -1,0 +1,467 @@
+//! The only writer of a database, a thread of its own.
+//!
+//! It takes what waits, judges each batch against the rows and what the drain
+//! holds so far, applies all of them as one transaction, syncs once, marks once,
+//! and only then answers. After any error in that it answers `Unknown`, lets
+//! nobody write, and opens the database again.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::database::{Kind, OnDisk, PLACEMENT, Presence, Site};
+use super::encoding::{LEDGER, TENANT_TREE, decode_row, encode_row, stored_key, tree_name};
+use super::engine::{Bytes, EngineError, Tree, TreeWrites};
+use super::queue::{Done, Queue, RowWork, Taken};
+use super::shelf::{Shelf, ShelfError, Slot, Touched, Unsynced};
+use super::{OpenError, files};
+use crate::store::staging::stage;
+use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, StoreError};
+
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What the committer shares with readers and writers of its database.
+pub(super) struct Shared {
+    pub name: String,
+    pub queue: Queue,
+    pub unsynced: Unsynced,
+    status: RwLock<Status>,
+    shelves: Mutex<HashMap<Space, Arc<Shelf>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Status {
+    Serving,
+    /// Why it is being opened again.
+    ReadOnly(String),
+    /// What is damaged; it stays so until someone repairs it.
+    Broken(String),
+    Closed,
+}
+
+/// The bytes of free space that writes leave alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Floors {
+    pub full: u64,
+    pub hard: u64,
+}
+
+impl Shared {
+    pub fn new(name: &str, queue_bytes: usize, status: Status) -> Self {
+        Self {
+            name: name.to_owned(),
+            queue: Queue::new(queue_bytes),
+            unsynced: Unsynced::default(),
+            status: RwLock::new(status),
+            shelves: Mutex::default(),
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        self.status.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_status(&self, status: Status) {
+        *self.status.write().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    pub fn add_shelf(&self, shelf: &Arc<Shelf>) {
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        shelves.insert(shelf.space, Arc::clone(shelf));
+    }
+
+    fn remove_shelf(&self, space: Space) {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner).remove(&space);
+    }
+
+    pub fn shelves(&self) -> Vec<Arc<Shelf>> {
+        let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        shelves.values().map(Arc::clone).collect()
+    }
+
+    /// Why nothing can be written just now.
+    pub fn refusal(&self) -> Option<StoreError> {
+        match self.status() {
+            Status::Serving => None,
+            Status::ReadOnly(_) | Status::Closed => {
+                Some(StoreError::NotApplied { retry_after: RETRY_AFTER })
+            }
+            Status::Broken(what) => Some(StoreError::Corrupted { what }),
+        }
+    }
+
+    /// What a failed reading means to the caller.
+    pub fn explain(&self, space: Space, error: ShelfError) -> StoreError {
+        match error {
+            ShelfError::Away => {
+                self.refusal().unwrap_or(StoreError::NotApplied { retry_after: RETRY_AFTER })
+            }
+            ShelfError::Dropped | ShelfError::Engine(EngineError::Gone) => StoreError::TenantGone,
+            ShelfError::Missing => {
+                StoreError::Corrupted { what: format!("database {} ({space})", self.name) }
+            }
+            ShelfError::Engine(error) => {
+                log::error!("database {}: reading {space}: {error}", self.name);
+                StoreError::Corrupted { what: format!("database {}", self.name) }
+            }
+        }
+    }
+}
+
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    site: Site,
+    floors: Floors,
+    /// `None` while it is being opened again, or for good.
+    disk: Option<OnDisk>,
+    /// Ledgers as of the last drain, so that each is opened once.
+    ledgers: HashMap<Space, Ledger>,
+}
+
+/// Failed in a way after which the database must be opened again.
+struct Failed(String);
+
+impl From<EngineError> for Failed {
+    fn from(error: EngineError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Committer {
+    /// Puts the trees of `disk` on their shelves.
+    pub fn new(
+        shared: Arc<Shared>,
+        site: Site,
+        floors: Floors,
+        disk: OnDisk,
+    ) -> Result<Self, OpenError> {
+        let mut committer = Self { shared, site, floors, disk: None, ledgers: HashMap::new() };
+        committer.serve(disk)?;
+        Ok(committer)
+    }
+
+    /// Until the queue is closed and empty; then everything of sled's is dropped
+    /// and its lock released.
+    pub fn run(mut self) {
+        while let Some(taken) = self.shared.queue.take() {
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.work(taken)))
+                .unwrap_or_else(|_| Err(Failed("a panic in the committer".to_owned())));
+            if let Err(Failed(reason)) = outcome {
+                self.recover(reason);
+            }
+        }
+        self.put_away();
+        if !matches!(self.shared.status(), Status::Broken(_)) {
+            self.shared.set_status(Status::Closed);
+        }
+    }
+
+    fn work(&mut self, taken: Taken) -> Result<(), Failed> {
+        match taken {
+            Taken::Rows(works) => self.drain(works),
+            Taken::Create { shelf, done } => match self.refuse_growth() {
+                Some(error) => {
+                    done(Err(error));
+                    Ok(())
+                }
+                None => answer(done, self.create(&shelf)),
+            },
+            Taken::Drop { shelf, done } => answer(done, self.drop_tree(&shelf)),
+        }
+    }
+
+    fn disk(&mut self) -> Result<&mut OnDisk, Failed> {
+        self.disk.as_mut().ok_or_else(|| Failed("the database is not open".to_owned()))
+    }
+
+    fn free_bytes(&self) -> u64 {
+        // A file system that cannot say how much is left gets nothing more.
+        files::free_bytes(&self.site.folder).unwrap_or(0)
+    }
+
+    fn refuse_growth(&self) -> Option<StoreError> {
+        (self.free_bytes() < self.floors.full).then_some(StoreError::Full)
+    }
+}
+
+/// Tells the caller about a failure before the recovery from it begins.
+fn answer(done: Done, outcome: Result<(), Failed>) -> Result<(), Failed> {
+    done(if outcome.is_ok() { Ok(()) } else { Err(StoreError::Unknown) });
+    outcome
+}
+
+// Rows.
+
+/// Batches that become one transaction.
+struct Drain {
+    free: u64,
+    spaces: HashMap<Space, SpaceDrain>,
+    places: HashMap<Bytes, Option<Bytes>>,
+    answers: Vec<(Done, Result<(), StoreError>)>,
+}
+
+struct SpaceDrain {
+    shelf: Arc<Shelf>,
+    tree: Tree,
+    rows: HashMap<Bytes, Option<Bytes>>,
+    ledger: Ledger,
+    /// Of the last batch that changed something.
+    seal: Option<Arc<dyn LedgerSeal>>,
+}
+
+impl SpaceDrain {
+    /// The row as the batches before in this drain leave it.
+    fn current(&self, key: &RowKey) -> Result<Option<Row>, EngineError> {
+        let stored = stored_key(key.as_bytes());
+        let bytes = match self.rows.get(stored.as_slice()) {
+            Some(changed) => changed.clone(),
+            None => self.tree.get(&stored)?,
+        };
+        bytes.map(|bytes| decode_row(&bytes)).transpose()
+    }
+}
+
+impl Committer {
+    fn drain(&mut self, works: Vec<RowWork>) -> Result<(), Failed> {
+        let mut drain = Drain {
+            free: self.free_bytes(),
+            spaces: HashMap::new(),
+            places: HashMap::new(),
+            answers: Vec::with_capacity(works.len()),
+        };
+        for work in works {
+            let (done, outcome) = match work {
+                RowWork::Commit { shelf, batch, done, .. } => {
+                    (done, self.stage(&mut drain, &shelf, &batch))
+                }
+                RowWork::Place { key, value, done } => (done, self.place(&mut drain, key, value)),
+            };
+            drain.answers.push((done, outcome));
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.write(drain.spaces, drain.places)))
+            .unwrap_or_else(|_| Err(Failed("a panic while writing".to_owned())));
+        if outcome.is_err() {
+            self.shared.unsynced.failed();
+        }
+        for (done, judged) in drain.answers {
+            done(if outcome.is_ok() { judged } else { judged.and(Err(StoreError::Unknown)) });
+        }
+        outcome
+    }
+
+    fn stage(
+        &self,
+        drain: &mut Drain,
+        shelf: &Arc<Shelf>,
+        batch: &Batch,
+    ) -> Result<(), StoreError> {
+        self.refuse_below_floor(drain.free, batch)?;
+        let part = match drain.spaces.entry(shelf.space) {
+            std::collections::hash_map::Entry::Occupied(part) => part.into_mut(),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(self.open_space(shelf, batch)?)
+            }
+        };
+        let explain = |error| self.shared.explain(shelf.space, ShelfError::Engine(error));
+        let staged = stage(batch, part.ledger, |key| part.current(key).map_err(explain))?;
+        if let Some(ledger) = staged.ledger {
+            part.ledger = ledger;
+            part.seal = Some(Arc::clone(&batch.seal));
+            part.rows.extend(staged.rows.into_iter().map(|(key, row)| {
+                (stored_key(key.as_bytes()).into(), row.as_ref().map(encode_row))
+            }));
+        }
+        Ok(())
+    }
+
+    /// Before sled sees an error that stays until it is opened again. Deleting
+    /// appends to the log too.
+    fn refuse_below_floor(&self, free: u64, batch: &Batch) -> Result<(), StoreError> {
+        let grows = batch.changes.iter().any(|change| matches!(change, Change::Put { .. }));
+        let floor = if grows { self.floors.full } else { self.floors.hard };
+        if free < floor { Err(StoreError::Full) } else { Ok(()) }
+    }
+
+    fn open_space(&self, shelf: &Arc<Shelf>, batch: &Batch) -> Result<SpaceDrain, StoreError> {
+        let space = shelf.space;
+        let explain = |error| self.shared.explain(space, error);
+        let tree = shelf.read(|tree| Ok(tree.clone())).map_err(explain)?;
+        let ledger = match self.ledgers.get(&space) {
+            Some(ledger) => *ledger,
+            None => match shelf.read(|tree| tree.get(LEDGER)).map_err(explain)? {
+                None => Ledger::EMPTY,
+                Some(sealed) => batch.seal.open(&sealed).map_err(|_| StoreError::Corrupted {
+                    what: format!("the ledger of {space}"),
+                })?,
+            },
+        };
+        let shelf = Arc::clone(shelf);
+        Ok(SpaceDrain { shelf, tree, rows: HashMap::new(), ledger, seal: None })
+    }
+
+    fn place(
+        &self,
+        drain: &mut Drain,
+        key: Vec<u8>,
+        value: Option<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let floor = if value.is_some() { self.floors.full } else { self.floors.hard };
+        if drain.free < floor {
+            return Err(StoreError::Full);
+        }
+        drain.places.insert(key.into(), value.map(Bytes::from));
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        spaces: HashMap<Space, SpaceDrain>,
+        places: HashMap<Bytes, Option<Bytes>>,
+    ) -> Result<(), Failed> {
+        let mut writes = Vec::with_capacity(spaces.len() + 1);
+        let mut touched = Touched::new();
+        let mut shelves = Vec::with_capacity(spaces.len());
+        let mut ledgers = Vec::with_capacity(spaces.len());
+        for (space, part) in spaces {
+            let SpaceDrain { shelf, tree, mut rows, ledger, seal } = part;
+            ledgers.push((space, ledger));
+            let Some(seal) = seal else { continue };
+            rows.insert(LEDGER.into(), Some(seal.seal(&ledger).into()));
+            let all = rows.iter().map(|(key, value)| (key.clone(), value.clone()));
+            writes.push(TreeWrites { tree, writes: all.collect() });
+            touched.insert(space, rows);
+            shelves.push(shelf);
+        }
+        let disk = self.disk()?;
+        if !places.is_empty() {
+            let tree = disk.engine.tree(PLACEMENT)?;
+            writes.push(TreeWrites { tree, writes: places.into_iter().collect() });
+        }
+        if !writes.is_empty() {
+            self.shared.unsynced.declare(touched, shelves);
+            self.disk()?.commit(writes)?;
+            self.shared.unsynced.settled();
+        }
+        self.ledgers.extend(ledgers);
+        Ok(())
+    }
+}
+
+// Trees.
+
+impl Committer {
+    fn create(&mut self, shelf: &Arc<Shelf>) -> Result<(), Failed> {
+        let name = tree_name(shelf.space);
+        self.ledgers.remove(&shelf.space);
+        let disk = self.disk()?;
+        // One that stands here already was left by a deletion that was cut off.
+        disk.engine.drop_tree(&name)?;
+        let tree = disk.engine.tree(&name)?;
+        disk.commit(Vec::new())?;
+        disk.sync_files()?;
+        shelf.put(Slot::Open(tree));
+        self.shared.add_shelf(shelf);
+        Ok(())
+    }
+
+    fn drop_tree(&mut self, shelf: &Arc<Shelf>) -> Result<(), Failed> {
+        shelf.put(Slot::Dropped);
+        self.shared.remove_shelf(shelf.space);
+        self.ledgers.remove(&shelf.space);
+        let disk = self.disk()?;
+        disk.engine.drop_tree(&tree_name(shelf.space))?;
+        disk.commit(Vec::new())?;
+        Ok(())
+    }
+}
+
+// Opening, failing, and opening again.
+
+impl Committer {
+    /// Puts each tree on its shelf, and drops trees that belong on none: what a
+    /// creation or a deletion left that was cut off.
+    fn serve(&mut self, mut disk: OnDisk) -> Result<(), OpenError> {
+        let failed = |error| self.site.failed(error);
+        let shelves = self.shared.shelves();
+        for shelf in &shelves {
+            let name = tree_name(shelf.space);
+            shelf.put(if disk.engine.has_tree(&name) {
+                Slot::Open(disk.engine.tree(&name).map_err(failed)?)
+            } else {
+                log::error!("database {}: the rows of {} are missing", self.site.name, shelf.space);
+                Slot::Missing
+            });
+        }
+        if self.site.kind == Kind::Tenants {
+            let wanted: Vec<_> = shelves.iter().map(|shelf| tree_name(shelf.space)).collect();
+            let mut leftovers = disk.engine.tree_names();
+            leftovers.retain(|name| {
+                name.starts_with(TENANT_TREE) && !wanted.iter().any(|known| name == known)
+            });
+            for name in &leftovers {
+                disk.engine.drop_tree(name).map_err(failed)?;
+            }
+            if !leftovers.is_empty() {
+                disk.commit(Vec::new()).map_err(failed)?;
+            }
+        }
+        self.disk = Some(disk);
+        Ok(())
+    }
+
+    /// Drops every handle of sled's, which releases its lock.
+    fn put_away(&mut self) {
+        for shelf in self.shared.shelves() {
+            shelf.put_away();
+        }
+        self.ledgers.clear();
+        // Dropping flushes, and may panic over the error that brought us here.
+        let disk = self.disk.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(disk))).is_err() {
+            log::error!("database {}: sled panicked while closing", self.site.name);
+        }
+    }
+
+    /// Reads go on from memory until there is reason to believe that opening can
+    /// succeed, and writes are refused until it has.
+    fn recover(&mut self, reason: String) {
+        log::error!("database {}: a write failed ({reason}); opening it again", self.site.name);
+        self.shared.unsynced.failed();
+        self.shared.set_status(Status::ReadOnly(reason));
+        let mut pause = Duration::from_millis(20);
+        loop {
+            for work in self.shared.queue.take_all() {
+                work.refuse(StoreError::NotApplied { retry_after: RETRY_AFTER });
+            }
+            if self.free_bytes() >= self.floors.hard {
+                self.put_away();
+                match OnDisk::open(&self.site, Presence::Required).and_then(|disk| self.serve(disk))
+                {
+                    Ok(()) => {
+                        self.shared.unsynced.reopened();
+                        log::info!("database {}: open again", self.site.name);
+                        return self.shared.set_status(Status::Serving);
+                    }
+                    Err(error @ OpenError::Corrupted { .. }) => return self.give_up(&error),
+                    Err(error) => log::error!("{error}"),
+                }
+            }
+            if self.shared.queue.pause(pause) {
+                return;
+            }
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    fn give_up(&mut self, error: &OpenError) {
+        log::error!("{error}");
+        let what = error.to_string();
+        self.put_away();
+        self.shared.set_status(Status::Broken(what.clone()));
+        self.shared.queue.close();
+        for work in self.shared.queue.take_all() {
+            work.refuse(StoreError::Corrupted { what: what.clone() });
+        }
+    }
+}

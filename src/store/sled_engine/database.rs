@@ -1,0 +1,270 @@
+//! One sled database on disk: opened, verified, synced, and written to in drains.
+//!
+//! What [`OnDisk::open`] answers is whole and durable: nothing in it can be lost
+//! to a power cut afterwards, and it is not behind its mark. What
+//! [`OnDisk::commit`] applied is durable and marked when it returns `Ok`. After
+//! any error the database must be dropped and opened again. It knows nothing of
+//! rows, readers or queues.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::engine::{Bytes, Engine, EngineError, Tree, TreeWrites};
+use super::mark::{Mark, MarkError};
+use super::{OpenError, files, honest_sync};
+
+/// Which trees a database always has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    System,
+    Keyring,
+    Tenants,
+}
+
+impl Kind {
+    fn trees(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::System => &[ROWS, PLACEMENT],
+            Self::Keyring => &[ROWS],
+            Self::Tenants => &[],
+        }
+    }
+}
+
+pub(super) const ROWS: &[u8] = b"rows";
+pub(super) const PLACEMENT: &[u8] = b"placement";
+
+/// Where a database stands, and as what it is opened.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    pub name: String,
+    pub kind: Kind,
+    /// `<store>/<name>`.
+    pub folder: PathBuf,
+    pub generation: u64,
+    pub cache_bytes: u64,
+}
+
+/// Whether a database must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It was in use before; if it is missing, it was lost.
+    Required,
+    /// It may be made now.
+    Optional,
+}
+
+impl Site {
+    /// Finds the generation that counts, and unlinks the others.
+    pub fn find(
+        store: &Path,
+        name: &str,
+        kind: Kind,
+        presence: Presence,
+        cache_bytes: u64,
+    ) -> Result<(Self, Presence), OpenError> {
+        let folder = store.join(name);
+        let mut site = Self { name: name.to_owned(), kind, folder, generation: 1, cache_bytes };
+        let current = match files::current_generation(&site.folder) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(site.corrupted("its file CURRENT is damaged"));
+            }
+            current => current.map_err(|error| site.unreadable(&error))?,
+        };
+        match current {
+            Some(generation) => {
+                site.generation = generation;
+                if !site.path().is_dir() {
+                    return Err(site.corrupted("the generation named in CURRENT is missing"));
+                }
+            }
+            None if presence == Presence::Required => {
+                return Err(site.corrupted("its file CURRENT is missing"));
+            }
+            None => files::make_folder(&site.folder).map_err(|error| site.unreadable(&error))?,
+        }
+        // Without CURRENT, what stands here never served: a first start was cut off.
+        files::remove_other_generations(&site.folder, current)
+            .map_err(|error| site.unreadable(&error))?;
+        let presence = if current.is_some() { Presence::Required } else { Presence::Optional };
+        Ok((site, presence))
+    }
+
+    pub fn path(&self) -> PathBuf {
+        files::generation_folder(&self.folder, self.generation)
+    }
+
+    /// Makes this generation the one that counts.
+    pub fn make_current(&self) -> Result<(), OpenError> {
+        files::set_current_generation(&self.folder, self.generation)
+            .map_err(|error| self.unreadable(&error))
+    }
+
+    pub fn corrupted(&self, reason: impl ToString) -> OpenError {
+        OpenError::Corrupted { database: self.name.clone(), reason: reason.to_string() }
+    }
+
+    fn unreadable(&self, reason: &dyn ToString) -> OpenError {
+        OpenError::Unreadable { database: self.name.clone(), reason: reason.to_string() }
+    }
+
+    pub fn failed(&self, error: EngineError) -> OpenError {
+        match error {
+            EngineError::InUse => OpenError::InUse { database: self.name.clone() },
+            EngineError::Corrupted(_) | EngineError::Gone => self.corrupted(error),
+            EngineError::Io(_) => self.unreadable(&error),
+        }
+    }
+}
+
+const META_FIRST: &[u8] = b"meta";
+const META_LAST: &[u8] = b"meta-end";
+const SEQUENCE: &[u8] = b"sequence";
+const OPENINGS: &[u8] = b"openings";
+
+pub(super) struct OnDisk {
+    pub engine: Engine,
+    path: PathBuf,
+    mark: Mark,
+    /// How many drains were applied, ever.
+    sequence: u64,
+    /// Written first and last in each transaction. sled promises that a
+    /// transaction is recovered whole, but not when it broke off over an error:
+    /// then these two differ.
+    first: Tree,
+    last: Tree,
+}
+
+impl OnDisk {
+    pub fn open(site: &Site, presence: Presence) -> Result<Self, OpenError> {
+        let path = site.path();
+        let fresh = presence == Presence::Optional;
+        if fresh {
+            files::make_folder(&path).map_err(|error| site.unreadable(&error))?;
+        }
+        Self::refuse_blobs(site, &path)?;
+        let engine = Engine::open(&path, site.cache_bytes).map_err(|error| site.failed(error))?;
+        let mark = if fresh {
+            Mark::create(&path).map_err(|error| site.unreadable(&error))?
+        } else {
+            Mark::open(&path).map_err(|error| match error {
+                MarkError::Io(error) => site.unreadable(&error),
+                damage => site.corrupted(damage),
+            })?
+        };
+        let known = [META_FIRST, META_LAST].into_iter().chain(site.kind.trees().iter().copied());
+        for tree in known {
+            if !fresh && !engine.has_tree(tree) {
+                return Err(site.corrupted("a tree is missing"));
+            }
+            engine.tree(tree).map_err(|error| site.failed(error))?;
+        }
+        let tree = |name| engine.tree(name).map_err(|error| site.failed(error));
+        let (first, last) = (tree(META_FIRST)?, tree(META_LAST)?);
+        let mut database = Self { engine, path, mark, sequence: 0, first, last };
+        database.verify(site)?;
+        database.settle().map_err(|error| site.failed(error))?;
+        Self::refuse_blobs(site, &database.path)?;
+        Ok(database)
+    }
+
+    /// sled never syncs the files it keeps large pages in, and unlinks old ones
+    /// too early. The bound on rows keeps pages small, and this proves it.
+    fn refuse_blobs(site: &Site, path: &Path) -> Result<(), OpenError> {
+        match files::is_empty(&path.join("blobs")) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(site.corrupted("a page was stored outside of its log")),
+            Err(error) => Err(site.unreadable(&error)),
+        }
+    }
+
+    fn verify(&mut self, site: &Site) -> Result<(), OpenError> {
+        let read = |tree: &Tree| number(tree, SEQUENCE).map_err(|error| site.failed(error));
+        let (first, last) = (read(&self.first)?, read(&self.last)?);
+        if first != last {
+            return Err(site.corrupted("its last transaction is torn"));
+        }
+        if first < self.mark.sequence() {
+            return Err(site.corrupted(format!(
+                "it is at {first} and was at {}: it lost what it had acknowledged",
+                self.mark.sequence()
+            )));
+        }
+        self.sequence = first;
+        self.prove_honest_sync(site)
+    }
+
+    /// Writes something, so that the flush has work, and looks whether that
+    /// reached our `sync_file_range`. The count is the process's, and another
+    /// database may move it meanwhile; but which symbol sled calls was settled
+    /// when the binary was linked, so one proof holds for all.
+    fn prove_honest_sync(&self, site: &Site) -> Result<(), OpenError> {
+        let attempt = || {
+            let openings = number(&self.first, OPENINGS)? + 1;
+            let writes = vec![(Bytes::from(OPENINGS), Some(encode_number(openings)))];
+            Engine::apply(&[TreeWrites { tree: self.first.clone(), writes }])?;
+            let before = honest_sync::calls();
+            self.engine.flush()?;
+            Ok(honest_sync::calls() > before)
+        };
+        match attempt() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(OpenError::DishonestSync),
+            Err(error) => Err(site.failed(error)),
+        }
+    }
+
+    /// Makes all that stands here durable, and marks it: what is read from now
+    /// on must not be lost either.
+    fn settle(&mut self) -> Result<(), EngineError> {
+        self.sync_files()?;
+        if self.mark.sequence() < self.sequence {
+            self.mark.advance(self.sequence).map_err(io_error)?;
+        }
+        Ok(())
+    }
+
+    /// sled never syncs folders or its `conf`; after every opening and every new
+    /// tree we do.
+    pub fn sync_files(&self) -> Result<(), EngineError> {
+        self.engine.flush()?;
+        files::sync_everything(&self.path).map_err(io_error)
+    }
+
+    /// Applies `writes` as one, makes them durable, and marks them.
+    pub fn commit(&mut self, writes: Vec<TreeWrites>) -> Result<(), EngineError> {
+        let sequence = self.sequence + 1;
+        let numbered = |tree: &Tree| TreeWrites {
+            tree: tree.clone(),
+            writes: vec![(Bytes::from(SEQUENCE), Some(encode_number(sequence)))],
+        };
+        let mut all = Vec::with_capacity(writes.len() + 2);
+        all.push(numbered(&self.first));
+        all.extend(writes);
+        all.push(numbered(&self.last));
+        Engine::apply(&all)?;
+        self.engine.flush()?;
+        self.mark.advance(sequence).map_err(io_error)?;
+        self.sequence = sequence;
+        Ok(())
+    }
+}
+
+fn io_error(error: io::Error) -> EngineError {
+    EngineError::Io(error.to_string())
+}
+
+fn encode_number(number: u64) -> Bytes {
+    Bytes::from(&number.to_be_bytes())
+}
+
+/// 0 where none was written yet.
+fn number(tree: &Tree, key: &[u8]) -> Result<u64, EngineError> {
+    match tree.get(key)? {
+        None => Ok(0),
+        Some(bytes) => match <[u8; 8]>::try_from(bytes.as_ref()) {
+            Ok(bytes) => Ok(u64::from_be_bytes(bytes)),
+            Err(_) => Err(EngineError::Corrupted("a number of no known form".to_owned())),
+        },
+    }
+}

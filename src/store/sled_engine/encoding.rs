@@ -1,0 +1,77 @@
+//! How rows stand in a tree: the bytes that a later version must still read.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | 0 | the sealed ledger, as its seal made it |
+//! | 1, then the row's key | format 1, the version (8 bytes, big-endian), the row's bytes |
+
+use crate::store::{Row, RowKey, Space};
+
+use super::engine::{Bytes, EngineError};
+
+pub(super) const LEDGER: &[u8] = &[0];
+const ROW: u8 = 1;
+const FORMAT: u8 = 1;
+
+pub(super) fn tree_name(space: Space) -> Vec<u8> {
+    match space {
+        Space::System | Space::Keyring => b"rows".to_vec(),
+        Space::Tenant(id) => [TENANT_TREE, id.as_bytes()].concat(),
+    }
+}
+
+/// What the names of all trees of tenants begin with.
+pub(super) const TENANT_TREE: &[u8] = b"t/";
+
+pub(super) fn stored_key(key: &[u8]) -> Vec<u8> {
+    [&[ROW], key].concat()
+}
+
+pub(super) fn row_key(stored: &[u8]) -> Result<RowKey, EngineError> {
+    match stored.split_first() {
+        Some((&ROW, key)) if (1..=RowKey::MAX_LEN).contains(&key.len()) => {
+            Ok(RowKey::new(key.to_vec()))
+        }
+        _ => Err(EngineError::Corrupted("a key of no known kind".to_owned())),
+    }
+}
+
+pub(super) fn encode_row(row: &Row) -> Bytes {
+    let Row { version, bytes } = row;
+    [&[FORMAT], version.to_be_bytes().as_slice(), bytes.as_slice()].concat().into()
+}
+
+pub(super) fn decode_row(stored: &[u8]) -> Result<Row, EngineError> {
+    let damaged = || EngineError::Corrupted("a row of no known format".to_owned());
+    let (&[format], rest) = stored.split_first_chunk::<1>().ok_or_else(damaged)?;
+    let (version, bytes) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
+    if format != FORMAT {
+        return Err(damaged());
+    }
+    Ok(Row { version: u64::from_be_bytes(*version), bytes: bytes.to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stored_form_of_a_row_is_frozen() {
+        let row = Row { version: 0x0102_0304_0506_0708, bytes: b"envelope".to_vec() };
+        let stored = b"\x01\x01\x02\x03\x04\x05\x06\x07\x08envelope";
+        assert_eq!(encode_row(&row), stored);
+        assert_eq!(decode_row(stored).unwrap(), row);
+        assert_eq!(stored_key(b"name"), b"\x01name");
+        assert_eq!(row_key(b"\x01name").unwrap().as_bytes(), b"name");
+    }
+
+    #[test]
+    fn bytes_of_another_form_are_errors() {
+        for stored in [b"".as_slice(), b"\x01", b"\x01\0\0\0\0\0\0\0", b"\x02\0\0\0\0\0\0\0\0"] {
+            assert!(decode_row(stored).is_err(), "{stored:?}");
+        }
+        for key in [b"".as_slice(), b"\x01", b"\x02name", &[1; 257]] {
+            assert!(row_key(key).is_err(), "{key:?}");
+        }
+    }
+}

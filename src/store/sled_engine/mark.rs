@@ -1,0 +1,198 @@
+//! The mark file: the number of the last drain that was acknowledged, kept apart
+//! from the database.
+//!
+//! A flipped bit can make sled roll back to an earlier state that is consistent
+//! in itself. What the database says of itself cannot show that; a number beside
+//! it can: a database behind its mark is corrupted. Two slots, 4 KiB apart so
+//! that no torn page holds both, each with a checksum; the one that does not hold
+//! the highest valid mark is overwritten, so a write that fails halfway leaves
+//! the other.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::files;
+
+/// `TNRM`, a format version, three zero bytes, the sequence and a CRC-32 (IEEE)
+/// of all before it, integers big-endian.
+const SLOT_BYTES: usize = 20;
+const MAGIC: [u8; 8] = *b"TNRM\x01\0\0\0";
+const SLOTS: [u64; 2] = [0, 4096];
+const FILE_BYTES: u64 = 8192;
+
+pub(super) struct Mark {
+    file: File,
+    /// What each slot holds, if it is valid.
+    slots: [Option<u64>; 2],
+    #[cfg(test)]
+    failure: PathBuf,
+}
+
+/// Why there is no mark.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MarkError {
+    #[error("its mark file is missing")]
+    Missing,
+    #[error("both slots of its mark file are damaged")]
+    Damaged,
+    #[error("its mark file cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+fn path_in(generation: &Path) -> PathBuf {
+    generation.join("mark")
+}
+
+impl Mark {
+    /// A mark of 0, durable when this returns.
+    pub fn create(generation: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path_in(generation))?;
+        file.set_len(FILE_BYTES)?;
+        for slot in SLOTS {
+            file.write_all_at(&encode(0), slot)?;
+        }
+        file.sync_all()?;
+        files::sync_folder(generation)?;
+        Ok(Self::over(file, [Some(0), Some(0)], generation))
+    }
+
+    pub fn open(generation: &Path) -> Result<Self, MarkError> {
+        let file = match OpenOptions::new().read(true).write(true).open(path_in(generation)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(MarkError::Missing);
+            }
+            opened => opened?,
+        };
+        let slots = [read_slot(&file, SLOTS[0])?, read_slot(&file, SLOTS[1])?];
+        if slots == [None, None] {
+            return Err(MarkError::Damaged);
+        }
+        Ok(Self::over(file, slots, generation))
+    }
+
+    #[cfg_attr(not(test), expect(unused_variables, reason = "where tests ask for a failure"))]
+    fn over(file: File, slots: [Option<u64>; 2], generation: &Path) -> Self {
+        Self {
+            file,
+            slots,
+            #[cfg(test)]
+            failure: generation.join(tests::FAIL_ONCE),
+        }
+    }
+
+    pub fn sequence(&self) -> u64 {
+        let [first, second] = self.slots;
+        first.max(second).unwrap_or(0)
+    }
+
+    /// Durable when it returns.
+    pub fn advance(&mut self, sequence: u64) -> io::Result<()> {
+        #[cfg(test)]
+        if std::fs::remove_file(&self.failure).is_ok() {
+            return Err(io::Error::other("a failure the test asked for"));
+        }
+        let [first, second] = &mut self.slots;
+        // `None` is less than any mark, so a damaged slot is the first to go.
+        let (held, at) = if first <= second { (first, SLOTS[0]) } else { (second, SLOTS[1]) };
+        *held = None;
+        self.file.write_all_at(&encode(sequence), at)?;
+        self.file.sync_data()?;
+        *held = Some(sequence);
+        Ok(())
+    }
+}
+
+fn encode(sequence: u64) -> [u8; SLOT_BYTES] {
+    let mut slot = [0; SLOT_BYTES];
+    let (head, checksum) = slot.split_at_mut(16);
+    let (magic, number) = head.split_at_mut(8);
+    magic.copy_from_slice(&MAGIC);
+    number.copy_from_slice(&sequence.to_be_bytes());
+    checksum.copy_from_slice(&crc32fast::hash(head).to_be_bytes());
+    slot
+}
+
+/// `None` for a slot that is damaged or cut off.
+fn read_slot(file: &File, at: u64) -> io::Result<Option<u64>> {
+    let mut slot = [0; SLOT_BYTES];
+    match file.read_exact_at(&mut slot, at) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    }
+    let [_, _, _, _, _, _, _, _, number @ .., _, _, _, _] = slot;
+    let sequence = u64::from_be_bytes(number);
+    Ok((slot == encode(sequence)).then_some(sequence))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A file of this name beside the mark makes its next advance fail.
+    pub const FAIL_ONCE: &str = "fail-once";
+
+    fn damage(folder: &Path, at: u64) {
+        let file = OpenOptions::new().write(true).open(path_in(folder)).unwrap();
+        file.write_all_at(b"damage", at + 6).unwrap();
+    }
+
+    fn marked(sequences: &[u64]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mark = Mark::create(folder.path()).unwrap();
+        for sequence in sequences {
+            mark.advance(*sequence).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_mark_is_found_again() {
+        assert_eq!(Mark::open(marked(&[]).path()).unwrap().sequence(), 0);
+        assert_eq!(Mark::open(marked(&[1]).path()).unwrap().sequence(), 1);
+        assert_eq!(Mark::open(marked(&[1, 2, 3, 4]).path()).unwrap().sequence(), 4);
+    }
+
+    #[test]
+    fn one_damaged_slot_leaves_the_other() {
+        for (slot, left) in [(SLOTS[0], 2), (SLOTS[1], 1)] {
+            // Slot 0 holds 1 and slot 1 holds 2.
+            let folder = marked(&[1, 2]);
+            damage(folder.path(), slot);
+            let mut mark = Mark::open(folder.path()).unwrap();
+            assert_eq!(mark.sequence(), left);
+            mark.advance(9).unwrap();
+            mark.advance(10).unwrap();
+            let mark = Mark::open(folder.path()).unwrap();
+            assert_eq!(mark.slots.iter().flatten().count(), 2);
+            assert_eq!(mark.sequence(), 10);
+        }
+    }
+
+    #[test]
+    fn a_write_cut_off_halfway_leaves_the_mark_before_it() {
+        let folder = marked(&[7, 8]);
+        // The slot that the next write takes is the one that holds 7.
+        damage(folder.path(), SLOTS[0]);
+        assert_eq!(Mark::open(folder.path()).unwrap().sequence(), 8);
+    }
+
+    #[test]
+    fn missing_and_doubly_damaged_marks_are_errors() {
+        let folder = marked(&[1, 2]);
+        for slot in SLOTS {
+            damage(folder.path(), slot);
+        }
+        assert!(matches!(Mark::open(folder.path()), Err(MarkError::Damaged)));
+        std::fs::write(path_in(folder.path()), b"").unwrap();
+        assert!(matches!(Mark::open(folder.path()), Err(MarkError::Damaged)));
+        std::fs::remove_file(path_in(folder.path())).unwrap();
+        assert!(matches!(Mark::open(folder.path()), Err(MarkError::Missing)));
+    }
+}

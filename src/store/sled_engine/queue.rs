@@ -1,0 +1,190 @@
+//! What waits for a committer, bounded in bytes.
+//!
+//! One tenant has at most an eighth of it, so that a tenant that writes faster
+//! than the disk cannot keep the others out.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::shelf::Shelf;
+use crate::store::{Batch, Space, StoreError};
+
+/// Called once with the outcome; dropped uncalled, it stands for `Unknown`.
+pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+pub(super) enum Work {
+    Rows(RowWork),
+    Create { shelf: Arc<Shelf>, done: Done },
+    Drop { shelf: Arc<Shelf>, done: Done },
+}
+
+/// What can be applied together with others in one drain.
+pub(super) enum RowWork {
+    Commit {
+        shelf: Arc<Shelf>,
+        batch: Batch,
+        bytes: usize,
+        done: Done,
+    },
+    /// A row of the engine's own, in the system database.
+    Place {
+        key: Vec<u8>,
+        value: Option<Vec<u8>>,
+        done: Done,
+    },
+}
+
+impl Work {
+    pub fn refuse(self, error: StoreError) {
+        let (Self::Rows(RowWork::Commit { done, .. } | RowWork::Place { done, .. })
+        | Self::Create { done, .. }
+        | Self::Drop { done, .. }) = self;
+        done(Err(error));
+    }
+
+    fn charge(&self) -> Option<(Space, usize)> {
+        match self {
+            Self::Rows(RowWork::Commit { shelf, bytes, .. }) => Some((shelf.space, *bytes)),
+            _ => None,
+        }
+    }
+}
+
+/// What a committer takes at once.
+pub(super) enum Taken {
+    Rows(Vec<RowWork>),
+    Create { shelf: Arc<Shelf>, done: Done },
+    Drop { shelf: Arc<Shelf>, done: Done },
+}
+
+/// Why a work was not taken in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Full,
+    Closed,
+}
+
+/// One transaction of sled's holds all readers off for as long as it is applied,
+/// and this much is applied in some milliseconds.
+const DRAIN_BYTES: usize = 2 * Batch::MAX_BYTES;
+
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    capacity: usize,
+}
+
+#[derive(Default)]
+struct State {
+    works: VecDeque<Work>,
+    bytes: usize,
+    by_space: HashMap<Space, usize>,
+    closed: bool,
+}
+
+impl State {
+    fn pop(&mut self) -> Option<Work> {
+        let work = self.works.pop_front()?;
+        if let Some((space, bytes)) = work.charge() {
+            self.bytes -= bytes;
+            if let Some(charged) = self.by_space.get_mut(&space) {
+                *charged -= bytes;
+                if *charged == 0 {
+                    self.by_space.remove(&space);
+                }
+            }
+        }
+        Some(work)
+    }
+}
+
+impl Queue {
+    /// The share of a tenant must hold the largest batch, or that would never be
+    /// accepted.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            capacity: capacity.max(8 * Batch::MAX_BYTES),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn push(&self, work: Work) -> Result<(), Refusal> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Refusal::Closed);
+        }
+        if let Some((space, bytes)) = work.charge() {
+            let charged = state.by_space.get(&space).copied().unwrap_or(0) + bytes;
+            if charged > self.capacity / 8 || state.bytes + bytes > self.capacity {
+                return Err(Refusal::Full);
+            }
+            state.by_space.insert(space, charged);
+            state.bytes += bytes;
+        }
+        state.works.push_back(work);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Waits for work. `None` once it is closed and empty.
+    pub fn take(&self) -> Option<Taken> {
+        let mut state = self.state();
+        loop {
+            match state.pop() {
+                Some(Work::Create { shelf, done }) => return Some(Taken::Create { shelf, done }),
+                Some(Work::Drop { shelf, done }) => return Some(Taken::Drop { shelf, done }),
+                Some(Work::Rows(first)) => return Some(Taken::Rows(take_rows(&mut state, first))),
+                None if state.closed => return None,
+                None => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    pub fn take_all(&self) -> Vec<Work> {
+        let mut state = self.state();
+        std::iter::from_fn(|| state.pop()).collect()
+    }
+
+    /// Nothing is taken in any more; what is waiting is still done.
+    pub fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits, but not past the closing. Answers whether it is closed.
+    pub fn pause(&self, duration: Duration) -> bool {
+        let state = self.state();
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, duration, |state| !state.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.closed
+    }
+}
+
+fn take_rows(state: &mut State, first: RowWork) -> Vec<RowWork> {
+    let weight = |work: &RowWork| match work {
+        RowWork::Commit { bytes, .. } => *bytes,
+        RowWork::Place { .. } => 0,
+    };
+    let mut bytes = weight(&first);
+    let mut rows = vec![first];
+    while let Some(Work::Rows(next)) = state.works.front() {
+        bytes += weight(next);
+        if bytes > DRAIN_BYTES {
+            break;
+        }
+        if let Some(Work::Rows(next)) = state.pop() {
+            rows.push(next);
+        }
+    }
+    rows
+}

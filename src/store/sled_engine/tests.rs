@@ -1,0 +1,575 @@
+//! The faults of sled and of disks that the engine answers for.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use futures_util::FutureExt;
+
+use super::mark::Mark;
+use super::*;
+use crate::store::Ledger;
+use crate::store::conformance::{
+    TestSeal, assert_ledger_adds_up, batch, delete, everything, expect, key, ledger, open, put,
+    row, seal, small, tenant,
+};
+
+const A: Space = Space::Tenant(TenantId::from_bytes([1; 16]));
+
+fn corrupted<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
+    match answer {
+        Err(StoreError::Corrupted { what }) => what,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn open_error(folder: &tempfile::TempDir) -> OpenError {
+    SledStore::open(folder.path(), small(), &|_| {}).err().unwrap()
+}
+
+/// A closed store in which each of `tenants` has a row.
+async fn store_with(tenants: std::ops::RangeInclusive<u8>) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    store.commit(Space::System, batch(vec![put("s", 1, "system")])).await.unwrap();
+    for n in tenants {
+        store.create_tenant(tenant(n)).await.unwrap();
+        let changes = vec![put("a", 1, format!("of {n}"))];
+        store.commit(Space::Tenant(tenant(n)), batch(changes)).await.unwrap();
+    }
+    folder
+}
+
+fn every_file(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(every_file(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+// The keyring.
+
+#[tokio::test]
+async fn nothing_of_a_replaced_keyring_is_left_in_any_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = |needle: &[u8]| {
+        every_file(folder.path())
+            .iter()
+            .any(|file| fs::read(file).unwrap().windows(needle.len()).any(|bytes| bytes == needle))
+    };
+    let store = open(&folder);
+    let changes = vec![put("a", 1, "a wrapped key that must go")];
+    store.commit(Space::Keyring, batch(changes)).await.unwrap();
+    assert!(found(b"wrapped key that must go"));
+    let rows = vec![(key("a"), row(2, "a wrapped key that stays"))];
+    store.replace_keyring(rows, Floor::START, seal()).await.unwrap();
+    assert!(!found(b"wrapped key that must go"));
+    assert!(found(b"wrapped key that stays"));
+    drop(store);
+    let rows = everything(&open(&folder), Space::Keyring).await.unwrap();
+    assert_eq!(rows, [(key("a"), row(2, "a wrapped key that stays"))]);
+}
+
+#[tokio::test]
+async fn a_keyring_replacement_cut_off_before_it_counted_is_undone() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    store.commit(Space::Keyring, batch(vec![put("a", 1, "old")])).await.unwrap();
+    let mut site = store.inner.keyring().database.site.clone();
+    drop(store);
+    site.generation = 2;
+    let rows = [(key("a"), row(2, "new"))].into_iter().collect();
+    drop(write_keyring(&site, rows, seal().seal(&Ledger::EMPTY)).unwrap());
+    let store = open(&folder);
+    assert_eq!(store.get(Space::Keyring, &key("a")).await, Ok(Some(row(1, "old"))));
+    assert!(!site.path().exists());
+}
+
+#[tokio::test]
+async fn a_keyring_replacement_cut_off_after_it_counted_is_finished() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    store.commit(Space::Keyring, batch(vec![put("a", 1, "old")])).await.unwrap();
+    let old = store.inner.keyring().database.site.clone();
+    drop(store);
+    let new = Site { generation: 2, ..old.clone() };
+    let rows = [(key("a"), row(2, "new"))].into_iter().collect();
+    drop(write_keyring(&new, rows, seal().seal(&Ledger::EMPTY)).unwrap());
+    new.make_current().unwrap();
+    let store = open(&folder);
+    assert_eq!(store.get(Space::Keyring, &key("a")).await, Ok(Some(row(2, "new"))));
+    assert!(!old.path().exists());
+}
+
+// The mark.
+
+fn damage_mark(generation: &Path, slots: &[u64]) {
+    let file = OpenOptions::new().write(true).open(generation.join("mark")).unwrap();
+    for at in slots {
+        file.write_all_at(b"damage", *at).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_database_behind_its_mark_does_not_open() {
+    let folder = store_with(1..=1).await;
+    let generation = folder.path().join("system/1");
+    let mut mark = Mark::open(&generation).unwrap();
+    let acknowledged = mark.sequence();
+    assert!(acknowledged > 0);
+    mark.advance(acknowledged + 1).unwrap();
+    assert!(
+        matches!(open_error(&folder), OpenError::Corrupted { database, .. } if database == "system")
+    );
+}
+
+#[tokio::test]
+async fn a_database_ahead_of_its_mark_opens_and_moves_it() {
+    let folder = store_with(1..=1).await;
+    let generation = folder.path().join("system/1");
+    let acknowledged = Mark::open(&generation).unwrap().sequence();
+    fs::remove_file(generation.join("mark")).unwrap();
+    Mark::create(&generation).unwrap();
+    drop(open(&folder));
+    assert_eq!(Mark::open(&generation).unwrap().sequence(), acknowledged);
+}
+
+#[tokio::test]
+async fn a_database_without_a_mark_does_not_open() {
+    for lost in [true, false] {
+        let folder = store_with(1..=1).await;
+        let generation = folder.path().join("keyring/1");
+        if lost {
+            fs::remove_file(generation.join("mark")).unwrap();
+        } else {
+            damage_mark(&generation, &[0, 4096]);
+        }
+        assert!(
+            matches!(open_error(&folder), OpenError::Corrupted { database, .. } if database == "keyring")
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_damaged_slot_of_a_mark_costs_nothing() {
+    for slot in [0, 4096] {
+        let folder = store_with(1..=1).await;
+        damage_mark(&folder.path().join("tenants-0000/1"), &[slot]);
+        let store = open(&folder);
+        assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
+        assert_eq!(store.health().reason, None);
+    }
+}
+
+#[tokio::test]
+async fn a_rolled_back_tenant_database_is_named_and_the_others_serve() {
+    // Tenants 1 and 2 are in the first database, 3 in the second.
+    let folder = store_with(1..=3).await;
+    let mut mark = Mark::open(&folder.path().join("tenants-0000/1")).unwrap();
+    mark.advance(mark.sequence() + 1).unwrap();
+    let store = open(&folder);
+    assert!(corrupted(store.get(A, &key("a")).await).contains("tenants-0000"));
+    assert!(
+        corrupted(store.commit(A, batch(vec![put("a", 2, "")])).await).contains("tenants-0000")
+    );
+    assert!(store.health().reason.unwrap().contains("tenants-0000"));
+    let three = Space::Tenant(tenant(3));
+    assert_eq!(store.get(three, &key("a")).await, Ok(Some(row(1, "of 3"))));
+    store.commit(three, batch(vec![put("a", 2, "still")])).await.unwrap();
+    store.create_tenant(tenant(4)).await.unwrap();
+    assert_eq!(store.tenants().await.unwrap().len(), 4);
+}
+
+// Failing writes.
+
+#[tokio::test]
+async fn after_a_failed_mark_the_outcome_is_unknown_and_the_store_recovers() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    let before = ledger(&store, A).await;
+    let generation = folder.path().join("tenants-0000/1");
+    fs::write(generation.join(mark::tests::FAIL_ONCE), "").unwrap();
+    let answer = store.commit(A, batch(vec![put("a", 2, "two"), put("b", 3, "three")])).await;
+    assert_eq!(answer, Err(StoreError::Unknown));
+    // It is opened again on the committer's thread; until then it says so.
+    let found = loop {
+        match store.get(A, &key("a")).await {
+            Err(StoreError::NotApplied { .. }) => std::thread::yield_now(),
+            found => break found.unwrap().unwrap(),
+        }
+    };
+    let both = found == row(2, "two");
+    assert_eq!(store.get(A, &key("b")).await.unwrap().is_some(), both);
+    assert_eq!(ledger(&store, A).await.commits, before.commits + u64::from(both));
+    assert_ledger_adds_up(&store, A).await;
+    while store.commit(A, batch(vec![put("a", 4, "four")])).await.is_err() {
+        std::thread::yield_now();
+    }
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(4, "four"))));
+    assert!(store.health().writable);
+    drop(store);
+    assert_ledger_adds_up(&open(&folder), A).await;
+}
+
+/// Panics when asked to seal.
+struct Panicking;
+
+impl LedgerSeal for Panicking {
+    fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32] {
+        seal().digest_row(key, row)
+    }
+    fn seal(&self, _: &Ledger) -> Vec<u8> {
+        panic!("a panic the test asked for")
+    }
+    fn open(&self, sealed: &[u8]) -> Result<Ledger, crate::store::ForgedLedger> {
+        seal().open(sealed)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_committer_ends_neither_the_process_nor_the_store() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    let bad = Batch { seal: Arc::new(Panicking), ..batch(vec![put("a", 2, "two")]) };
+    assert_eq!(store.commit(A, bad).await, Err(StoreError::Unknown));
+    while store.commit(A, batch(vec![expect("a", Some(1)), put("b", 3, "")])).await.is_err() {
+        std::thread::yield_now();
+    }
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
+}
+
+#[tokio::test]
+async fn a_ledger_that_another_key_sealed_stops_the_commit() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    let forger = |changes| Batch { seal: Arc::new(TestSeal(8)), ..batch(changes) };
+    let answer = store.commit(A, forger(vec![put("a", 2, "forged")])).await;
+    assert!(corrupted(answer).contains("ledger"));
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
+    store.commit(A, batch(vec![put("a", 2, "genuine")])).await.unwrap();
+}
+
+// Bounds.
+
+/// Stops the committer in `seal` until told to go on.
+struct Blocking {
+    reached: Sender<()>,
+    go_on: Mutex<Receiver<()>>,
+}
+
+impl LedgerSeal for Blocking {
+    fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32] {
+        seal().digest_row(key, row)
+    }
+    fn seal(&self, ledger: &Ledger) -> Vec<u8> {
+        self.reached.send(()).unwrap();
+        self.go_on.lock().unwrap().recv().unwrap();
+        seal().seal(ledger)
+    }
+    fn open(&self, sealed: &[u8]) -> Result<Ledger, crate::store::ForgedLedger> {
+        seal().open(sealed)
+    }
+}
+
+#[tokio::test]
+async fn one_tenant_fills_its_eighth_of_the_queue_and_nobody_elses() {
+    let folder = store_with(1..=2).await;
+    let store = Arc::new(open(&folder));
+    let ((reached, at_seal), (go, go_on)) = (channel(), channel());
+    let blocking = Arc::new(Blocking { reached, go_on: Mutex::new(go_on) });
+    let first = tokio::spawn({
+        let (store, seal) = (Arc::clone(&store), blocking);
+        async move { store.commit(A, Batch { seal, ..batch(vec![put("x", 2, "")]) }).await }
+    });
+    tokio::task::yield_now().await;
+    at_seal.recv().unwrap();
+    // The committer stands; what is sent now waits.
+    let big = |n: u64| {
+        let name = |i: u64| format!("{n}-{i:03}");
+        (0..250).map(|i| put(&name(i), 3 + n, vec![0; Row::MAX_BYTES])).collect()
+    };
+    let mut waiting = Vec::new();
+    let refused = 'full: {
+        for n in 0..100 {
+            let mut commit = store.commit(A, batch(big(n)));
+            match commit.as_mut().now_or_never() {
+                Some(answer) => break 'full answer,
+                None => waiting.push(commit),
+            }
+        }
+        panic!("the queue has no bound");
+    };
+    assert!(matches!(refused, Err(StoreError::NotApplied { .. })), "{refused:?}");
+    assert!((1..=5).contains(&waiting.len()), "{}", waiting.len());
+    let mut other = store.commit(Space::Tenant(tenant(2)), batch(vec![put("x", 2, "")]));
+    assert!(other.as_mut().now_or_never().is_none());
+    go.send(()).unwrap();
+    first.await.unwrap().unwrap();
+    other.await.unwrap();
+    for commit in waiting {
+        commit.await.unwrap();
+    }
+    store.commit(A, batch(big(99))).await.unwrap();
+    assert_ledger_adds_up(store.as_ref(), A).await;
+}
+
+#[tokio::test]
+async fn below_the_first_floor_puts_are_refused_and_below_the_second_deletes_too() {
+    let folder = store_with(1..=1).await;
+    let open = |options| SledStore::open(folder.path(), options, &|_| {}).unwrap();
+    let store = open(SledOptions { full_floor_bytes: u64::MAX, ..small() });
+    let changes = vec![put("b", 2, ""), delete("a")];
+    assert_eq!(store.commit(A, batch(changes)).await, Err(StoreError::Full));
+    assert_eq!(store.create_tenant(tenant(9)).await, Err(StoreError::Full));
+    assert_eq!(store.replace_keyring(vec![], Floor::START, seal()).await, Err(StoreError::Full));
+    assert!(!store.health().writable);
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
+    store.commit(A, batch(vec![delete("a")])).await.unwrap();
+    drop(store);
+
+    let hard = SledOptions { full_floor_bytes: u64::MAX, hard_floor_bytes: u64::MAX, ..small() };
+    let store = open(hard);
+    assert_eq!(store.commit(A, batch(vec![delete("a")])).await, Err(StoreError::Full));
+    assert_eq!(store.drop_tenant(tenant(1)).await, Err(StoreError::Full));
+    assert_eq!(everything(&store, A).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn no_page_is_ever_stored_outside_of_the_log() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    let mut version = 10;
+    for (value, size) in [(0, 64 * 1024), (1, 1024 * 1024), (2, 1024 * 1024)] {
+        let chunks = (0..size / Row::MAX_BYTES + 1).map(|chunk| {
+            version += 1;
+            put(&format!("{value}-{chunk:05}"), version, vec![value as u8; Row::MAX_BYTES])
+        });
+        store.commit(A, batch(chunks.collect())).await.unwrap();
+    }
+    for round in 0..25u64 {
+        let mixed = (0..200u64).map(|i| {
+            let number = (round * 200 + i).wrapping_mul(2_654_435_761) % 5000;
+            let size = (number * 7 % (Row::MAX_BYTES as u64 + 1)) as usize;
+            put(&format!("{}{number}", "m".repeat(200)), 5000 + round * 200 + i, vec![3; size])
+        });
+        let (first, second): (Vec<_>, Vec<_>) =
+            mixed.enumerate().partition(|(index, _)| index % 2 == 0);
+        for half in [first, second] {
+            let changes = half.into_iter().map(|(_, change)| change).collect();
+            store.commit(A, batch(changes)).await.unwrap();
+        }
+    }
+    let blobs = folder.path().join("tenants-0000/1/blobs");
+    assert!(blobs.is_dir() && files::is_empty(&blobs).unwrap());
+    drop(store);
+    let store = open(&folder);
+    assert_ledger_adds_up(&store, A).await;
+    drop(store);
+    fs::write(blobs.join("77"), "a page").unwrap();
+    assert!(open(&folder).health().reason.unwrap().contains("tenants-0000"));
+}
+
+// Damage.
+
+#[tokio::test]
+async fn a_flipped_byte_is_an_error_and_never_a_wrong_value_or_a_crash() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    let value = |n: u64| format!("{n}").repeat(60);
+    for n in 2..120u64 {
+        store.commit(A, batch(vec![put(&format!("{n}"), n, value(n))])).await.unwrap();
+    }
+    drop(store);
+    let file = folder.path().join("tenants-0000/1/db");
+    let sound = fs::read(&file).unwrap();
+    let used = sound.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut noticed = 0;
+    for step in 0..24 {
+        let mut flipped = sound.clone();
+        flipped[step * used / 24 + 13] ^= 0x10;
+        fs::write(&file, flipped).unwrap();
+        for entry in fs::read_dir(file.parent().unwrap()).unwrap() {
+            // A snapshot would hide what a scan of the log finds.
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_str().unwrap().starts_with("snap.") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        let store = open(&folder);
+        assert_eq!(store.get(Space::System, &key("s")).await, Ok(Some(row(1, "system"))));
+        let mut missing = 0;
+        for n in 2..120u64 {
+            match store.get(A, &key(&format!("{n}"))).await {
+                Ok(Some(found)) => assert_eq!(found, row(n, value(n))),
+                Ok(None) => missing += 1,
+                Err(StoreError::Corrupted { what }) => {
+                    assert!(what.contains("tenants-0000"));
+                    noticed += 1;
+                    break;
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        // sled may lose a record silently: then the ledger tells.
+        if missing > 0 {
+            let account = ledger(&store, A).await;
+            assert_eq!(account.rows, 119);
+            assert!(everything(&store, A).await.unwrap().len() < 119);
+            noticed += 1;
+        }
+    }
+    assert!(noticed > 0);
+}
+
+#[tokio::test]
+async fn a_lock_held_elsewhere_is_said_to_be_one() {
+    let folder = store_with(1..=1).await;
+    let file = fs::File::open(folder.path().join("system/1/db")).unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    assert_eq!(open_error(&folder), OpenError::InUse { database: "system".to_owned() });
+    drop(file);
+    open(&folder);
+}
+
+// Placement.
+
+#[tokio::test]
+async fn tenants_spread_over_databases_and_fill_gaps() {
+    let folder = store_with(1..=5).await;
+    let store = open(&folder);
+    let databases = || {
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("tenants-")).count()
+    };
+    assert_eq!(databases(), 3);
+    store.drop_tenant(tenant(2)).await.unwrap();
+    store.create_tenant(tenant(6)).await.unwrap();
+    store.create_tenant(tenant(7)).await.unwrap();
+    assert_eq!(databases(), 3);
+    store.create_tenant(tenant(8)).await.unwrap();
+    assert_eq!(databases(), 4);
+    drop(store);
+    let steps = Mutex::new(Vec::new());
+    let store = SledStore::open(folder.path(), small(), &|step| {
+        steps.lock().unwrap().push(step.opened);
+    });
+    let ids = [1, 3, 4, 5, 6, 7, 8].map(tenant);
+    assert_eq!(store.unwrap().tenants().await.unwrap(), ids);
+    let mut steps = steps.into_inner().unwrap();
+    steps.sort_unstable();
+    assert_eq!(steps, [2, 3, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn a_creation_cut_off_before_its_record_leaves_nothing() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    let database = Arc::clone(&store.inner.tenants().databases[&0]);
+    let shelf = Arc::new(Shelf::new(Space::Tenant(tenant(2))));
+    let create = |done| Work::Create { shelf: Arc::clone(&shelf), done };
+    let made = std::thread::scope(|scope| scope.spawn(|| database.submit_and_wait(create)).join());
+    made.unwrap().unwrap();
+    drop((database, shelf, store));
+    let store = open(&folder);
+    assert_eq!(store.tenants().await.unwrap(), [tenant(1)]);
+    store.create_tenant(tenant(2)).await.unwrap();
+    assert_eq!(everything(&store, Space::Tenant(tenant(2))).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_deletion_cut_off_after_its_record_is_finished() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    store.inner.system.database.record(Record::Tenant(tenant(1), 0), false).unwrap();
+    drop(store);
+    let store = open(&folder);
+    assert_eq!(store.tenants().await.unwrap(), []);
+    store.create_tenant(tenant(1)).await.unwrap();
+    assert_eq!(everything(&store, A).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_tenant_whose_rows_are_gone_is_corrupted_and_not_empty() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    store.inner.system.database.record(Record::Tenant(tenant(2), 0), true).unwrap();
+    drop(store);
+    let store = open(&folder);
+    assert!(
+        corrupted(store.get(Space::Tenant(tenant(2)), &key("a")).await).contains("tenants-0000")
+    );
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
+}
+
+// CURRENT.
+
+#[tokio::test]
+async fn a_first_start_cut_off_anywhere_starts_again() {
+    let finished = store_with(1..=1).await;
+    for step in 0..4 {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        fs::create_dir_all(at("system/1")).unwrap();
+        if step > 0 {
+            let db = fs::read(finished.path().join("system/1/db")).unwrap();
+            fs::write(at("system/1/db"), db).unwrap();
+        }
+        if step > 1 {
+            fs::write(at("system/CURRENT.new"), "1").unwrap();
+        }
+        if step > 2 {
+            fs::create_dir_all(at("keyring/1")).unwrap();
+        }
+        let store = open(&folder);
+        assert_eq!(everything(&store, Space::System).await, Ok(Vec::new()));
+        store.create_tenant(tenant(1)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lost_or_damaged_current_is_not_a_fresh_start() {
+    for (database, damage) in [
+        ("system", None),
+        ("system", Some("x")),
+        ("system", Some("7\n")),
+        ("keyring", None),
+        ("keyring", Some("")),
+    ] {
+        let folder = store_with(1..=1).await;
+        let current = folder.path().join(database).join("CURRENT");
+        match damage {
+            None => fs::remove_file(&current).unwrap(),
+            Some(text) => fs::write(&current, text).unwrap(),
+        }
+        let error = open_error(&folder);
+        assert!(matches!(error, OpenError::Corrupted { database: named, .. } if named == database));
+        assert!(folder.path().join(database).join("1/db").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_lost_tenant_database_is_named_and_the_others_serve() {
+    let folder = store_with(1..=3).await;
+    fs::remove_dir_all(folder.path().join("tenants-0000")).unwrap();
+    let store = open(&folder);
+    assert!(corrupted(store.get(A, &key("a")).await).contains("tenants-0000"));
+    let three = Space::Tenant(tenant(3));
+    assert_eq!(store.get(three, &key("a")).await, Ok(Some(row(1, "of 3"))));
+}
+
+#[tokio::test]
+async fn other_generations_are_unlinked_at_open() {
+    let folder = store_with(1..=1).await;
+    for other in ["system/2", "tenants-0000/7"] {
+        fs::create_dir_all(folder.path().join(other)).unwrap();
+        fs::write(folder.path().join(other).join("db"), "left over").unwrap();
+    }
+    let store = open(&folder);
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
+    assert!(!folder.path().join("system/2").exists());
+    assert!(!folder.path().join("tenants-0000/7").exists());
+}

@@ -1,0 +1,133 @@
+//! What a commit and a page mean, decided once for every engine.
+//!
+//! An engine supplies the rows as they stand and stores what comes out of here;
+//! the judging of preconditions, the ledger's arithmetic and the bounds of a
+//! page are not its own, so engines cannot differ in them.
+
+use std::collections::BTreeMap;
+
+use super::{Batch, Change, Ledger, LedgerSeal, Page, Row, RowKey, Scan, StoreError};
+use crate::domain::Floor;
+
+/// The effect of one batch, not yet stored.
+pub(super) struct Staged {
+    /// What each row that changes becomes; `None` is deleted.
+    pub rows: BTreeMap<RowKey, Option<Row>>,
+    /// The ledger after it, or `None` if the batch changes nothing at all.
+    pub ledger: Option<Ledger>,
+}
+
+/// The memory a batch stands for, or `TooLarge`.
+pub(super) fn weigh(batch: &Batch) -> Result<usize, StoreError> {
+    let mut total = 0usize;
+    for change in &batch.changes {
+        let payload = match change {
+            Change::Put { key, row } if row.bytes.len() <= Row::MAX_BYTES => {
+                key.as_bytes().len() + row.bytes.len()
+            }
+            Change::Put { .. } => return Err(StoreError::TooLarge),
+            Change::Expect { key, .. } | Change::Delete { key } => key.as_bytes().len(),
+        };
+        // A change costs memory beyond its bytes; without a share for it, a
+        // batch of a million empty changes would weigh nothing.
+        total = total.saturating_add(payload + size_of::<Change>());
+    }
+    if total > Batch::MAX_BYTES { Err(StoreError::TooLarge) } else { Ok(total) }
+}
+
+/// Judges `batch` against the rows as they stand and accounts for its effect.
+pub(super) fn stage(
+    batch: &Batch,
+    mut ledger: Ledger,
+    mut current: impl FnMut(&RowKey) -> Result<Option<Row>, StoreError>,
+) -> Result<Staged, StoreError> {
+    for change in &batch.changes {
+        if let Change::Expect { key, version } = change
+            && current(key)?.map(|row| row.version) != *version
+        {
+            return Err(StoreError::Conflict);
+        }
+    }
+
+    let mut rows: BTreeMap<RowKey, Option<Row>> = BTreeMap::new();
+    for change in &batch.changes {
+        let (key, new) = match change {
+            Change::Expect { .. } => continue,
+            Change::Put { key, row } => (key, Some(row)),
+            Change::Delete { key } => (key, None),
+        };
+        let old = match rows.get(key) {
+            Some(staged) => staged.clone(),
+            None => current(key)?,
+        };
+        if old.as_ref() == new {
+            continue;
+        }
+        if let Some(old) = &old {
+            ledger.remove(&batch.seal.digest_row(key, old));
+        }
+        if let Some(new) = new {
+            ledger.add(&batch.seal.digest_row(key, new));
+            ledger.highest_version = ledger.highest_version.max(new.version);
+        }
+        rows.insert(key.clone(), new.cloned());
+    }
+
+    if rows.is_empty() && batch.floor <= ledger.floor {
+        return Ok(Staged { rows, ledger: None });
+    }
+    ledger.commits = ledger.commits.saturating_add(1);
+    ledger.floor = ledger.floor.max(batch.floor);
+    Ok(Staged { rows, ledger: Some(ledger) })
+}
+
+/// Fills one page, in ascending order of keys.
+pub(super) struct PageBuilder {
+    page: Page,
+    limit: usize,
+    bytes: usize,
+}
+
+impl PageBuilder {
+    pub fn new(scan: &Scan) -> Self {
+        Self { page: Page::default(), limit: scan.limit, bytes: 0 }
+    }
+
+    /// Whether the next row, if there is one, belongs to a later page.
+    pub fn is_full(&self) -> bool {
+        self.page.rows.len() >= self.limit || self.bytes >= Page::MAX_BYTES
+    }
+
+    pub fn push(&mut self, key: RowKey, row: Row) {
+        self.bytes += key.as_bytes().len() + row.bytes.len();
+        self.page.rows.push((key, row));
+    }
+
+    /// The page with rows left over behind it.
+    pub fn with_more(mut self) -> Page {
+        self.page.more = true;
+        self.page
+    }
+
+    /// The last page.
+    pub fn last(self) -> Page {
+        self.page
+    }
+}
+
+/// The ledger of a space that begins with exactly `rows`, as one commit.
+pub(super) fn ledger_of(
+    rows: &BTreeMap<RowKey, Row>,
+    floor: Floor,
+    seal: &dyn LedgerSeal,
+) -> Result<Ledger, StoreError> {
+    let mut ledger = Ledger { commits: 1, floor, ..Ledger::EMPTY };
+    for (key, row) in rows {
+        if row.bytes.len() > Row::MAX_BYTES {
+            return Err(StoreError::TooLarge);
+        }
+        ledger.add(&seal.digest_row(key, row));
+        ledger.highest_version = ledger.highest_version.max(row.version);
+    }
+    Ok(ledger)
+}
