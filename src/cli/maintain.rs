@@ -127,7 +127,16 @@ fn inspect(token: Option<String>, output: Output) -> Result<(), CliError> {
 
 fn inspection_text(inspection: &Inspection) -> String {
     let Inspection {
-        tenant, tenant_id, subject, issued, expires, scopes, root_id, narrowed_to, sealed, blocks: _,
+        tenant,
+        tenant_id,
+        subject,
+        issued,
+        expires,
+        scopes,
+        root_id,
+        narrowed_to,
+        sealed,
+        blocks: _,
     } = inspection;
     let may: Vec<_> = scopes
         .iter()

@@ -117,11 +117,13 @@ fn bind(data: &Path) -> io::Result<UnixListener> {
     remove_stale(&socket)?;
     let address = Address::of(data)?;
     // From the first moment on nobody else may connect. The mask is the whole
-    // process's: what another thread creates meanwhile is narrower, never wider.
-    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+    // process's, and 0177 would take the right to enter from a folder that another
+    // thread makes at this moment; so it is 0077, and the rest is taken after.
+    let before = rustix::process::umask(Mode::from_raw_mode(0o077));
     let bound = UnixListener::bind(address.path());
     rustix::process::umask(before);
     let listener = bound?;
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))?;
     if fs::symlink_metadata(&socket)?.permissions().mode() & 0o777 != 0o600 {
         return Err(denied(format!("{} did not get mode 0600", socket.display())));
     }

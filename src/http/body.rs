@@ -133,7 +133,9 @@ mod tests {
         sent: &[(&'static str, &str)],
         chunks: impl Stream<Item = Result<Bytes, PayloadError>> + 'static,
     ) -> Result<Vec<u8>, Code> {
-        let mut payload = Payload::Stream { payload: Box::pin(chunks) };
+        let chunks: std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>> =
+            Box::pin(chunks);
+        let mut payload = Payload::Stream { payload: chunks };
         let read = json(&headers(sent), &mut payload, BOUNDS).await;
         read.map(|body| body.to_vec()).map_err(|refused| refused.code())
     }

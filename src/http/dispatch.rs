@@ -20,8 +20,9 @@ use crate::vault::Vault;
 
 use super::body::Bounds;
 use super::client_address;
+use super::idle::Busy;
 use super::problem::{self, Refused};
-use super::routes::{self, Captures, Endpoint, Found, Route};
+use super::routes::{self, Captures, Endpoint, Found, SecretCall};
 use super::secrets::{self, Call};
 use super::state::AppState;
 use super::{credential, openapi, path, request_id, system};
@@ -54,9 +55,10 @@ pub(super) fn app(
 
 async fn answer(shared: &Shared, request: ServiceRequest) -> ServiceResponse<BoxBody> {
     let (request, mut payload) = request.into_parts();
+    let busy = Busy::during(&request);
     let id = request_id::of(request.headers());
-    // Across a panic nothing is shared but the vault, whose locks recover by
-    // themselves or stay poisoned and fail the next request likewise.
+    // What outlives a panic is the vault alone, and nothing of it is borrowed
+    // mutably here: its own locks say what a panic left behind.
     let outcome = AssertUnwindSafe(served(shared, &request, &mut payload)).catch_unwind().await;
     let mut response = match outcome {
         Ok(Ok(response)) => response,
@@ -74,6 +76,7 @@ async fn answer(shared: &Shared, request: ServiceRequest) -> ServiceResponse<Box
     headers.insert(request_id::HEADER, id);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    drop(busy);
     ServiceResponse::new(request, response)
 }
 
@@ -117,22 +120,19 @@ async fn served(
         Endpoint::OpenApi => Ok(openapi::serve_document()),
         Endpoint::DocsRoot => Ok(openapi::redirect_to_docs()),
         Endpoint::Docs => openapi::serve_docs(captures.tail),
-        Endpoint::ReadSecret
-        | Endpoint::WriteSecret
-        | Endpoint::DeleteSecret
-        | Endpoint::ListSecrets => {
+        Endpoint::Secret(call) => {
             let bounds =
                 Bounds { max_value_bytes: vault.max_value_bytes(), timeout: shared.body_timeout };
-            tenant_route(vault, route, captures, request, payload, bounds).await
+            secret_call(vault, call, captures, request, payload, bounds).await
         }
     }
 }
 
 /// Credential first, so that a stranger learns nothing, not even which names are
 /// well-formed; then the names; then the permit, without which no handler runs.
-async fn tenant_route(
+async fn secret_call(
     vault: &Arc<Vault>,
-    route: &Route,
+    call: SecretCall,
     captures: Captures<'_>,
     request: &HttpRequest,
     payload: &mut Payload,
@@ -140,21 +140,26 @@ async fn tenant_route(
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
     let principal = authenticated(vault, request, now)?;
-    let call = Call { vault, headers: request.headers(), now };
-    if route.endpoint == Endpoint::ListSecrets {
-        let tenant = path::tenant(captures.segment)?;
-        return secrets::list(&call, principal.may_list(&tenant, now)?).await;
-    }
-    let (tenant, name) = path::secret(captures.segment, captures.tail)?;
-    match route.endpoint {
-        Endpoint::ReadSecret => secrets::read(&call, principal.may_read(&tenant, name, now)?).await,
-        Endpoint::WriteSecret => {
-            secrets::write(&call, principal.may_write(&tenant, name, now)?, payload, bounds).await
+    let names = || path::secret(captures.segment, captures.tail);
+    let context = Call { vault, headers: request.headers(), now };
+    match call {
+        SecretCall::Read => {
+            let (tenant, name) = names()?;
+            secrets::read(&context, principal.may_read(&tenant, name, now)?).await
         }
-        Endpoint::DeleteSecret => {
-            secrets::delete(&call, principal.may_write(&tenant, name, now)?).await
+        SecretCall::Write => {
+            let (tenant, name) = names()?;
+            let permit = principal.may_write(&tenant, name, now)?;
+            secrets::write(&context, permit, payload, bounds).await
         }
-        _ => Err(openapi::unknown()),
+        SecretCall::Delete => {
+            let (tenant, name) = names()?;
+            secrets::delete(&context, principal.may_write(&tenant, name, now)?).await
+        }
+        SecretCall::List => {
+            let tenant = path::tenant(captures.segment)?;
+            secrets::list(&context, principal.may_list(&tenant, now)?).await
+        }
     }
 }
 

@@ -32,7 +32,10 @@ fn fresh() -> HeaderValue {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let id = KEYS.hash_one(COUNT.fetch_add(1, Ordering::Relaxed));
-    HeaderValue::try_from(format!("{id:016x}")).unwrap_or(HeaderValue::from_static("unknown"))
+    let mut text = [0; 16];
+    // Eight bytes are sixteen digits, and digits are a header value.
+    let _ = hex::encode_to_slice(id.to_be_bytes(), &mut text);
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 #[cfg(test)]

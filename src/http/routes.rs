@@ -18,18 +18,43 @@ pub enum Access {
     Tenant(Operation),
 }
 
+/// What answers. Who may call it follows from it ([`Endpoint::access`]), so that a
+/// row cannot say something else than what is enforced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    ReadSecret,
-    WriteSecret,
-    DeleteSecret,
-    ListSecrets,
     Health,
     Readiness,
     BiscuitKeys,
     OpenApi,
     DocsRoot,
     Docs,
+    Secret(SecretCall),
+}
+
+/// A call that needs a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretCall {
+    Read,
+    Write,
+    Delete,
+    List,
+}
+
+impl Endpoint {
+    pub const fn access(self) -> Access {
+        match self {
+            Self::Secret(SecretCall::Read | SecretCall::List) => Access::Tenant(Operation::Read),
+            Self::Secret(SecretCall::Write | SecretCall::Delete) => {
+                Access::Tenant(Operation::Write)
+            }
+            Self::Health
+            | Self::Readiness
+            | Self::BiscuitKeys
+            | Self::OpenApi
+            | Self::DocsRoot
+            | Self::Docs => Access::Public,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -39,38 +64,30 @@ pub struct Route {
     /// matches all that remains, slashes too: `/api/t/secrets/a/b` asks for a
     /// secret with a bad name, not for an unknown resource.
     pub template: &'static str,
-    pub access: Access,
     pub endpoint: Endpoint,
 }
 
-const fn route(
-    method: Method,
-    template: &'static str,
-    access: Access,
-    endpoint: Endpoint,
-) -> Route {
-    Route { method, template, access, endpoint }
+const fn route(method: Method, template: &'static str, endpoint: Endpoint) -> Route {
+    Route { method, template, endpoint }
 }
 
 const SECRET: &str = "/api/{tenantId}/secrets/{key}";
 const SECRETS: &str = "/api/{tenantId}/secrets";
-const READ: Access = Access::Tenant(Operation::Read);
-const WRITE: Access = Access::Tenant(Operation::Write);
 
 /// The first row that matches serves. Tenants stand before the documentation, so
 /// that a tenant may be called `docs`.
 pub static ROUTES: &[Route] = &[
-    route(Method::GET, SECRET, READ, Endpoint::ReadSecret),
-    route(Method::HEAD, SECRET, READ, Endpoint::ReadSecret),
-    route(Method::PUT, SECRET, WRITE, Endpoint::WriteSecret),
-    route(Method::DELETE, SECRET, WRITE, Endpoint::DeleteSecret),
-    route(Method::GET, SECRETS, READ, Endpoint::ListSecrets),
-    route(Method::GET, "/healthz", Access::Public, Endpoint::Health),
-    route(Method::GET, "/readyz", Access::Public, Endpoint::Readiness),
-    route(Method::GET, "/.well-known/biscuit-keys", Access::Public, Endpoint::BiscuitKeys),
-    route(Method::GET, "/api/openapi.json", Access::Public, Endpoint::OpenApi),
-    route(Method::GET, "/api/docs", Access::Public, Endpoint::DocsRoot),
-    route(Method::GET, "/api/docs/{file}", Access::Public, Endpoint::Docs),
+    route(Method::GET, SECRET, Endpoint::Secret(SecretCall::Read)),
+    route(Method::HEAD, SECRET, Endpoint::Secret(SecretCall::Read)),
+    route(Method::PUT, SECRET, Endpoint::Secret(SecretCall::Write)),
+    route(Method::DELETE, SECRET, Endpoint::Secret(SecretCall::Delete)),
+    route(Method::GET, SECRETS, Endpoint::Secret(SecretCall::List)),
+    route(Method::GET, "/healthz", Endpoint::Health),
+    route(Method::GET, "/readyz", Endpoint::Readiness),
+    route(Method::GET, "/.well-known/biscuit-keys", Endpoint::BiscuitKeys),
+    route(Method::GET, "/api/openapi.json", Endpoint::OpenApi),
+    route(Method::GET, "/api/docs", Endpoint::DocsRoot),
+    route(Method::GET, "/api/docs/{file}", Endpoint::Docs),
 ];
 
 /// What a template's braces stood for, undecoded.
@@ -158,10 +175,14 @@ mod tests {
             ("/api/docs/secrets/k", "docs", "k"),
         ] {
             let found = endpoint(Method::GET, path);
-            assert_eq!(found, Some((Endpoint::ReadSecret, Captures { segment, tail })), "{path}");
+            assert_eq!(
+                found,
+                Some((Endpoint::Secret(SecretCall::Read), Captures { segment, tail })),
+                "{path}"
+            );
         }
         let list = endpoint(Method::GET, "/api/docs/secrets");
-        assert!(matches!(list, Some((Endpoint::ListSecrets, _))));
+        assert!(matches!(list, Some((Endpoint::Secret(SecretCall::List), _))));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::domain::Network;
 
 use super::dispatch::{self, Shared};
+use super::idle::Watch;
 use super::state::AppState;
 use super::tls::TlsReloader;
 
@@ -28,7 +29,8 @@ pub struct ServerOptions {
     pub workers: NonZeroUsize,
     /// Of all workers together. Beyond it connections wait in the backlog.
     pub max_connections: NonZeroUsize,
-    /// For the first request's head, counted from the connection's start.
+    /// For a request's head: the first counts from the connection's start, later
+    /// ones have `keep_alive` on top.
     pub header_timeout: Duration,
     /// For a whole body, counted from when its request was accepted.
     pub body_timeout: Duration,
@@ -83,12 +85,15 @@ impl Server {
             trusted_proxies,
         } = options;
         let shared = Arc::new(Shared { state, body_timeout, trusted_proxies });
+        let watch = Watch::new(keep_alive.saturating_add(header_timeout));
+        let idle = Arc::clone(&watch);
         let server = HttpServer::new(move || dispatch::app(Arc::clone(&shared)))
             .workers(workers.get())
             // actix counts per worker.
             .max_connections(max_connections.get().div_ceil(workers.get()))
             .client_request_timeout(header_timeout)
             .keep_alive(KeepAlive::Timeout(keep_alive))
+            .on_connect(move |stream, facts| watch.connected(stream, facts))
             .shutdown_timeout(shutdown_timeout.as_secs())
             .disable_signals();
         let server = match tls {
@@ -97,7 +102,12 @@ impl Server {
         };
         let address = *server.addrs().first().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let server = server.run();
-        Ok(Running { address, handle: server.handle(), task: Some(tokio::spawn(server)) })
+        Ok(Running {
+            address,
+            handle: server.handle(),
+            task: Some(tokio::spawn(server)),
+            idle: tokio::spawn(idle.run()),
+        })
     }
 }
 
@@ -107,6 +117,14 @@ pub struct Running {
     handle: ServerHandle,
     /// Taken when it has ended.
     task: Option<JoinHandle<io::Result<()>>>,
+    /// Ends with this.
+    idle: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.idle.abort();
+    }
 }
 
 impl Running {
@@ -240,5 +258,41 @@ mod tests {
         let (head, _) = exchange(&server, "GET /healthz HTTP/1.1\r\nHost:").await;
         assert!(head.starts_with("http/1.1 408"), "{head}");
         server.stop(Stop::Graceful).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_second_head_that_does_not_end_ends_the_connection() {
+        let mut options = ServerOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+        options.workers = NonZeroUsize::MIN;
+        options.header_timeout = Duration::from_millis(100);
+        options.keep_alive = Duration::from_millis(400);
+        let server = Server::start(options, AppState::starting()).unwrap();
+        let address = server.address();
+        let ended = tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut answer = [0; 4096];
+            assert!(stream.read(&mut answer).unwrap() > 0);
+            stream.write_all(b"GET /he").unwrap();
+            stream.read(&mut answer)
+        })
+        .await
+        .unwrap();
+        // Closed, with or without a last word; not a time-out of our own.
+        assert!(
+            !matches!(&ended, Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+            "{ended:?}"
+        );
+        server.stop(Stop::Graceful).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stopped_server_may_be_waited_for() {
+        let mut server = starting();
+        server.handle.stop(true).await;
+        server.wait().await.unwrap();
+        server.wait().await.unwrap();
+        server.stop(Stop::Now).await.unwrap();
     }
 }

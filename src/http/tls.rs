@@ -1,6 +1,6 @@
 //! TLS: a certificate and its key from PEM files, replaceable while serving.
 //!
-//! The only file that names rustls; its cryptography is ring's, like all of ours.
+//! The only file that sets rustls up; its cryptography is ring's, like all of ours.
 //! A reload that fails changes nothing: the old certificate stays in use and the
 //! caller gets the error.
 
@@ -217,5 +217,59 @@ mod tests {
         files(dir.path(), &certificate, &key);
         reloader.reload().unwrap();
         assert_ne!(shown(), before);
+    }
+
+    type Versions = &'static [&'static rustls::SupportedProtocolVersion];
+    static TLS12: Versions = &[&rustls::version::TLS12];
+    static TLS13: Versions = &[&rustls::version::TLS13];
+
+    /// One request over TLS by a client that trusts `certificate` alone.
+    fn healthy(address: std::net::SocketAddr, certificate: &str, versions: Versions) -> bool {
+        use std::io::Write;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().unwrap();
+        let client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        let mut tls = rustls::StreamOwned::new(client, stream);
+        let asked =
+            tls.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut answer = String::new();
+        asked.is_ok()
+            && tls.read_to_string(&mut answer).is_ok()
+            && answer.starts_with("HTTP/1.1 200")
+    }
+
+    #[tokio::test]
+    async fn a_reload_serves_new_connections_the_new_certificate() {
+        use crate::http::{AppState, Server, ServerOptions, Stop};
+        let dir = tempfile::tempdir().unwrap();
+        let (old, key) = pair();
+        let reloader = TlsReloader::load(files(dir.path(), &old, &key)).unwrap();
+        let mut options = ServerOptions::new(([127, 0, 0, 1], 0).into());
+        options.workers = std::num::NonZeroUsize::MIN;
+        options.tls = Some(reloader.clone());
+        let server = Server::start(options, AppState::starting()).unwrap();
+        let address = server.address();
+        let trusts = async |certificate: &str, versions: Versions| {
+            let certificate = certificate.to_owned();
+            tokio::task::spawn_blocking(move || healthy(address, &certificate, versions))
+                .await
+                .unwrap()
+        };
+        assert!(trusts(&old, TLS13).await);
+        assert!(trusts(&old, TLS12).await);
+        let (new, key) = pair();
+        files(dir.path(), &new, &key);
+        reloader.reload().unwrap();
+        assert!(trusts(&new, rustls::ALL_VERSIONS).await);
+        assert!(!trusts(&old, rustls::ALL_VERSIONS).await);
+        server.stop(Stop::Graceful).await.unwrap();
     }
 }

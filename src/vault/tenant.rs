@@ -375,7 +375,11 @@ impl Tenant {
 
 /// Judges a precondition. A secret is there if it is stored and not expired,
 /// which is what a list shows.
-fn check(precondition: &Precondition, old: Option<&StoredHead>, now: Now) -> Result<(), VaultError> {
+fn check(
+    precondition: &Precondition,
+    old: Option<&StoredHead>,
+    now: Now,
+) -> Result<(), VaultError> {
     let there = old.filter(|old| old.head.window.state_at(now) != WindowState::Expired);
     let holds = match precondition {
         Precondition::None => true,

@@ -249,7 +249,8 @@ async fn preconditions_are_judged_by_what_a_list_would_show() {
     let version = put("a", OPEN(), Precondition::Absent).await.unwrap();
     assert_eq!(put("a", OPEN(), Precondition::Absent).await, failed);
     assert_eq!(put("a", OPEN(), Precondition::Versions(vec![version + 1])).await, failed);
-    let version = put("a", OPEN(), Precondition::Versions(vec![version - 1, version])).await.unwrap();
+    let version =
+        put("a", OPEN(), Precondition::Versions(vec![version - 1, version])).await.unwrap();
     put("a", window(None, Some(10)), Precondition::Exists).await.unwrap();
     bench.clock.pass(10);
     assert_eq!(put("a", OPEN(), Precondition::Versions(vec![version - 1, version])).await, failed);

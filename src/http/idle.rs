@@ -1,0 +1,114 @@
+//! Ends connections on which no request arrives.
+//!
+//! actix times the head of a connection's first request, and the silence between
+//! two; but one byte of a second head ends both, and whoever sent it keeps the
+//! connection for good (tried: nothing came of it in eight seconds with both
+//! limits below two). Ten thousand of those, from one machine without a
+//! credential, and nobody else is served. So each connection notes when its last
+//! request ended, and a task ends those that have waited for longer than silence
+//! and head may take together. Slow readers of an answer end the same way.
+
+use std::any::Any;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::HttpRequest;
+use actix_web::dev::Extensions;
+use actix_web::rt::net::TcpStream;
+use rustix::net::Shutdown;
+
+const ROUND: Duration = Duration::from_secs(1);
+
+/// A request is under way.
+const BUSY: u64 = u64::MAX;
+
+/// The connections of a server.
+pub(super) struct Watch {
+    start: Instant,
+    limit: Duration,
+    connections: Mutex<Vec<Weak<Connection>>>,
+}
+
+/// One connection, for as long as actix keeps it.
+struct Connection {
+    watch: Arc<Watch>,
+    /// A descriptor of our own: actix may close its own at any time, and the
+    /// number would then be another connection's.
+    socket: OwnedFd,
+    /// Milliseconds since the watch began, or [`BUSY`].
+    idle_since: AtomicU64,
+}
+
+impl Watch {
+    /// `limit`: how long a connection may be without a request under way.
+    pub fn new(limit: Duration) -> Arc<Self> {
+        Arc::new(Self { start: Instant::now(), limit, connections: Mutex::default() })
+    }
+
+    /// For actix's `on_connect`.
+    pub fn connected(self: &Arc<Self>, stream: &dyn Any, facts: &mut Extensions) {
+        let tcp = stream.downcast_ref::<TcpStream>();
+        let tls = stream.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
+        let Some(socket) = tcp.or(tls).and_then(|tcp| tcp.as_fd().try_clone_to_owned().ok()) else {
+            return;
+        };
+        let idle_since = AtomicU64::new(self.millis());
+        let connection = Arc::new(Connection { watch: Arc::clone(self), socket, idle_since });
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.push(Arc::downgrade(&connection));
+        facts.insert(connection);
+    }
+
+    /// Ends what waits too long, until it is dropped.
+    pub async fn run(self: Arc<Self>) {
+        let mut rounds = tokio::time::interval(ROUND.min(self.limit));
+        loop {
+            rounds.tick().await;
+            self.end_idle();
+        }
+    }
+
+    fn end_idle(&self) {
+        let now = self.millis();
+        let limit = u64::try_from(self.limit.as_millis()).unwrap_or(BUSY);
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.retain(|connection| {
+            let Some(connection) = connection.upgrade() else { return false };
+            let since = connection.idle_since.load(Ordering::Relaxed);
+            if since != BUSY && now.saturating_sub(since) > limit {
+                // actix sees the end and closes; that the peer is gone is as well.
+                let _ = rustix::net::shutdown(&connection.socket, Shutdown::Both);
+                return false;
+            }
+            true
+        });
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(BUSY - 1)
+    }
+}
+
+/// While it lives, the request's connection is not idle.
+pub(super) struct Busy<'r>(Option<&'r Connection>);
+
+impl<'r> Busy<'r> {
+    pub fn during(request: &'r HttpRequest) -> Self {
+        let connection = request.conn_data::<Arc<Connection>>().map(Arc::as_ref);
+        if let Some(connection) = connection {
+            connection.idle_since.store(BUSY, Ordering::Relaxed);
+        }
+        Self(connection)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0 {
+            connection.idle_since.store(connection.watch.millis(), Ordering::Relaxed);
+        }
+    }
+}
