@@ -76,7 +76,7 @@ impl Bench {
     async fn token(&self, tenant: &str) -> String {
         let scopes = vec!["*".to_owned()];
         let (tenant, subject) = (tenant.to_owned(), "test".to_owned());
-        let mint = Command::TokenMint { tenant, scopes, ttl_seconds: 3_153_600_00, subject };
+        let mint = Command::TokenMint { tenant, scopes, ttl_seconds: 315_360_000, subject };
         match self.run(mint).await.unwrap() {
             Reply::Token { token, .. } => token,
             _ => panic!("not a token"),
