@@ -3,10 +3,13 @@
 use std::io::Write;
 
 use log::LevelFilter;
+use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-/// No core file, no debugger of the same user: keys live in this memory.
+/// No core file, no debugger of the same user: keys live in this memory. And no
+/// file that others can read, whoever makes it.
 pub(super) fn harden() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {
         log::warn!("core files could not be turned off: {error}");

@@ -71,7 +71,7 @@ async fn status(vault: &Vault) -> Result<Reply, Failure> {
         writable: health.writable,
         reason,
         data: vault.options.place.clone(),
-        data_bytes: health.bytes,
+        data_bytes: vault.store.size().await,
         free_bytes: health.free_bytes,
         tenants: tenants.len() as u64,
         secrets,

@@ -616,10 +616,10 @@ impl SledStore {
 
     /// On a thread of its own: it blocks, and must be finished even if its
     /// caller stops waiting.
-    async fn detached(
+    async fn detached<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> Result<(), StoreError> + Send + 'static,
-    ) -> Result<(), StoreError> {
+        work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let inner = Arc::clone(&self.inner);
         let (sender, receiver) = oneshot::channel();
         let thread = std::thread::Builder::new().name("change store".to_owned()).spawn(move || {
@@ -693,6 +693,11 @@ impl Store for SledStore {
         self.inner.health()
     }
 
+    async fn size(&self) -> u64 {
+        let measured = self.detached(|inner| Ok(files::bytes_below(&inner.folder)));
+        measured.await.unwrap_or(0)
+    }
+
     async fn close(&self) {
         let closed = self.detached(|inner| {
             inner.close();
@@ -736,7 +741,6 @@ impl Inner {
         }
         Health {
             writable,
-            bytes: files::bytes_below(&self.folder),
             free_bytes: free,
             reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
         }
