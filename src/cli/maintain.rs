@@ -182,7 +182,13 @@ pub(super) async fn sweep(args: SweepArgs, output: Output) -> Result<(), CliErro
     output.show(&reply, || {
         let Reply::Swept { dry_run, tenants } = &reply else { return String::new() };
         let verb = if *dry_run { "would remove" } else { "removed" };
-        let lines = tenants.iter().map(|t| format!("{}: {verb} {}\n", t.tenant, t.secrets));
+        let lines = tenants.iter().map(|t| {
+            let damaged = match t.damaged {
+                0 => String::new(),
+                damaged => format!(", left {damaged} damaged"),
+            };
+            format!("{}: {verb} {}{damaged}\n", t.tenant, t.secrets)
+        });
         let total: u64 = tenants.iter().map(|t| t.secrets).sum();
         lines.collect::<String>() + &format!("{verb} {total} expired secrets\n")
     })
