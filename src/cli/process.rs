@@ -19,10 +19,13 @@ pub(super) fn harden() {
 /// Logs to standard error; `RUST_LOG` overrides `level`.
 pub(super) fn log_to_stderr(level: LevelFilter) {
     let mut builder = env_logger::Builder::new();
-    // Libraries speak of what they parse; only our own words are known to hold
-    // no secret.
-    builder.filter_level(level.min(LevelFilter::Warn)).filter_module("tenure", level);
-    builder.parse_default_env();
+    match std::env::var("RUST_LOG") {
+        // On its own: a directive for all, such as `debug`, would lose to ours.
+        Ok(directives) if !directives.is_empty() => builder.parse_filters(&directives),
+        // Libraries speak of what they parse; only our own words are known to
+        // hold no secret.
+        _ => builder.filter_level(level.min(LevelFilter::Warn)).filter_module("tenure", level),
+    };
     builder.format(|out, record| {
         let time = out.timestamp_millis();
         writeln!(out, "{time} {:5} {}", record.level(), record.args())
