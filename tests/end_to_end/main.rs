@@ -2,4 +2,6 @@
 //! ports, with real data folders.
 
 mod input;
+mod matrix;
 mod support;
+mod windows;

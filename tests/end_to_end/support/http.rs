@@ -119,10 +119,12 @@ impl Answer {
     }
 
     /// Everything that may tell two refusals apart, so all but the request id
-    /// and the date.
+    /// and the date. Headers in one order: each worker of the server has its own,
+    /// whatever it answers.
     pub fn comparable(&self) -> Self {
         let mut answer = self.clone();
         answer.headers.retain(|(name, _)| name != "x-request-id" && name != "date");
+        answer.headers.sort();
         answer
     }
 }

@@ -83,6 +83,15 @@ impl Inside {
         }
     }
 
+    /// How many are stored that have expired.
+    pub fn expired_secrets(&self) -> u64 {
+        let sweep = Command::Sweep { tenant: None, retain_seconds: 0, dry_run: true };
+        match self.execute(sweep) {
+            Reply::Swept { tenants, .. } => tenants.iter().map(|tenant| tenant.secrets).sum(),
+            _ => panic!("a sweep answers with counts"),
+        }
+    }
+
     fn execute(&self, command: Command) -> Reply {
         let done = self.runtime.block_on(maintenance::execute(&self.vault, command));
         done.expect("the operator's command is carried out")
