@@ -19,7 +19,7 @@ const LIMIT: usize = 65_536;
 
 /// What a request is to be answered.
 #[derive(Debug, Clone, Copy)]
-enum Expected {
+pub enum Expected {
     /// Carried out, with this status.
     Done(u16),
     /// A problem with this code and, where it has one, this field at fault.
@@ -131,7 +131,7 @@ fn judge(what: &str, answer: &Answer, expected: Expected) {
 const INVALID_NAME: &str = "invalid_name";
 
 /// What is no name, and how it reads in the table's failures.
-fn bad_names(longest: usize) -> Vec<(String, String)> {
+pub fn bad_names(longest: usize) -> Vec<(String, String)> {
     let of_length = |length: usize| format!("{MARK}{}", "x".repeat(length - MARK.len()));
     let mut names = vec![
         ("of no characters".to_owned(), String::new()),
@@ -251,7 +251,7 @@ fn invalid(field: &'static str) -> Expected {
 
 const TOO_LARGE: Expected = Problem(413, "value_too_large", None);
 
-fn bad_bodies() -> Vec<(&'static str, Vec<u8>, Expected)> {
+pub fn bad_bodies() -> Vec<(&'static str, Vec<u8>, Expected)> {
     let value = |text: &str| format!(r#"{{"value":"{text}"}}"#).into_bytes();
     let nested = |levels: usize| {
         format!(r#"{{"value":{}{}}}"#, "[".repeat(levels), "]".repeat(levels)).into_bytes()
@@ -495,6 +495,7 @@ fn a_credential_that_is_none_is_refused_alike_on_every_call() {
         ("a token and more", bearer(&format!("{good}AAAA")), invalid),
         ("8 KB", bearer(&MARK.repeat(8 * 1024 / MARK.len() + 1)), invalid),
         ("64 KB", bearer(&MARK.repeat(64 * 1024 / MARK.len() + 1)), invalid),
+        ("256 KB", bearer(&MARK.repeat(256 * 1024 / MARK.len())), Bare(431)),
         ("expired", bearer(&expired), Problem(401, "token_expired", None)),
         ("a foreign root", bearer(&foreign), invalid),
         ("an unknown root", bearer(&unknown), invalid),

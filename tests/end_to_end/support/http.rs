@@ -157,6 +157,15 @@ impl Client {
         self.exchange(bytes, false)
     }
 
+    /// The answer to a further request among the bytes sent before.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn next(&mut self) -> Answer {
+        let connection = self.connection.as_mut().expect("the connection stays open");
+        receive(connection, false).expect("the server answers")
+    }
+
     fn exchange(&mut self, bytes: &[u8], head_only: bool) -> std::io::Result<Answer> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
