@@ -15,9 +15,9 @@ use crate::Outcome;
 use crate::client::Sample;
 
 /// What a PUT of 512 bytes stores, envelopes included.
-const HEAD_BYTES: usize = 250;
-const VALUE_BYTES: usize = 600;
-const EXPIRY_BYTES: usize = 60;
+const HEAD_BYTES: usize = 105;
+const VALUE_BYTES: usize = 565;
+const EXPIRY_BYTES: usize = 0;
 
 /// Commits the rows of PUTs, each replacing one of `names` secrets, from `tasks`
 /// tasks until the time is over.
@@ -101,12 +101,9 @@ async fn replace(store: &dyn Store, tenant: TenantId, name: usize) -> Result<(),
         Change::Expect { key: head.clone(), version: old },
         Change::Put { key: head, row: row(version, HEAD_BYTES) },
         Change::Put { key: key(b'v', name, version), row: row(version, VALUE_BYTES) },
-        Change::Put { key: key(b'e', name, version), row: row(version, EXPIRY_BYTES) },
+        Change::Put { key: key(b'x', name, 0), row: row(version, EXPIRY_BYTES) },
     ];
-    if let Some(old) = old {
-        changes.push(Change::Delete { key: key(b'v', name, old) });
-        changes.push(Change::Delete { key: key(b'e', name, old) });
-    }
+    changes.extend(old.map(|old| Change::Delete { key: key(b'v', name, old) }));
     let floor = Floor { epoch: 0, at: Timestamp::from_unix_seconds(0) };
     store.commit(space, Batch { changes, floor, seal: Arc::new(CheapSeal) }).await
 }

@@ -77,7 +77,9 @@ impl Server {
     }
 
     pub fn put(&self, name: &str, value: &str) -> Vec<u8> {
-        self.request("PUT", &format!("/{name}"), &format!("{{\"value\":\"{value}\"}}"))
+        // With a window, so that it changes the expiry index too.
+        let window = "\"expiresOn\":\"2100-01-01T00:00:00Z\"";
+        self.request("PUT", &format!("/{name}"), &format!("{{\"value\":\"{value}\",{window}}}"))
     }
 
     fn request(&self, verb: &str, path: &str, body: &str) -> Vec<u8> {

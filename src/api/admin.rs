@@ -67,6 +67,8 @@ pub struct SweptTenant {
     pub tenant: String,
     /// How many secrets were removed, or would be.
     pub secrets: u64,
+    /// Expired entries that lead to a damaged record, and were left.
+    pub damaged: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

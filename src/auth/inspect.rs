@@ -12,7 +12,7 @@ use super::claims::Claims;
 /// a token can be read anywhere. Anyone can write a token that says this; only a
 /// server decides whether it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "camelCase")]
 pub struct Inspection {
     pub tenant: String,
     /// Hexadecimal.

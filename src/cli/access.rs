@@ -45,21 +45,18 @@ pub(super) fn configure(
     if data.is_none() && file.is_none() && dev == DevStore::Allowed && !set("TENURE_DATA") {
         data = Some(dev_data).filter(|data| data.exists());
     }
+    let kek_said = file.is_some() || set("TENURE_KEK_FILE") || set("TENURE_KEK_SOURCE");
     if let Some(data) = &data {
         flags.push(("data", data.display().to_string()));
-    }
-    let kek_said = file.is_some() || set("TENURE_KEK_FILE") || set("TENURE_KEK_SOURCE");
-    if !kek_said {
-        let defaults = Config::default().data;
-        let data = data.or_else(|| std::env::var_os("TENURE_DATA").map(PathBuf::from));
-        let data = data.unwrap_or(defaults);
-        flags.push(("kek.file", kek_beside(&data, dev).display().to_string()));
+        if !kek_said {
+            flags.push(("kek.file", kek_beside(data, dev).display().to_string()));
+        }
     }
     Ok(Config::load(file, config::environment(), &flags)?)
 }
 
-/// Where the KEK is when nobody said: beside the data, never in it, but for a
-/// development store.
+/// Where the KEK of `--data` is when nobody said: beside it, never in it, but for
+/// a development store.
 fn kek_beside(data: &Path, dev: DevStore) -> PathBuf {
     let inside = data.join(DEV_KEK);
     if dev == DevStore::Allowed && inside.exists() {

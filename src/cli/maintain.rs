@@ -182,7 +182,13 @@ pub(super) async fn sweep(args: SweepArgs, output: Output) -> Result<(), CliErro
     output.show(&reply, || {
         let Reply::Swept { dry_run, tenants } = &reply else { return String::new() };
         let verb = if *dry_run { "would remove" } else { "removed" };
-        let lines = tenants.iter().map(|t| format!("{}: {verb} {}\n", t.tenant, t.secrets));
+        let lines = tenants.iter().map(|t| {
+            let damaged = match t.damaged {
+                0 => String::new(),
+                damaged => format!(", left {damaged} damaged"),
+            };
+            format!("{}: {verb} {}{damaged}\n", t.tenant, t.secrets)
+        });
         let total: u64 = tenants.iter().map(|t| t.secrets).sum();
         lines.collect::<String>() + &format!("{verb} {total} expired secrets\n")
     })
@@ -230,8 +236,8 @@ fn status_text(status: &Status) -> String {
         ("server", server.to_owned()),
         ("state", state),
         ("data", data.clone()),
-        ("size", mebibytes(*data_bytes)),
-        ("free", free_bytes.map_or_else(|| "unknown".to_owned(), mebibytes)),
+        ("size", size(*data_bytes)),
+        ("free", free_bytes.map_or_else(|| "unknown".to_owned(), size)),
         ("tenants", tenants.to_string()),
         (
             "secrets",
@@ -247,9 +253,13 @@ fn status_text(status: &Status) -> String {
     lines.into_iter().map(|(label, text)| format!("{label:<11} {text}\n")).collect()
 }
 
-fn mebibytes(bytes: u64) -> String {
-    const UNIT: u64 = 1024 * 1024;
-    format!("{}.{} MiB", bytes / UNIT, bytes % UNIT * 10 / UNIT)
+/// To one decimal, in the largest unit that leaves a whole part.
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
+        None => format!("{bytes} bytes"),
+    }
 }
 
 pub(super) async fn clock(args: &ClockArgs, output: Output) -> Result<(), CliError> {

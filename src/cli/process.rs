@@ -3,10 +3,13 @@
 use std::io::Write;
 
 use log::LevelFilter;
+use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-/// No core file, no debugger of the same user: keys live in this memory.
+/// No core file, no debugger of the same user: keys live in this memory. And no
+/// file that others can read, whoever makes it.
 pub(super) fn harden() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {
         log::warn!("core files could not be turned off: {error}");
@@ -19,13 +22,12 @@ pub(super) fn harden() {
 /// Logs to standard error; `RUST_LOG` overrides `level`.
 pub(super) fn log_to_stderr(level: LevelFilter) {
     let mut builder = env_logger::Builder::new();
-    match std::env::var("RUST_LOG") {
-        // On its own: a directive for all, such as `debug`, would lose to ours.
-        Ok(directives) if !directives.is_empty() => builder.parse_filters(&directives),
-        // Libraries speak of what they parse; only our own words are known to
-        // hold no secret.
-        _ => builder.filter_level(level.min(LevelFilter::Warn)).filter_module("tenure", level),
-    };
+    if std::env::var_os("RUST_LOG").is_some() {
+        builder.parse_default_env();
+    } else {
+        // Of libraries, only what went wrong.
+        builder.filter_level(level.min(LevelFilter::Warn)).filter_module("tenure", level);
+    }
     builder.format(|out, record| {
         let time = out.timestamp_millis();
         writeln!(out, "{time} {:5} {}", record.level(), record.args())

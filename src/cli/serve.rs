@@ -20,8 +20,8 @@ use crate::http::{
 };
 use crate::vault::Vault;
 
-/// How often the floor is looked after; it is stored at most every 10 s.
-const TIME_EVERY: Duration = Duration::from_secs(5);
+/// How often the vault is kept in order.
+const HOUSE_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -159,11 +159,11 @@ impl Service {
         vault: Arc<Vault>,
         admin: Option<AdminServer>,
     ) -> Result<(), CliError> {
-        let timekeeping = tokio::spawn(keep_time(vault.clone()));
+        let housekeeping = tokio::spawn(keep_house(vault.clone()));
         let sweep = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
         let sweeping = tokio::spawn(keep_swept(vault.clone(), sweep.0, sweep.1));
         self.wait_for_stop().await?;
-        timekeeping.abort();
+        housekeeping.abort();
         sweeping.abort();
         log::info!("stopping: finishing requests under way");
         let served = self.server.stop(Stop::Graceful).await;
@@ -198,11 +198,11 @@ impl Service {
     }
 }
 
-async fn keep_time(vault: Arc<Vault>) {
-    let mut every = tokio::time::interval(TIME_EVERY);
+async fn keep_house(vault: Arc<Vault>) {
+    let mut every = tokio::time::interval(HOUSE_EVERY);
     loop {
         every.tick().await;
-        if let Err(error) = vault.keep_time().await {
+        if let Err(error) = vault.keep_house().await {
             log::warn!("the latest undisputed time was not stored: {error}");
         }
     }

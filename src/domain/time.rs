@@ -56,7 +56,7 @@ impl Timestamp {
         if !has_rfc3339_shape(text.as_bytes()) {
             return Err(TimeError::Shape);
         }
-        if &text[17..19] == "60" {
+        if text.get(17..19) == Some("60") {
             return Err(TimeError::LeapSecond);
         }
         let parsed = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimeError::Calendar)?;
@@ -87,7 +87,7 @@ fn has_rfc3339_shape(text: &[u8]) -> bool {
         if !(1..=9).contains(&digits) {
             return false;
         }
-        rest = &fraction[digits..];
+        rest = fraction.get(digits..).unwrap_or_default();
     }
     matches(stem, b"0000-00-00T00:00:00") && (rest == b"Z" || matches(rest, b"+00:00"))
 }

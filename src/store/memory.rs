@@ -182,10 +182,13 @@ impl Store for MemoryStore {
         let closed = self.closed.load(Ordering::Acquire);
         Health {
             writable: !closed,
-            bytes: 0,
             free_bytes: None,
             reason: closed.then(|| "the store is closed".to_owned()),
         }
+    }
+
+    async fn size(&self) -> u64 {
+        0
     }
 
     async fn close(&self) {

@@ -233,8 +233,6 @@ pub enum StoreError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     pub writable: bool,
-    /// Bytes on disk.
-    pub bytes: u64,
     /// Bytes free on the file system, where there is one.
     pub free_bytes: Option<u64>,
     /// Why it is not writable, or which part of it does not serve.
@@ -279,7 +277,11 @@ pub trait Store: Send + Sync + 'static {
         seal: Arc<dyn LedgerSeal>,
     ) -> Result<(), StoreError>;
 
+    /// Cheap: probes ask every few seconds.
     fn health(&self) -> Health;
+
+    /// Bytes on disk. Looks at every file.
+    async fn size(&self) -> u64;
 
     /// Refuses further writes, waits for those under way, and closes the files.
     /// Later calls answer [`StoreError::NotApplied`].

@@ -51,7 +51,8 @@ enum State {
     Empty,
     /// A scan is under way; what is committed meanwhile may not be in it.
     Filling(Vec<HeadChange>),
-    Ready(HeadMap),
+    /// Shared with the lists under way, which look at it without the lock.
+    Ready(Arc<HeadMap>),
 }
 
 impl Heads {
@@ -71,7 +72,7 @@ impl Heads {
         match &mut *self.write() {
             State::Empty => {}
             State::Filling(missed) => missed.push(change),
-            State::Ready(map) => self.apply(map, change),
+            State::Ready(map) => self.apply(Arc::make_mut(map), change),
         }
     }
 
@@ -121,21 +122,28 @@ impl Heads {
         self.last_used.load(Ordering::Relaxed)
     }
 
-    /// Looks at the heads, filling them first with `fill` where they are not
+    /// The heads where they are filled, as they are now.
+    pub(super) fn ready(&self) -> Option<Arc<HeadMap>> {
+        match &*self.read() {
+            State::Ready(map) => Some(map.clone()),
+            State::Empty | State::Filling(_) => None,
+        }
+    }
+
+    /// The heads as they are now, filled first with `fill` where they are not
     /// there. `tick` orders uses for eviction.
-    pub(super) async fn with<R, E>(
+    pub(super) async fn get<E>(
         &self,
         tick: u64,
         fill: impl AsyncFnOnce() -> Result<HeadMap, E>,
-        look: impl FnOnce(&HeadMap) -> R,
-    ) -> Result<R, E> {
+    ) -> Result<Arc<HeadMap>, E> {
         self.last_used.store(tick, Ordering::Relaxed);
-        if let State::Ready(map) = &*self.read() {
-            return Ok(look(map));
+        if let Some(map) = self.ready() {
+            return Ok(map);
         }
         let _one = self.filling.lock().await;
-        if let State::Ready(map) = &*self.read() {
-            return Ok(look(map));
+        if let Some(map) = self.ready() {
+            return Ok(map);
         }
         *self.write() = State::Filling(Vec::new());
         // Left by an error or by a caller who went away: later changes would be
@@ -144,16 +152,16 @@ impl Heads {
         let mut map = fill().await?;
         let mut state = self.write();
         abandoned.armed = false;
-        if let State::Filling(missed) = std::mem::take(&mut *state) {
-            self.grow(map.keys().map(cost).sum());
-            missed.into_iter().for_each(|change| self.apply(&mut map, change));
-            let result = look(&map);
-            *state = State::Ready(map);
-            return Ok(result);
-        }
-        // Dropped while filling, because a write's outcome became unknown: what
-        // was scanned answers this call, and is not kept.
-        Ok(look(&map))
+        let State::Filling(missed) = std::mem::take(&mut *state) else {
+            // Dropped while filling, because a write's outcome became unknown:
+            // what was scanned answers this call, and is not kept.
+            return Ok(Arc::new(map));
+        };
+        self.grow(map.keys().map(cost).sum());
+        missed.into_iter().for_each(|change| self.apply(&mut map, change));
+        let map = Arc::new(map);
+        *state = State::Ready(map.clone());
+        Ok(map)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -162,6 +170,12 @@ impl Heads {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Heads {
+    fn drop(&mut self) {
+        self.shrink(self.bytes());
     }
 }
 
@@ -205,7 +219,7 @@ mod tests {
         let fill = async || {
             Ok::<_, Infallible>(stored.iter().map(|(n, v)| (name(n), entry(*v))).collect())
         };
-        heads.with(1, fill, versions).await.unwrap()
+        versions(&heads.get(1, fill).await.unwrap())
     }
 
     #[tokio::test]
@@ -230,7 +244,7 @@ mod tests {
             let scanned = [("old", 4), ("gone", 3), ("again", 8), ("new", 7)];
             Ok::<_, Infallible>(scanned.iter().map(|(n, v)| (name(n), entry(*v))).collect())
         };
-        let seen = heads.with(1, fill, versions).await.unwrap();
+        let seen = versions(&heads.get(1, fill).await.unwrap());
         assert_eq!(seen, [("again".into(), 8), ("new".into(), 7), ("old".into(), 6)]);
         assert_eq!(heads.bytes(), 3 * 160 + "againnewold".len());
     }
@@ -238,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_filling_leaves_nothing_behind() {
         let heads = Heads::new(Arc::default());
-        assert_eq!(heads.with(1, async || Err::<HeadMap, _>("no"), versions).await, Err("no"));
+        assert_eq!(heads.get(1, async || Err::<HeadMap, _>("no")).await, Err("no"));
         assert!(matches!(&*heads.read(), State::Empty));
         assert_eq!(list(&heads, &[("a", 1)]).await, [("a".into(), 1)]);
     }
@@ -250,7 +264,7 @@ mod tests {
             heads.drop_all();
             Ok::<_, Infallible>(HeadMap::new())
         };
-        heads.with(1, fill, versions).await.unwrap();
-        assert!(matches!(&*heads.read(), State::Empty));
+        heads.get(1, fill).await.unwrap();
+        assert!(heads.ready().is_none());
     }
 }

@@ -4,15 +4,16 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::sweep::{SweepError, SweepMode};
+use super::heads::HeadEntry;
+use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
-use super::{CreateError, Vault, VaultError};
+use super::{CreateError, DeleteError, Vault, VaultError};
 use crate::api::admin::{
     ClockStatus, Command, Failure, FailureKind, Reply, SecretCounts, Status, SweptTenant,
     Tenant as TenantRow,
 };
 use crate::auth::{self, Mint, Subject};
-use crate::domain::{Scope, ScopeSet, TenantName, WindowState};
+use crate::domain::{Now, Scope, ScopeSet, TenantName, WindowState};
 use crate::store::StoreError;
 
 /// The longest life of a token: what outlives this is forgotten, not in use.
@@ -45,23 +46,15 @@ async fn status(vault: &Vault) -> Result<Reply, Failure> {
     let now = vault.now();
     let mut reason = health.reason;
     for tenant in &tenants {
-        let tick = vault.list_ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let counted = tenant
-            .with_heads(tick, |heads| {
-                for head in heads.values() {
-                    match head.window.state_at(now) {
-                        WindowState::Valid => secrets.valid += 1,
-                        WindowState::Pending => secrets.pending += 1,
-                        WindowState::Expired => secrets.expired += 1,
-                    }
-                }
-            })
-            .await;
         // One damaged tenant must not hide the state of the others.
-        if let Err(error) = counted {
-            reason.get_or_insert_with(|| error.to_string());
+        match count(tenant, now).await {
+            Ok(counts) => {
+                secrets.valid += counts.valid;
+                secrets.pending += counts.pending;
+                secrets.expired += counts.expired;
+            }
+            Err(error) => drop(reason.get_or_insert_with(|| error.to_string())),
         }
-        vault.trim_list_caches(tenant);
     }
     let last_sweep = *vault.last_sweep.read().unwrap_or_else(PoisonError::into_inner);
     Ok(Reply::Status(Box::new(Status {
@@ -71,7 +64,7 @@ async fn status(vault: &Vault) -> Result<Reply, Failure> {
         writable: health.writable,
         reason,
         data: vault.options.place.clone(),
-        data_bytes: health.bytes,
+        data_bytes: vault.store.size().await,
         free_bytes: health.free_bytes,
         tenants: tenants.len() as u64,
         secrets,
@@ -82,6 +75,22 @@ async fn status(vault: &Vault) -> Result<Reply, Failure> {
         },
         last_sweep: last_sweep.map(|at| at.to_string()),
     })))
+}
+
+/// From the sorted names where they are in memory, else from the store and
+/// without keeping them: asking for the status must not push lists out.
+async fn count(tenant: &Tenant, now: Now) -> Result<SecretCounts, VaultError> {
+    let mut counts = SecretCounts::default();
+    let mut add = |entry: &HeadEntry| match entry.window.state_at(now) {
+        WindowState::Valid => counts.valid += 1,
+        WindowState::Pending => counts.pending += 1,
+        WindowState::Expired => counts.expired += 1,
+    };
+    match tenant.heads.ready() {
+        Some(heads) => heads.values().for_each(&mut add),
+        None => tenant.visit_heads(|_, entry| add(&entry)).await?,
+    }
+    Ok(counts)
 }
 
 async fn create_tenant(vault: &Arc<Vault>, name: &str) -> Result<Reply, Failure> {
@@ -114,9 +123,17 @@ async fn delete_tenant(vault: &Arc<Vault>, name: &str) -> Result<Reply, Failure>
     let name = parse_tenant(name)?;
     let (worker, doomed) = (vault.clone(), name.clone());
     let deleted = tokio::spawn(async move { worker.delete_tenant(&doomed).await }).await;
-    match deleted.unwrap_or(Err(StoreError::Unknown))? {
-        true => Ok(Reply::TenantDeleted { name: name.to_string() }),
-        false => Err(no_such_tenant(&name)),
+    match deleted.unwrap_or(Err(DeleteError::Store(StoreError::Unknown))) {
+        Ok(()) => Ok(Reply::TenantDeleted { name: name.to_string() }),
+        Err(DeleteError::NoSuchTenant) => Err(no_such_tenant(&name)),
+        Err(DeleteError::Store(error)) => Err(error.into()),
+        Err(DeleteError::Unfinished(error)) => Err(failure(
+            FailureKind::Unavailable,
+            format!(
+                "tenant '{name}' does not exist any more, but its keys are not destroyed yet \
+                 ({error}): the server tries again by itself, and so does its next start"
+            ),
+        )),
     }
 }
 
@@ -154,8 +171,9 @@ fn mint(
             expires,
         },
     );
-    let token = token.map_err(|error| failure(FailureKind::Internal, error.to_string()))?;
-    Ok(Reply::Token { token: token.to_string(), expires_on: expires.to_string() })
+    let mut token = token.map_err(|error| failure(FailureKind::Internal, error.to_string()))?;
+    let token = std::mem::take(&mut *token);
+    Ok(Reply::Token { token, expires_on: expires.to_string() })
 }
 
 async fn sweep(
@@ -170,8 +188,8 @@ async fn sweep(
     };
     let mut swept = Vec::with_capacity(tenants.len());
     for tenant in tenants {
-        let secrets = vault.sweep_tenant(&tenant, retain, mode).await?;
-        swept.push(SweptTenant { tenant: tenant.name.to_string(), secrets });
+        let Swept { secrets, damaged } = vault.sweep_tenant(&tenant, retain, mode).await?;
+        swept.push(SweptTenant { tenant: tenant.name.to_string(), secrets, damaged });
     }
     if only.is_none() && mode == SweepMode::Remove {
         vault.note_sweep().await;
@@ -184,6 +202,7 @@ async fn accept_clock(vault: &Vault) -> Result<Reply, Failure> {
     let accepted = vault.time.propose();
     vault.system.persist_floor(accepted).await?;
     vault.time.accept(accepted);
+    vault.note_floor(accepted);
     Ok(Reply::ClockAccepted { now: accepted.at.to_string(), floor_before: before.at.to_string() })
 }
 

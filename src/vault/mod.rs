@@ -20,7 +20,7 @@ mod timekeeper;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::auth::{
@@ -38,7 +38,7 @@ use crate::store::{
 use heads::Heads;
 use keyring::{Keyring, Phase};
 use seal::SpaceSeal;
-use system::{Life, System, TenantRecord};
+use system::{System, TenantRecord};
 use tenant::Tenant;
 use timekeeper::Timekeeper;
 
@@ -136,6 +136,8 @@ impl Default for VaultOptions {
 
 /// Locks that order the writers of one name; two names may share one.
 const NAME_LOCKS: usize = 4_096;
+/// How many names a list looks at before it lets others go on.
+const LIST_SLICE: usize = 4_096;
 /// How stale the persisted floor may become.
 const FLOOR_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -158,6 +160,9 @@ pub struct Vault {
     /// When the persisted floor was last raised, in microseconds of the floor.
     floor_persisted: AtomicI64,
     last_sweep: RwLock<Option<Timestamp>>,
+    /// Tenants that exist no more, or never came to exist, and whose keys and
+    /// rows are still to be destroyed.
+    doomed: Mutex<Vec<TenantId>>,
 }
 
 #[derive(Default)]
@@ -208,12 +213,10 @@ impl Vault {
         }
         let system_keys = keyring.keys(keyring::SYSTEM).await?;
         let (system, contents) = System::open(store.clone(), system_keys).await?;
-        let (active, dying): (Vec<_>, Vec<_>) =
-            contents.tenants.into_iter().partition(|tenant| tenant.life == Life::Active);
         let mut floor = contents.floor;
         let mut tenants = Tenants::default();
         let list_cache_bytes = Arc::new(AtomicUsize::new(0));
-        for record in &active {
+        for record in &contents.tenants {
             let heads = Heads::new(list_cache_bytes.clone());
             let (tenant, tenant_floor) = open_tenant(&store, &keyring, record, heads).await?;
             floor = floor.max(tenant_floor);
@@ -234,8 +237,10 @@ impl Vault {
             list_ticks: AtomicU64::new(0),
             floor_persisted: AtomicI64::new(floor.at.unix_micros()),
             last_sweep: RwLock::new(contents.last_sweep),
+            doomed: Mutex::new(Vec::new()),
         });
-        vault.finish_interrupted(&active, dying).await?;
+        vault.doom_leftovers().await?;
+        vault.destroy_doomed().await;
         Ok(vault)
     }
 
@@ -268,17 +273,18 @@ impl Vault {
         let tenant = self.tenant(permit.tenant())?;
         let all = permit.shows_all();
         let tick = self.list_ticks.fetch_add(1, Ordering::Relaxed);
-        let names = tenant
-            .with_heads(tick, |heads| {
-                heads
-                    .iter()
-                    .filter(|(_, head)| head.window.state_at(now) != WindowState::Expired)
-                    .map(|(name, _)| name)
-                    .filter(|name| all || permit.shows(name, now))
-                    .cloned()
-                    .collect()
-            })
-            .await?;
+        let heads = tenant.heads(tick).await?;
+        let mut names = Vec::with_capacity(heads.len());
+        for (seen, (name, head)) in heads.iter().enumerate() {
+            let expired = head.window.state_at(now) == WindowState::Expired;
+            if !expired && (all || permit.shows(name, now)) {
+                names.push(name.clone());
+            }
+            // A narrowed token asks about each name: let other requests go on.
+            if seen % LIST_SLICE == LIST_SLICE - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
         self.trim_list_caches(&tenant);
         Ok(names)
     }
@@ -301,9 +307,10 @@ impl Vault {
         let (vault, name) = (self.clone(), permit.name().clone());
         let tenant = self.tenant(permit.tenant())?;
         to_its_end(async move {
-            let _lock = vault.lock_name(&tenant.locate(&name)).await;
-            let floor = vault.floor_for_commit();
+            let _lock = vault.lock_name(&tenant, &tenant.locate(&name)).await;
+            let floor = vault.time.floor();
             let version = tenant.write(&name, &new, &precondition, now, floor).await?;
+            vault.note_floor(floor);
             vault.trim_list_caches(&tenant);
             Ok(version)
         })
@@ -321,8 +328,8 @@ impl Vault {
         let (vault, name) = (self.clone(), permit.name().clone());
         let tenant = self.tenant(permit.tenant())?;
         to_its_end(async move {
-            let _lock = vault.lock_name(&tenant.locate(&name)).await;
-            let floor = vault.floor_for_commit();
+            let _lock = vault.lock_name(&tenant, &tenant.locate(&name)).await;
+            let floor = vault.time.floor();
             tenant.delete(&name, &precondition, now, floor).await
         })
         .await
@@ -338,17 +345,19 @@ impl Vault {
         self.options.max_value_bytes
     }
 
-    /// Persists the floor if no commit did lately. The edge calls it every few
-    /// seconds.
-    pub async fn keep_time(&self) -> Result<(), StoreError> {
+    /// What has to be done from time to time: persists the floor if no commit did
+    /// lately, and goes on destroying what could not be destroyed at once. The
+    /// edge calls it every second.
+    pub async fn keep_house(&self) -> Result<(), StoreError> {
         self.time.now();
+        self.destroy_doomed().await;
         let floor = self.time.floor();
         let persisted = Timestamp::from_unix_micros(self.floor_persisted.load(Ordering::Relaxed));
         if floor.at < persisted.saturating_add(FLOOR_INTERVAL) {
             return Ok(());
         }
         self.system.persist_floor(floor).await?;
-        self.floor_persisted.store(floor.at.unix_micros(), Ordering::Relaxed);
+        self.note_floor(floor);
         Ok(())
     }
 
@@ -380,17 +389,19 @@ impl Vault {
         all
     }
 
-    async fn lock_name(&self, locator: &layout::Locator) -> tokio::sync::MutexGuard<'_, ()> {
-        let [a, b, ..] = *locator;
-        let slot = usize::from(u16::from_be_bytes([a, b])) % NAME_LOCKS;
+    async fn lock_name(
+        &self,
+        tenant: &Tenant,
+        locator: &layout::Locator,
+    ) -> tokio::sync::MutexGuard<'_, ()> {
+        let ([a, b, ..], [c, d, ..]) = (*locator, *tenant.id.as_bytes());
+        let slot = usize::from(u16::from_be_bytes([a ^ c, b ^ d])) % NAME_LOCKS;
         self.name_locks.get(slot).expect("the remainder of the length").lock().await
     }
 
-    /// The floor that a commit made now carries with it.
-    fn floor_for_commit(&self) -> Floor {
-        let floor = self.time.floor();
-        self.floor_persisted.fetch_max(floor.at.unix_micros(), Ordering::Relaxed);
-        floor
+    /// A commit that carried `floor` is durable.
+    fn note_floor(&self, floor: Floor) {
+        self.floor_persisted.store(floor.at.unix_micros(), Ordering::Relaxed);
     }
 
     /// Drops the sorted names that were listed longest ago until the rest fits,
@@ -422,73 +433,114 @@ impl Vault {
         if self.tenant_named(&name).is_some() {
             return Err(CreateError::Exists);
         }
-        let id = TenantId::from_bytes(random());
-        let floor = self.floor_for_commit();
-        // Keys, then space, then the record that makes it exist: a crash in
-        // between leaves leftovers, which the next open removes.
-        let keys = self.keyring.create_keys(id, floor).await?;
-        self.store.create_tenant(id).await?;
+        let now = self.time.now();
+        let record =
+            TenantRecord { id: TenantId::from_bytes(random()), name, created_on: now.wall() };
+        match self.bring_about(&record).await {
+            Ok(()) => Ok(self.admit(&record).await?),
+            Err(StoreError::Conflict) => {
+                self.doom(record.id);
+                // There is a record that we do not know: an earlier creation
+                // whose outcome was unknown.
+                if let Some(earlier) = self.system.find(&record.name).await? {
+                    self.admit(&earlier).await?;
+                }
+                Err(CreateError::Exists)
+            }
+            Err(error) => {
+                // Unless it came to exist after all; what is doomed must not.
+                match self.system.find(&record.name).await {
+                    Ok(Some(found)) if found.id == record.id => Ok(self.admit(&record).await?),
+                    Ok(_) => {
+                        self.doom(record.id);
+                        Err(error.into())
+                    }
+                    Err(_) => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    /// Keys, then space, then the record that makes it exist: a crash in between
+    /// leaves leftovers, which the next open destroys.
+    async fn bring_about(&self, record: &TenantRecord) -> Result<(), StoreError> {
+        let floor = self.time.floor();
+        let keys = self.keyring.create_keys(record.id, floor).await?;
+        self.store.create_tenant(record.id).await?;
         let seal: Arc<dyn LedgerSeal> = Arc::new(SpaceSeal::Anchor(keys.anchor.clone()));
         let first = Batch { changes: Vec::new(), floor, seal };
-        self.store.commit(Space::Tenant(id), first).await?;
-        let created_on = self.time.now().wall();
-        let record = TenantRecord { id, name: name.clone(), created_on, life: Life::Active };
-        self.system.add(&record, floor).await?;
+        self.store.commit(Space::Tenant(record.id), first).await?;
+        self.system.add(record, floor).await
+    }
+
+    /// Opens a tenant that has a record, and serves it.
+    async fn admit(&self, record: &TenantRecord) -> Result<Arc<Tenant>, StoreError> {
         let heads = Heads::new(self.list_cache_bytes.clone());
-        let store = self.store.clone();
-        let tenant =
-            Arc::new(Tenant::new(id, name, created_on, store, keys, Some(&Ledger::EMPTY), heads));
+        let opened = open_tenant(&self.store, &self.keyring, record, heads).await;
+        let (tenant, _) = opened.map_err(|error| match error {
+            OpenError::Store(error) => error,
+            _ => StoreError::Unknown,
+        })?;
+        let tenant = Arc::new(tenant);
         self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone());
         Ok(tenant)
     }
 
-    async fn delete_tenant(&self, name: &TenantName) -> Result<bool, StoreError> {
+    /// Once its record is gone a tenant does not exist. Its keys and rows are
+    /// destroyed before this returns `Ok`, or later, by [`Vault::keep_house`]
+    /// and the next open.
+    async fn delete_tenant(&self, name: &TenantName) -> Result<(), DeleteError> {
         let _one = self.administration.lock().await;
-        let Some(tenant) = self.tenant_named(name) else { return Ok(false) };
-        let record = TenantRecord {
-            id: tenant.id,
-            name: tenant.name.clone(),
-            created_on: tenant.created_on,
-            life: Life::Deleting,
-        };
-        self.system.update(&record, self.floor_for_commit()).await?;
-        self.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(&record);
-        self.destroy(&[record]).await?;
-        Ok(true)
+        let tenant = self.tenant_named(name).ok_or(DeleteError::NoSuchTenant)?;
+        // First from memory: nothing may be acknowledged to it any more.
+        self.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
+        if let Err(error) = self.system.forget(name, self.time.floor()).await {
+            // It is there still, unless a read says otherwise.
+            if self.system.find(name).await != Ok(None) {
+                self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant);
+                return Err(DeleteError::Store(error));
+            }
+        }
+        self.doom(tenant.id);
+        self.destroy(&[tenant.id]).await.map_err(DeleteError::Unfinished)
     }
 
-    /// The second half of a deletion, begun again after a crash: keys first, so
-    /// that what remains of the rows anywhere is unreadable.
-    async fn destroy(&self, dying: &[TenantRecord]) -> Result<(), StoreError> {
-        let floor = self.floor_for_commit();
-        let ids: Vec<_> = dying.iter().map(|tenant| tenant.id).collect();
-        self.keyring.shred(&ids, floor).await?;
-        for tenant in dying {
-            self.store.drop_tenant(tenant.id).await?;
-            self.system.forget(&tenant.name, floor).await?;
-        }
+    fn doom(&self, id: TenantId) {
+        self.doomed.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+    }
+
+    /// What remains of tenants without a record: creations and deletions that a
+    /// crash interrupted.
+    async fn doom_leftovers(&self) -> Result<(), StoreError> {
+        let known = |id: &TenantId| self.tenant(*id).is_ok();
+        let mut strays = self.keyring.tenants().await;
+        strays.extend(self.store.tenants().await?);
+        strays.retain(|id| !known(id));
+        strays.sort_unstable();
+        strays.dedup();
+        strays.into_iter().for_each(|id| self.doom(id));
         Ok(())
     }
 
-    /// Finishes deletions and removes what creations left that never finished.
-    async fn finish_interrupted(
-        &self,
-        active: &[TenantRecord],
-        dying: Vec<TenantRecord>,
-    ) -> Result<(), StoreError> {
-        if !dying.is_empty() {
-            self.destroy(&dying).await?;
+    /// Tries to; what fails is tried again.
+    async fn destroy_doomed(&self) {
+        let doomed = self.doomed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if doomed.is_empty() {
+            return;
         }
-        let stray = |id: &TenantId| active.iter().all(|tenant| tenant.id != *id);
-        let spaces: Vec<_> = self.store.tenants().await?.into_iter().filter(stray).collect();
-        let keys: Vec<_> = self.keyring.tenants().await.into_iter().filter(stray).collect();
-        if !keys.is_empty() {
-            self.keyring.shred(&keys, self.floor_for_commit()).await?;
+        if let Err(error) = self.destroy(&doomed).await {
+            log::warn!("what remains of deleted tenants is not destroyed yet: {error}");
         }
-        for id in spaces {
-            log::info!("removing the space of a tenant whose creation was interrupted");
-            self.store.drop_tenant(id).await?;
+    }
+
+    /// Keys first, so that what remains of the rows anywhere is unreadable.
+    async fn destroy(&self, ids: &[TenantId]) -> Result<(), StoreError> {
+        self.keyring.shred(ids, self.time.floor()).await?;
+        for id in ids {
+            self.store.drop_tenant(*id).await?;
         }
+        let mut doomed = self.doomed.lock().unwrap_or_else(PoisonError::into_inner);
+        doomed.retain(|id| !ids.contains(id));
         Ok(())
     }
 }
@@ -499,9 +551,9 @@ impl Tenants {
         self.by_id.insert(tenant.id, tenant);
     }
 
-    fn remove(&mut self, record: &TenantRecord) {
-        self.by_name.remove(&record.name);
-        self.by_id.remove(&record.id);
+    fn remove(&mut self, tenant: &Tenant) {
+        self.by_name.remove(&tenant.name);
+        self.by_id.remove(&tenant.id);
     }
 }
 
@@ -515,6 +567,15 @@ impl From<StoreError> for CreateError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
+}
+
+#[derive(Debug)]
+enum DeleteError {
+    NoSuchTenant,
+    /// It exists still.
+    Store(StoreError),
+    /// It does not exist any more; destroying what remains is tried again.
+    Unfinished(StoreError),
 }
 
 /// Unwraps a tenant's keys and opens its ledger, for its counter and floor.
@@ -533,7 +594,7 @@ async fn open_tenant(
     // Damage to one tenant must not keep the others from being served; this one
     // is read-only then.
     if ledger.is_none() {
-        log::error!("the ledger of tenant '{}' is missing or damaged", record.name);
+        log::error!("the rows or the ledger of tenant '{}' are missing or damaged", record.name);
     }
     let (id, name) = (record.id, record.name.clone());
     let store = store.clone();

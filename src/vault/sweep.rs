@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::tenant::Tenant;
 use super::{Vault, VaultError};
 use crate::domain::Timestamp;
+use crate::store::StoreError;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SweepError {
@@ -13,6 +14,15 @@ pub(super) enum SweepError {
     ClockDisputed,
     #[error(transparent)]
     Vault(#[from] VaultError),
+}
+
+/// What a sweep of one tenant came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Swept {
+    /// Removed, or to be removed.
+    pub(super) secrets: u64,
+    /// Entries of the index that lead to a damaged record; left as they are.
+    pub(super) damaged: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +37,11 @@ impl Vault {
     pub async fn sweep_expired(&self, retain: Duration) {
         for tenant in self.all_tenants() {
             match self.sweep_tenant(&tenant, retain, SweepMode::Remove).await {
-                Ok(0) => {}
-                Ok(secrets) => log::info!("swept {secrets} expired secrets of '{}'", tenant.name),
+                Ok(Swept { secrets: 0, damaged: 0 }) => {}
+                Ok(Swept { secrets, damaged }) => log::info!(
+                    "swept {secrets} expired secrets of '{}' and left {damaged} damaged ones",
+                    tenant.name
+                ),
                 Err(SweepError::ClockDisputed) => {
                     log::warn!("no sweep: the clock is disputed; see 'tenure clock accept'");
                     return;
@@ -43,7 +56,7 @@ impl Vault {
     pub(super) async fn note_sweep(&self) {
         let now = self.time.now().wall();
         *self.last_sweep.write().unwrap_or_else(PoisonError::into_inner) = Some(now);
-        if let Err(error) = self.system.record_sweep(now, self.floor_for_commit()).await {
+        if let Err(error) = self.system.record_sweep(now, self.time.floor()).await {
             log::warn!("the time of this sweep was not stored: {error}");
         }
     }
@@ -55,23 +68,31 @@ impl Vault {
         tenant: &Arc<Tenant>,
         retain: Duration,
         mode: SweepMode,
-    ) -> Result<u64, SweepError> {
+    ) -> Result<Swept, SweepError> {
         if self.time.is_disputed() {
             return Err(SweepError::ClockDisputed);
         }
         let cutoff = self.time.floor().at.saturating_sub(retain);
-        let (mut removed, mut after) = (0, None);
+        let (mut swept, mut after) = (Swept::default(), None);
         loop {
             let (page, more) = tenant.expiries(after).await?;
             after = page.last().map(|(key, ..)| key.clone());
             for (_, indexed, locator) in page {
                 if indexed > cutoff {
-                    return Ok(removed);
+                    return Ok(swept);
                 }
-                removed += u64::from(self.sweep_at(tenant, &locator, indexed, cutoff, mode).await?);
+                match self.sweep_at(tenant, &locator, indexed, cutoff, mode).await {
+                    Ok(removed) => swept.secrets += u64::from(removed),
+                    // One damaged record must not keep all newer ones for ever.
+                    Err(VaultError::Store(StoreError::Corrupted { what })) => {
+                        log::error!("sweeping: {what} is corrupted");
+                        swept.damaged += 1;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
             if !more {
-                return Ok(removed);
+                return Ok(swept);
             }
         }
     }
@@ -83,15 +104,14 @@ impl Vault {
         indexed: Timestamp,
         cutoff: Timestamp,
         mode: SweepMode,
-    ) -> Result<bool, SweepError> {
+    ) -> Result<bool, VaultError> {
         match mode {
-            SweepMode::CountOnly => Ok(tenant.expired_by(locator, cutoff).await?),
+            SweepMode::CountOnly => tenant.expired_by(locator, cutoff).await,
             SweepMode::Remove => {
                 // Disputed since: what the floor said before still holds, so
                 // this page may be finished.
-                let _lock = self.lock_name(locator).await;
-                let floor = self.floor_for_commit();
-                Ok(tenant.sweep_one(locator, indexed, cutoff, floor).await?)
+                let _lock = self.lock_name(tenant, locator).await;
+                tenant.sweep_one(locator, indexed, cutoff, self.time.floor()).await
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! | row | holds, encrypted under the system's DEK |
 //! | --- | --- |
-//! | `t` ‖ HMAC(name) | a tenant: id, name, creation, whether it is being deleted |
+//! | `t` ‖ HMAC(name) | a tenant: id, name, creation |
 //! | `r` | the roots that sign tokens |
 //! | `s` | when every tenant was last swept |
 //!
@@ -29,14 +29,6 @@ pub(super) struct TenantRecord {
     pub(super) id: TenantId,
     pub(super) name: TenantName,
     pub(super) created_on: Timestamp,
-    pub(super) life: Life,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Life {
-    Active,
-    /// Its keys and rows are being destroyed; a crash does not stop that.
-    Deleting,
 }
 
 pub(super) struct System {
@@ -108,17 +100,16 @@ impl System {
         self.commit(vec![absent, Change::Put { key, row }], floor).await
     }
 
-    /// Stores a tenant's changed record.
-    pub(super) async fn update(
-        &self,
-        tenant: &TenantRecord,
-        floor: Floor,
-    ) -> Result<(), StoreError> {
-        let key = self.tenant_key(&tenant.name);
-        let row = self.encrypt(&key, &encode_tenant(tenant));
-        self.commit(vec![Change::Put { key, row }], floor).await
+    /// The record of a name, as it is stored.
+    pub(super) async fn find(&self, name: &TenantName) -> Result<Option<TenantRecord>, StoreError> {
+        let key = self.tenant_key(name);
+        let Some(row) = self.store.get(Space::System, &key).await? else { return Ok(None) };
+        let damaged = || StoreError::Corrupted { what: "the system database (a tenant)".into() };
+        let plaintext = self.decrypt(&key, &row).map_err(|_| damaged())?;
+        decode_tenant(&plaintext).map(Some).map_err(|_| damaged())
     }
 
+    /// Removes a tenant's record: from then on it does not exist.
     pub(super) async fn forget(&self, name: &TenantName, floor: Floor) -> Result<(), StoreError> {
         self.commit(vec![Change::Delete { key: self.tenant_key(name) }], floor).await
     }
@@ -179,12 +170,8 @@ fn decode_sweep(bytes: &[u8]) -> Result<Timestamp, Malformed> {
 const TENANT_FORMAT: u8 = 1;
 
 fn encode_tenant(tenant: &TenantRecord) -> Vec<u8> {
-    let TenantRecord { id, name, created_on, life } = tenant;
+    let TenantRecord { id, name, created_on } = tenant;
     let mut out = vec![TENANT_FORMAT];
-    out.push(match life {
-        Life::Active => 1,
-        Life::Deleting => 2,
-    });
     out.extend_from_slice(id.as_bytes());
     out.extend_from_slice(&created_on.unix_micros().to_be_bytes());
     codec::put_short_text(&mut out, name.as_str());
@@ -194,15 +181,10 @@ fn encode_tenant(tenant: &TenantRecord) -> Vec<u8> {
 fn decode_tenant(bytes: &[u8]) -> Result<TenantRecord, Malformed> {
     let mut fields = Reader::new(bytes);
     fields.format(TENANT_FORMAT)?;
-    let life = match fields.byte()? {
-        1 => Life::Active,
-        2 => Life::Deleting,
-        _ => return Err(Malformed),
-    };
     let (id, created_on) = (TenantId::from_bytes(fields.array()?), fields.timestamp()?);
     let name = TenantName::parse(fields.short_text()?).map_err(|_| Malformed)?;
     fields.end()?;
-    Ok(TenantRecord { id, name, created_on, life })
+    Ok(TenantRecord { id, name, created_on })
 }
 
 fn damaged(part: &str) -> OpenError {
@@ -219,7 +201,6 @@ mod tests {
             id: TenantId::from_bytes([9; 16]),
             name: TenantName::parse("acme").unwrap(),
             created_on: Timestamp::from_unix_micros(1_234_567),
-            life: Life::Deleting,
         };
         let encoded = encode_tenant(&tenant);
         assert_eq!(decode_tenant(&encoded), Ok(tenant));

@@ -163,7 +163,7 @@ impl Tenant {
             // Deleted or replaced since the index was read, and then the index
             // row went with it. One that stays disagrees with its record.
             let key = layout::expiry_key(indexed, locator);
-            return match self.store.get(self.space(), &key).await? {
+            return match self.row(&key).await? {
                 None => Ok(false),
                 Some(_) => Err(self.corrupted("the expiry index")),
             };
@@ -197,8 +197,11 @@ impl Tenant {
         after: Option<RowKey>,
     ) -> Result<(Vec<(RowKey, Timestamp, Locator)>, bool), VaultError> {
         let prefix = layout::EXPIRY_PREFIX.to_vec();
-        let Page { rows, more } =
-            self.store.scan(self.space(), Scan { prefix, after, limit: PAGE_ROWS }).await?;
+        let Page { rows, more } = self
+            .store
+            .scan(self.space(), Scan { prefix, after, limit: PAGE_ROWS })
+            .await
+            .map_err(|e| self.explain(e))?;
         let parse = |(key, _): (RowKey, Row)| {
             let (at, locator) =
                 layout::parse_expiry_key(&key).map_err(|_| self.corrupted("the expiry index"))?;
@@ -207,28 +210,33 @@ impl Tenant {
         Ok((rows.into_iter().map(parse).collect::<Result<_, VaultError>>()?, more))
     }
 
-    /// Looks at the sorted heads, filling them at first use.
-    pub(super) async fn with_heads<R>(
-        &self,
-        tick: u64,
-        look: impl FnOnce(&HeadMap) -> R,
-    ) -> Result<R, VaultError> {
-        self.heads.with(tick, async || self.scan_heads().await, look).await
+    /// The sorted heads, filled at first use.
+    pub(super) async fn heads(&self, tick: u64) -> Result<Arc<HeadMap>, VaultError> {
+        let fill = async || {
+            let mut map = HeadMap::new();
+            self.visit_heads(|name, entry| drop(map.insert(name, entry))).await?;
+            Ok(map)
+        };
+        self.heads.get(tick, fill).await
     }
 
-    async fn scan_heads(&self) -> Result<HeadMap, VaultError> {
-        let (mut map, mut after) = (HeadMap::new(), None);
+    /// Calls `visit` for every secret, in no order. Keeps nothing in memory.
+    pub(super) async fn visit_heads(
+        &self,
+        mut visit: impl FnMut(SecretName, HeadEntry),
+    ) -> Result<(), VaultError> {
+        let mut after = None;
         loop {
             let scan = Scan { prefix: layout::HEAD_PREFIX.to_vec(), after, limit: PAGE_ROWS };
-            let page = self.store.scan(self.space(), scan).await?;
+            let page = self.store.scan(self.space(), scan).await.map_err(|e| self.explain(e))?;
             for (key, row) in &page.rows {
                 let locator = layout::parse_head_key(key).map_err(|_| self.corrupted("a head"))?;
                 let StoredHead { version, head } = self.open_head(&locator, row)?;
-                map.insert(head.name, HeadEntry { version, window: head.window });
+                visit(head.name, HeadEntry { version, window: head.window });
             }
             match page.rows.last() {
                 Some((last, _)) if page.more => after = Some(last.clone()),
-                _ => return Ok(map),
+                _ => return Ok(()),
             }
             // Decrypting is CPU work: let the requests of this thread go on.
             tokio::task::yield_now().await;
@@ -256,8 +264,21 @@ impl Tenant {
         outcome
     }
 
+    async fn row(&self, key: &RowKey) -> Result<Option<Row>, VaultError> {
+        self.store.get(self.space(), key).await.map_err(|error| self.explain(error))
+    }
+
+    /// A tenant that was there at open and is gone now was deleted; one that was
+    /// not there at open was lost.
+    fn explain(&self, error: StoreError) -> VaultError {
+        match error {
+            StoreError::TenantGone if !self.sound => self.corrupted("the rows"),
+            other => other.into(),
+        }
+    }
+
     async fn head(&self, locator: &Locator) -> Result<Option<StoredHead>, VaultError> {
-        let row = self.store.get(self.space(), &layout::head_key(locator)).await?;
+        let row = self.row(&layout::head_key(locator)).await?;
         row.map(|row| self.open_head(locator, &row)).transpose()
     }
 
@@ -283,7 +304,7 @@ impl Tenant {
         let mut envelope = Vec::new();
         for chunk in 0..chunks {
             let key = layout::value_key(locator, stored.version, chunk);
-            match self.store.get(self.space(), &key).await? {
+            match self.row(&key).await? {
                 // One chunk is the common case: no copy.
                 Some(row) if chunks == 1 => envelope = row.bytes,
                 Some(row) => envelope.extend_from_slice(&row.bytes),

@@ -76,7 +76,7 @@ impl Bench {
     async fn token(&self, tenant: &str) -> String {
         let scopes = vec!["*".to_owned()];
         let (tenant, subject) = (tenant.to_owned(), "test".to_owned());
-        let mint = Command::TokenMint { tenant, scopes, ttl_seconds: 3_153_600_00, subject };
+        let mint = Command::TokenMint { tenant, scopes, ttl_seconds: 315_360_000, subject };
         match self.run(mint).await.unwrap() {
             Reply::Token { token, .. } => token,
             _ => panic!("not a token"),
@@ -306,7 +306,7 @@ async fn what_expired_stays_gone_when_the_clock_goes_back_over_a_restart() {
     bench.put("a", Some("v"), window(None, Some(10))).await.unwrap();
     bench.clock.pass(DAY.unsigned_abs());
     assert_eq!(bench.get("a").await, None);
-    bench.vault.keep_time().await.unwrap();
+    bench.vault.keep_house().await.unwrap();
     bench.clock.step(-DAY);
     bench.reopen().await;
     assert_eq!(bench.get("a").await, None);
@@ -383,14 +383,7 @@ async fn what_an_interrupted_creation_left_is_removed_at_open() {
 async fn an_interrupted_deletion_is_finished_at_open() {
     let mut bench = Bench::new().await;
     bench.put("a", Some("v"), OPEN()).await.unwrap();
-    let tenant = bench.vault.tenant_named(&acme()).unwrap();
-    let dying = TenantRecord {
-        id: tenant.id,
-        name: acme(),
-        created_on: tenant.created_on,
-        life: Life::Deleting,
-    };
-    bench.vault.system.update(&dying, Floor::START).await.unwrap();
+    bench.vault.system.forget(&acme(), Floor::START).await.unwrap();
     bench.reopen().await;
     assert!(bench.vault.tenant_named(&acme()).is_none());
     assert_eq!(bench.store.tenants().await, Ok(vec![]));

@@ -147,8 +147,11 @@ impl Committer {
         while let Some(taken) = self.shared.queue.take() {
             let outcome = catch_unwind(AssertUnwindSafe(|| self.work(taken)))
                 .unwrap_or_else(|_| Err(Failed("a panic in the committer".to_owned())));
-            if let Err(Failed(reason)) = outcome {
-                self.recover(reason);
+            if let Err(Failed(reason)) = outcome
+                && catch_unwind(AssertUnwindSafe(|| self.recover(reason))).is_err()
+            {
+                let error = self.site.corrupted("a panic while it was opened again");
+                self.give_up(&error);
             }
         }
         self.put_away();
@@ -416,11 +419,7 @@ impl Committer {
             shelf.put_away();
         }
         self.ledgers.clear();
-        // Dropping flushes, and may panic over the error that brought us here.
-        let disk = self.disk.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(disk))).is_err() {
-            log::error!("database {}: sled panicked while closing", self.site.name);
-        }
+        self.disk = None;
     }
 
     /// Reads go on from memory until there is reason to believe that opening can

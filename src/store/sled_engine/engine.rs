@@ -80,12 +80,36 @@ fn panicked(panic: &(dyn Any + Send)) -> EngineError {
     EngineError::Corrupted(kind.to_owned())
 }
 
+/// Drops what it holds behind a guard: the last handle of a database flushes on
+/// its way out, and panics where that fails.
+#[derive(Clone)]
+struct Held<T>(Option<T>);
+
+impl<T> Held<T> {
+    fn new(handle: T) -> Self {
+        Self(Some(handle))
+    }
+
+    fn get(&self) -> &T {
+        self.0.as_ref().expect("it is taken out only while it is dropped")
+    }
+}
+
+impl<T> Drop for Held<T> {
+    fn drop(&mut self) {
+        let handle = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(handle))).is_err() {
+            log::error!("sled panicked while it closed a database");
+        }
+    }
+}
+
 pub(super) struct Engine {
-    db: sled::Db,
+    db: Held<sled::Db>,
 }
 
 #[derive(Clone)]
-pub(super) struct Tree(sled::Tree);
+pub(super) struct Tree(Held<sled::Tree>);
 
 /// What a transaction does to one tree.
 pub(super) struct TreeWrites {
@@ -112,33 +136,33 @@ impl Engine {
     fn open_once(folder: &Path, cache_bytes: u64) -> Result<Self, EngineError> {
         let config =
             sled::Config::new().path(folder).cache_capacity(cache_bytes).flush_every_ms(None);
-        Ok(Self { db: config.open()? })
+        Ok(Self { db: Held::new(config.open()?) })
     }
 
     pub fn has_tree(&self, name: &[u8]) -> bool {
-        self.db.tree_names().iter().any(|known| known == name)
+        self.db.get().tree_names().iter().any(|known| known == name)
     }
 
     pub fn tree_names(&self) -> Vec<Bytes> {
-        self.db.tree_names()
+        self.db.get().tree_names()
     }
 
     /// Opens or creates a tree; each creation rewrites the map of all names.
     pub fn tree(&self, name: &[u8]) -> Result<Tree, EngineError> {
-        guarded(|| Ok(Tree(self.db.open_tree(name)?)))
+        guarded(|| Ok(Tree(Held::new(self.db.get().open_tree(name)?))))
     }
 
     /// Nothing happens if there is none.
     pub fn drop_tree(&self, name: &[u8]) -> Result<(), EngineError> {
         guarded(|| {
-            self.db.drop_tree(name)?;
+            self.db.get().drop_tree(name)?;
             Ok(())
         })
     }
 
     /// Applies all writes or none, in memory; trees in the order given.
     pub fn apply(writes: &[TreeWrites]) -> Result<(), EngineError> {
-        let trees: Vec<sled::Tree> = writes.iter().map(|part| part.tree.0.clone()).collect();
+        let trees: Vec<sled::Tree> = writes.iter().map(|part| part.tree.0.get().clone()).collect();
         guarded(|| {
             let _alone = GATE.write().unwrap_or_else(PoisonError::into_inner);
             let applied: TransactionResult<(), ()> = trees.as_slice().transaction(|views| {
@@ -160,7 +184,7 @@ impl Engine {
     pub fn flush(&self) -> Result<(), EngineError> {
         guarded(|| {
             let _shared = GATE.read().unwrap_or_else(PoisonError::into_inner);
-            self.db.flush()?;
+            self.db.get().flush()?;
             Ok(())
         })
     }
@@ -168,7 +192,7 @@ impl Engine {
 
 impl Tree {
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        guarded(|| Ok(self.0.get(key)?))
+        guarded(|| Ok(self.0.get().get(key)?))
     }
 
     /// Calls `visit` for each key from `from` on, until it answers `false`.
@@ -178,7 +202,7 @@ impl Tree {
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, EngineError>,
     ) -> Result<(), EngineError> {
         guarded(|| {
-            for entry in self.0.range(from..) {
+            for entry in self.0.get().range(from..) {
                 let (key, value) = entry?;
                 if !visit(&key, &value)? {
                     break;

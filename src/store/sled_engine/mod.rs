@@ -33,10 +33,14 @@ mod shelf;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
@@ -118,7 +122,12 @@ struct Inner {
     tenants: RwLock<Tenants>,
     /// Held while tenants are created or dropped, or the keyring is replaced.
     changing: Mutex<()>,
+    /// Given back when the store is closed; the last field, so that it is dropped
+    /// after all that it protects.
+    lock: Mutex<Option<File>>,
 }
+
+const LOCK: &str = "LOCK";
 
 /// Where a space is.
 #[derive(Clone)]
@@ -295,6 +304,33 @@ impl SledOptions {
     }
 }
 
+/// How long the lock of a killed process may linger.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Taken before anything is looked at, and held until the store is closed. sled
+/// locks each of its databases, but only once it is open: until then two
+/// processes could each take the other's half-made files for leftovers.
+fn lock(folder: &Path) -> Result<File, OpenError> {
+    let failed = |error: std::io::Error| OpenError::Unreadable {
+        database: LOCK.to_owned(),
+        reason: error.to_string(),
+    };
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(folder.join(LOCK)).map_err(failed)?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(OpenError::InUse { database: LOCK.to_owned() });
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
 fn open_one(
     folder: &Path,
     name: &str,
@@ -322,6 +358,7 @@ impl Inner {
             reason: error.to_string(),
         };
         files::make_folder(folder).map_err(unreadable)?;
+        let lock = lock(folder)?;
         // The keyring is made after the system database, so where it is, that was.
         let made = folder.join(KEYRING).join("CURRENT").exists();
         let presence = if made { Presence::Required } else { Presence::Optional };
@@ -347,6 +384,7 @@ impl Inner {
             keyring: RwLock::new(keyring),
             tenants: RwLock::new(tenants),
             changing: Mutex::new(()),
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -413,8 +451,16 @@ fn open_tenant_database(
 ) -> Database {
     let name = placement::database_name(number);
     let spaces: Vec<_> = tenants.iter().copied().map(Space::Tenant).collect();
-    let opened = open_one(folder, &name, Kind::Tenants, presence, cache)
-        .and_then(|(site, disk)| Database::start(site, disk, &spaces, options));
+    let open = || {
+        let (site, disk) = open_one(folder, &name, Kind::Tenants, presence, cache)?;
+        Database::start(site, disk, &spaces, options)
+    };
+    // One damaged database must not keep the others from being opened.
+    let panicked = |_| {
+        let reason = "a panic while it was opened".to_owned();
+        Err(OpenError::Corrupted { database: name.clone(), reason })
+    };
+    let opened = catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(panicked);
     opened.unwrap_or_else(|error| {
         let site = Site {
             folder: folder.join(&name),
@@ -563,7 +609,13 @@ impl Inner {
             log::error!("replacing the keyring: {error}");
             StoreError::Unknown
         };
-        site.make_current().map_err(unknown)?;
+        if let Err(error) = site.make_current() {
+            // Which of the two generations counts is not known. Whatever was
+            // written to the old one now might be gone at the next open.
+            let why = "which generation is current is unknown; start the server again";
+            old.database.shared.set_status(Status::Broken(format!("{KEYRING}: {why}")));
+            return Err(unknown(error));
+        }
         *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = new;
         old.database.close();
         files::remove_other_generations(&site.folder, Some(site.generation))
@@ -616,10 +668,10 @@ impl SledStore {
 
     /// On a thread of its own: it blocks, and must be finished even if its
     /// caller stops waiting.
-    async fn detached(
+    async fn detached<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> Result<(), StoreError> + Send + 'static,
-    ) -> Result<(), StoreError> {
+        work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let inner = Arc::clone(&self.inner);
         let (sender, receiver) = oneshot::channel();
         let thread = std::thread::Builder::new().name("change store".to_owned()).spawn(move || {
@@ -693,6 +745,11 @@ impl Store for SledStore {
         self.inner.health()
     }
 
+    async fn size(&self) -> u64 {
+        let measured = self.detached(|inner| Ok(files::bytes_below(&inner.folder)));
+        measured.await.unwrap_or(0)
+    }
+
     async fn close(&self) {
         let closed = self.detached(|inner| {
             inner.close();
@@ -736,7 +793,6 @@ impl Inner {
         }
         Health {
             writable,
-            bytes: files::bytes_below(&self.folder),
             free_bytes: free,
             reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
         }
@@ -747,5 +803,6 @@ impl Inner {
         for database in self.databases() {
             database.close();
         }
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

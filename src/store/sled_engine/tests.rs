@@ -573,3 +573,16 @@ async fn other_generations_are_unlinked_at_open() {
     assert!(!folder.path().join("system/2").exists());
     assert!(!folder.path().join("tenants-0000/7").exists());
 }
+
+#[test]
+fn a_store_that_is_being_made_is_left_alone_by_a_second_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = super::lock(folder.path()).unwrap();
+    let half_made = folder.path().join("system").join("1");
+    std::fs::create_dir_all(&half_made).unwrap();
+    let second = SledStore::open(folder.path(), SledOptions::default(), &|_| {});
+    assert!(matches!(second.err(), Some(OpenError::InUse { .. })));
+    assert!(half_made.exists(), "another's half-made files are no leftovers");
+    drop(first);
+    assert!(SledStore::open(folder.path(), SledOptions::default(), &|_| {}).is_ok());
+}
