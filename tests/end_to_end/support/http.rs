@@ -99,11 +99,33 @@ impl Answer {
         problem["code"].as_str().expect("a problem has a code").to_owned()
     }
 
+    /// What every answer past routing has.
+    ///
+    /// # Panics
+    /// If it lacks it.
+    pub fn assert_proper(&self) {
+        assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
+        assert_eq!(self.header("x-content-type-options"), Some("nosniff"), "{self:?}");
+        let id = self.header("x-request-id").unwrap_or_default();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        assert!((1..=64).contains(&id.len()) && id.chars().all(plain), "{self:?}");
+        assert_eq!(self.status == 401, self.header("www-authenticate").is_some(), "{self:?}");
+        assert_eq!(self.status == 405, self.header("allow").is_some(), "{self:?}");
+        if self.status >= 400 && !self.body.is_empty() {
+            let (code, problem) = (self.code(), self.json());
+            assert_eq!(problem["type"], format!("urn:tenure:problem:{code}"));
+            assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
+            assert!(problem["instance"].as_str().is_some_and(|path| path.starts_with('/')));
+        }
+    }
+
     /// Everything that may tell two refusals apart, so all but the request id
-    /// and the date.
+    /// and the date. Headers in one order: each worker of the server has its own,
+    /// whatever it answers.
     pub fn comparable(&self) -> Self {
         let mut answer = self.clone();
         answer.headers.retain(|(name, _)| name != "x-request-id" && name != "date");
+        answer.headers.sort();
         answer
     }
 }
@@ -150,6 +172,15 @@ impl Client {
                 None
             }
         }
+    }
+
+    /// The answer to a further request among the bytes sent before.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn next(&mut self) -> Answer {
+        let connection = self.connection.as_mut().expect("the connection stays open");
+        receive(connection, false).expect("the server answers")
     }
 
     fn exchange(&mut self, bytes: &[u8], head_only: bool) -> std::io::Result<Answer> {

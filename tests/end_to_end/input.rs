@@ -1,0 +1,932 @@
+//! What bad input gets: each kind of it over HTTP, with its status and code; the
+//! server goes on after each, changes nothing by it, and writes none of it to
+//! its log.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::support::tokens::{self, append, foreign, narrowed, of_unknown_root, sealed};
+use crate::support::{Answer, Client, Dev, Inside, Operated, Request, secret};
+
+/// In every name, value, token and body that is sent here.
+const MARK: &str = "m4rker";
+const GOOD: &str = "m4rker-good";
+const TARGET: &str = "m4rker-target";
+const LIMIT: usize = 65_536;
+
+/// What a request is to be answered.
+#[derive(Debug, Clone, Copy)]
+pub enum Expected {
+    /// Carried out, with this status.
+    Done(u16),
+    /// A problem with this code and, where it has one, this field at fault.
+    Problem(u16, &'static str, Option<&'static str>),
+    /// Refused before routing, by status alone.
+    Bare(u16),
+}
+use Expected::{Bare, Done, Problem};
+
+/// A server with one secret, against which rows are held.
+struct Bench {
+    dev: Dev,
+    /// A token that never stood on a terminal, as that of `dev` did.
+    token: String,
+    /// On one connection from first to last: no row of another may break it.
+    steady: Client,
+    /// All that must not be in the log.
+    sent_tokens: Vec<String>,
+    _folder: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let dev = Dev::start(&folder.path().join("data"));
+        let token = dev.mint("dev", &["*"]);
+        let steady = dev.client();
+        let sent_tokens = vec![token.clone()];
+        let mut bench = Self { dev, token, steady, sent_tokens, _folder: folder };
+        let body = format!(r#"{{"value":"{MARK} good"}}"#);
+        let put = Request::put(secret(GOOD), body).bearer(&bench.token);
+        assert_eq!(bench.steady.send(&put).status, 204);
+        bench
+    }
+
+    /// Sends it with a good credential.
+    fn hold(&mut self, what: &str, request: Request, expected: Expected) -> Answer {
+        let request = request.bearer(&self.token);
+        self.hold_bare(what, &request, expected)
+    }
+
+    /// Sends it as it is.
+    fn hold_bare(&mut self, what: &str, request: &Request, expected: Expected) -> Answer {
+        let answer = self.dev.client().try_send(request);
+        let answer = answer.unwrap_or_else(|error| panic!("{what}: no answer: {error}"));
+        judge(what, &answer, expected);
+        self.goes_on(what);
+        answer
+    }
+
+    fn goes_on(&mut self, after: &str) {
+        let get = Request::get(secret(GOOD)).bearer(&self.token);
+        let answer = self.steady.send(&get);
+        assert_eq!((answer.status, answer.json()), (200, format!("{MARK} good").into()), "{after}");
+    }
+
+    fn status(&mut self, name: &str) -> u16 {
+        self.steady.send(&Request::get(secret(name)).bearer(&self.token)).status
+    }
+
+    fn mint(&mut self, tenant: &str, scopes: &[&str]) -> String {
+        let token = self.dev.mint(tenant, scopes);
+        self.sent_tokens.push(token.clone());
+        token
+    }
+
+    /// Once all was sent: names, values, bodies and tokens are nowhere in what
+    /// the server wrote at its finest level.
+    fn log_tells_nothing(self) {
+        let log = self.dev.log();
+        assert!(log.contains("DEBUG") && log.contains("(no route)"), "the log is at its finest");
+        let bytes = MARK.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
+        for line in log.lines() {
+            assert!(!line.to_lowercase().contains(MARK), "{line}");
+            assert!(!line.contains(&bytes), "{line}");
+            for token in &self.sent_tokens {
+                let tail = &token[token.len() - 40..];
+                assert!(!line.contains(tail), "{line}");
+            }
+        }
+        let welcome = log.matches(&self.dev.token).count();
+        assert_eq!(welcome, 1, "the token of dev is in its welcome alone");
+    }
+}
+
+fn judge(what: &str, answer: &Answer, expected: Expected) {
+    let shown = format!("{what}: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
+    match expected {
+        Done(status) => {
+            assert_eq!(answer.status, status, "{shown}");
+            answer.assert_proper();
+        }
+        Problem(status, code, field) => {
+            assert_eq!(answer.status, status, "{shown}");
+            answer.assert_proper();
+            assert_eq!(answer.code(), code, "{shown}");
+            if let Some(field) = field {
+                let errors = &answer.json()["errors"];
+                let of_field = errors[field].as_array();
+                assert!(of_field.is_some_and(|messages| !messages.is_empty()), "{shown}");
+            }
+        }
+        Bare(status) => assert_eq!(answer.status, status, "{shown}"),
+    }
+    let text = String::from_utf8_lossy(&answer.body);
+    assert!(!text.contains("hush"), "{what}: a refusal repeats what was sent: {text}");
+}
+
+const INVALID_NAME: &str = "invalid_name";
+
+/// What is no name, and how it reads in the table's failures.
+pub fn bad_names(longest: usize) -> Vec<(String, String)> {
+    let of_length = |length: usize| format!("{MARK}{}", "x".repeat(length - MARK.len()));
+    let mut names = vec![
+        ("of no characters".to_owned(), String::new()),
+        (format!("of {}", longest + 1), of_length(longest + 1)),
+        ("of 10,000".to_owned(), of_length(10_000)),
+    ];
+    let odd = [
+        "..",
+        ".",
+        "%2E%2E",
+        "m4rker..",
+        "m4rker.lock",
+        ".lock",
+        "%2Elock",
+        "m4rker%00",
+        "%00",
+        "m4rker%20x",
+        "m4rker+x",
+        "m4rker%0A",
+        "m4rker%0D%0AX-Injected:%201",
+        "m4rker%C3%A4",
+        "m4rker%2Fx",
+        "m4rker%2fx",
+        "%2e%2e%2fm4rker",
+        "m4rker%5Cx",
+        "m4rker%FF",
+        "m4rker%",
+        "m4rker%4",
+        "m4rker%GG",
+        "m4rker%2561",
+        "m4rker%EF%BC%8F",
+        "m4rker:x",
+        "m4rker~",
+        "m4rker*",
+        "{m4rker}",
+    ];
+    names.extend(odd.map(|name| (format!("'{name}'"), name.to_owned())));
+    names
+}
+
+/// Bytes that no request line may hold: no answer but a status.
+const NOT_HTTP: [&str; 4] = ["m4rker x", "m4rker\nx", "m4rker\r\nx", "m4rker\tx"];
+
+#[test]
+fn a_key_that_is_no_name_is_refused_and_the_server_goes_on() {
+    let mut bench = Bench::new();
+    for (what, name) in bad_names(127).into_iter().chain([
+        ("with a slash".to_owned(), "m4rker/x".to_owned()),
+        ("with a slash at its end".to_owned(), "m4rker/".to_owned()),
+    ]) {
+        let path = secret(&name);
+        let expected = Problem(400, INVALID_NAME, Some("key"));
+        bench.hold(&format!("GET of a key {what}"), Request::get(&path), expected);
+        let put = Request::put(&path, r#"{"value":"m4rker hush"}"#);
+        bench.hold(&format!("PUT of a key {what}"), put, expected);
+        bench.hold(&format!("DELETE of a key {what}"), Request::delete(&path), expected);
+        bench.hold(&format!("HEAD of a key {what}"), Request::new("HEAD", &path), Done(400));
+    }
+    for name in NOT_HTTP {
+        bench.hold(&format!("{name:?}"), Request::get(secret(name)), Bare(400));
+    }
+    // Raw bytes beyond ASCII; what HTTP makes of them is refused either way.
+    bench.hold("a raw umlaut", Request::get(secret("m4rkerä")), Bare(400));
+    let raw = [b"GET /api/dev/secrets/m4rker\xff HTTP/1.1\r\nHost: x\r\n\r\n".as_slice()].concat();
+    assert_eq!(bench.dev.client().send_raw(&raw).unwrap().status, 400);
+    bench.goes_on("a raw byte");
+
+    bench.hold("an encoded name", Request::get(secret("%6d4rker%2Dgood")), Done(200));
+    let longest = secret(&format!("{MARK}{}", "k".repeat(127 - MARK.len())));
+    bench.hold("127 characters", Request::put(&longest, r#"{"value":"m4rker"}"#), Done(204));
+    bench.hold("127 characters", Request::get(&longest), Done(200));
+    let list = bench.hold("the list", Request::get("/api/dev/secrets"), Done(200)).json();
+    assert_eq!(list.as_array().unwrap().len(), 2, "{list}");
+    bench.hold_bare(
+        "no such path",
+        &Request::get("/m4rker"),
+        Problem(404, "route_not_found", None),
+    );
+    bench.log_tells_nothing();
+}
+
+#[test]
+fn a_tenant_that_is_no_name_is_refused_and_the_server_goes_on() {
+    let mut bench = Bench::new();
+    for (what, tenant) in bad_names(64) {
+        let expected = Problem(400, INVALID_NAME, Some("tenantId"));
+        let (one, all) = (format!("/api/{tenant}/secrets/x"), format!("/api/{tenant}/secrets"));
+        bench.hold(&format!("GET in a tenant {what}"), Request::get(&one), expected);
+        let put = Request::put(&one, r#"{"value":"m4rker hush"}"#);
+        bench.hold(&format!("PUT in a tenant {what}"), put, expected);
+        bench.hold(&format!("DELETE in a tenant {what}"), Request::delete(&one), expected);
+        bench.hold(&format!("list of a tenant {what}"), Request::get(&all), expected);
+    }
+    for tenant in NOT_HTTP.into_iter().chain(["m4rkerä"]) {
+        let path = format!("/api/{tenant}/secrets/x");
+        bench.hold(&format!("{tenant:?}"), Request::get(path), Bare(400));
+    }
+    // With a slash in it there is no such route.
+    let two = Request::get("/api/m4rker/x/secrets/y");
+    bench.hold("two segments", two, Problem(404, "route_not_found", None));
+    let both = Request::get("/api/m4rker./secrets/m4rker.");
+    let both = bench.hold("both names", both, Problem(400, INVALID_NAME, Some("key"))).json();
+    assert!(both["errors"]["tenantId"].is_array(), "both faults are told: {both}");
+    bench.hold("an encoded tenant", Request::get("/api/%64ev/secrets/m4rker-good"), Done(200));
+    let longest = format!("/api/{MARK}{}/secrets", "t".repeat(64 - MARK.len()));
+    bench.hold("64 characters", Request::get(longest), Problem(403, "forbidden", None));
+    bench.log_tells_nothing();
+}
+
+fn malformed() -> Expected {
+    Problem(400, "malformed_json", None)
+}
+
+fn invalid(field: &'static str) -> Expected {
+    Problem(400, "validation_failed", Some(field))
+}
+
+const TOO_LARGE: Expected = Problem(413, "value_too_large", None);
+
+pub fn bad_bodies() -> Vec<(&'static str, Vec<u8>, Expected)> {
+    let value = |text: &str| format!(r#"{{"value":"{text}"}}"#).into_bytes();
+    let nested = |levels: usize| {
+        format!(r#"{{"value":{}{}}}"#, "[".repeat(levels), "]".repeat(levels)).into_bytes()
+    };
+    let text = |body: &str| body.as_bytes().to_vec();
+    let not_utf8 = [br#"{"value":"m4rker hush"#.as_slice(), b"\xff\xfe\"}"].concat();
+    vec![
+        ("empty", vec![], malformed()),
+        ("white space", text(" \n"), malformed()),
+        ("an array", text(r#"["m4rker hush"]"#), invalid("body")),
+        ("a string", text(r#""m4rker hush""#), invalid("body")),
+        ("a number", text("1"), invalid("body")),
+        ("null", text("null"), invalid("body")),
+        ("an empty object", text("{}"), invalid("value")),
+        ("truncated", text(r#"{"value":"m4rker hush"#), malformed()),
+        ("truncated after the value", text(r#"{"value":"m4rker hush""#), malformed()),
+        ("not JSON", text("value=m4rker hush"), malformed()),
+        ("JSON and more", text(r#"{"value":"m4rker hush"} m4rker"#), malformed()),
+        ("two objects", text(r#"{"value":"m4rker hush"}{"value":"x"}"#), malformed()),
+        ("a trailing comma", text(r#"{"value":"m4rker hush",}"#), malformed()),
+        ("single quotes", text("{'value':'m4rker hush'}"), malformed()),
+        ("a comment", text(r#"{"value":"m4rker hush"/**/}"#), malformed()),
+        ("a byte order mark", text("\u{feff}{\"value\":\"m4rker hush\"}"), malformed()),
+        ("10 levels", nested(10), invalid("value")),
+        ("10 levels too deep", nested(42), malformed()),
+        ("100,000 levels", nested(100_000), malformed()),
+        ("100,000 open levels", text(&"[".repeat(100_000)), malformed()),
+        ("100,000 open objects", text(&r#"{"a":"#.repeat(50_000)), malformed()),
+        ("value twice", text(r#"{"value":"m4rker hush","value":"x"}"#), invalid("value")),
+        ("value in two cases", text(r#"{"value":"m4rker hush","VALUE":"x"}"#), invalid("value")),
+        (
+            "expiresOn in two cases",
+            text(
+                r#"{"value":"m4rker hush","expiresOn":"2090-01-01T00:00:00Z","ExpiresOn":"2091-01-01T00:00:00Z"}"#,
+            ),
+            invalid("expiresOn"),
+        ),
+        ("an unknown property", text(r#"{"value":"m4rker hush","note":"x"}"#), invalid("note")),
+        (
+            "an unknown property that is a secret",
+            text(r#"{"value":"x","m4rker hush":1}"#),
+            invalid("(unknown)"),
+        ),
+        (
+            "a misspelt expiresOn",
+            text(r#"{"value":"m4rker hush","expireOn":"2090-01-01T00:00:00Z"}"#),
+            invalid("expireOn"),
+        ),
+        ("a look-alike of value", text("{\"val\u{17f}e\":\"m4rker hush\"}"), invalid("(unknown)")),
+        ("no value", text(r#"{"expiresOn":"2090-01-01T00:00:00Z"}"#), invalid("value")),
+        ("a number as value", text(r#"{"value":7}"#), invalid("value")),
+        ("a boolean as value", text(r#"{"value":true}"#), invalid("value")),
+        ("an object as value", text(r#"{"value":{"m4rker":"hush"}}"#), invalid("value")),
+        ("an array as value", text(r#"{"value":["m4rker hush"]}"#), invalid("value")),
+        ("a number out of range", text(r#"{"value":1e999999}"#), invalid("value")),
+        ("65,537 bytes", value(&"v".repeat(LIMIT + 1)), TOO_LARGE),
+        ("65,537 bytes of wide characters", value(&("ä".repeat(LIMIT / 2) + "v")), TOO_LARGE),
+        ("65,537 escaped bytes", value(&r"\u0001".repeat(LIMIT + 1)), TOO_LARGE),
+        ("2 MB", value(&"v".repeat(2_000_000)), TOO_LARGE),
+        ("2 MB that are no JSON", vec![b'v'; 2_000_000], TOO_LARGE),
+        ("a lone high surrogate", text(r#"{"value":"m4rker hush \ud800"}"#), malformed()),
+        ("a lone low surrogate", text(r#"{"value":"m4rker hush \udc00"}"#), malformed()),
+        ("surrogates in the wrong order", text(r#"{"value":"\ude00\ud83d"}"#), malformed()),
+        ("a bad escape", text(r#"{"value":"m4rker hush \x41"}"#), malformed()),
+        ("a raw control character", text("{\"value\":\"m4rker hush\n\"}"), malformed()),
+        ("a raw NUL", text("{\"value\":\"m4rker hush\0\"}"), malformed()),
+        ("invalid UTF-8", not_utf8, malformed()),
+        ("overlong UTF-8", b"{\"value\":\"\xc0\xaf\"}".to_vec(), malformed()),
+        ("a surrogate in UTF-8", b"{\"value\":\"\xed\xa0\x80\"}".to_vec(), malformed()),
+        ("UTF-16", b"\xff\xfe{\0\"\0v\0".to_vec(), malformed()),
+    ]
+}
+
+fn good_bodies() -> Vec<(&'static str, Vec<u8>, serde_json::Value)> {
+    let value = |text: &str| format!(r#"{{"value":"{text}"}}"#).into_bytes();
+    let text = |body: &str| body.as_bytes().to_vec();
+    vec![
+        ("an empty value", value(""), "".into()),
+        ("null", text(r#"{"value":null}"#), serde_json::Value::Null),
+        ("65,536 bytes", value(&"v".repeat(LIMIT)), "v".repeat(LIMIT).into()),
+        ("65,536 escaped bytes", value(&r"\u0001".repeat(LIMIT)), "\u{1}".repeat(LIMIT).into()),
+        ("wide characters", value("ä😀\\ud83d\\ude00"), "ä😀😀".into()),
+        ("an escaped NUL", value("a\\u0000b"), "a\0b".into()),
+        (
+            "properties in any case",
+            text(
+                r#"{"VaLuE":"x","NOTBEFORE":"2020-01-01T00:00:00Z","expireson":"2090-01-01T00:00:00+02:00"}"#,
+            ),
+            "x".into(),
+        ),
+        ("an escaped property name", text(r#"{"v\u0061lue":"x"}"#), "x".into()),
+        ("white space around", text("\r\n\t {\"value\" : \"x\" } \n"), "x".into()),
+    ]
+}
+
+#[test]
+fn a_body_that_is_not_asked_for_is_refused_and_nothing_is_stored() {
+    let mut bench = Bench::new();
+    for (what, body, expected) in bad_bodies() {
+        bench.hold(what, Request::put(secret(TARGET), body), expected);
+        assert_eq!(bench.status(TARGET), 404, "{what} was stored");
+    }
+    for (what, body, expected) in good_bodies() {
+        bench.hold(what, Request::put(secret(TARGET), body), Done(204));
+        let read = bench.hold(what, Request::get(secret(TARGET)), Done(200));
+        assert!(read.json() == expected, "{what} is read as it was written");
+    }
+    bench.hold_bare(
+        "no such path",
+        &Request::get("/m4rker"),
+        Problem(404, "route_not_found", None),
+    );
+    bench.log_tells_nothing();
+}
+
+#[test]
+fn a_time_that_cannot_be_meant_is_refused() {
+    let mut bench = Bench::new();
+    for time in [
+        "1893499200",
+        "1893499200.5",
+        "null",
+        "true",
+        "{}",
+        r#""""#,
+        r#""1893499200""#,
+        r#""tomorrow m4rker hush""#,
+        r#""2090-01-01""#,
+        r#""2090-01-01T00:00:00""#,
+        r#""2090-01-01 00:00:00Z""#,
+        r#""2090-01-01t00:00:00z""#,
+        r#""2090-01-01T00:00Z""#,
+        r#""2090-01-01T00:00:00+0100""#,
+        r#""2090-01-01T00:00:00+25:00""#,
+        r#""10000-01-01T00:00:00Z""#,
+        r#""+10000-01-01T00:00:00Z""#,
+        r#""2090-06-30T23:59:60Z""#,
+        r#""2090-02-30T00:00:00Z""#,
+        r#""2090-01-01T24:00:00Z""#,
+        r#""-001-01-01T00:00:00Z""#,
+    ] {
+        for field in ["expiresOn", "notBefore"] {
+            let body = format!(r#"{{"value":"m4rker hush","{field}":{time}}}"#);
+            bench.hold(&body, Request::put(secret(TARGET), body.clone()), invalid(field));
+            assert_eq!(bench.status(TARGET), 404, "{body} was stored");
+        }
+    }
+    for not_before in
+        ["2090-01-01T00:00:00Z", "2090-01-01T01:00:00+01:00", "2090-01-01T00:00:00.000001Z"]
+    {
+        let body = format!(
+            r#"{{"value":"m4rker hush","expiresOn":"2090-01-01T00:00:00Z","notBefore":"{not_before}"}}"#
+        );
+        bench.hold(&body, Request::put(secret(TARGET), body.clone()), invalid("expiresOn"));
+        assert_eq!(bench.status(TARGET), 404, "{body} was stored");
+    }
+    // Imports need it; it is unreadable at once.
+    for past in ["2001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "0001-01-01T00:00:00Z"] {
+        let body = format!(r#"{{"value":"m4rker hush","expiresOn":"{past}"}}"#);
+        bench.hold(&body, Request::put(secret(TARGET), body.clone()), Done(204));
+        let gone = Problem(404, "not_found", None);
+        bench.hold(past, Request::get(secret(TARGET)), gone);
+        let list = bench.hold(past, Request::get("/api/dev/secrets"), Done(200));
+        assert_eq!(list.json(), serde_json::json!([GOOD]));
+    }
+    let farthest = r#"{"value":"m4rker hush","expiresOn":"9999-12-31T23:59:59.999999999Z"}"#;
+    bench.hold("year 9999", Request::put(secret(TARGET), farthest), Done(204));
+    assert_eq!(bench.status(TARGET), 200);
+    bench.hold_bare(
+        "no such path",
+        &Request::get("/m4rker"),
+        Problem(404, "route_not_found", None),
+    );
+    bench.log_tells_nothing();
+}
+
+#[test]
+fn a_body_of_another_type_is_refused() {
+    let mut bench = Bench::new();
+    let put = || Request::new("PUT", secret(TARGET)).body(r#"{"value":"m4rker hush"}"#);
+    let unsupported = Problem(415, "unsupported_media_type", None);
+    bench.hold("no type", put(), unsupported);
+    for kind in [
+        "",
+        "text/plain",
+        "text/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=m4rker",
+        "application/jsonp",
+        "application/problem+json",
+        "application/json; charset=utf-16",
+        "application/json; charset=iso-8859-1",
+        "application/json, text/plain",
+        "m4rker",
+    ] {
+        bench.hold(kind, put().header("Content-Type", kind), unsupported);
+    }
+    let twice = put().header("Content-Type", "application/json");
+    bench.hold("twice", twice.header("Content-Type", "application/json"), unsupported);
+    for coding in ["gzip", "br", "deflate", "m4rker"] {
+        let put = put().header("Content-Type", "application/json");
+        bench.hold(coding, put.header("Content-Encoding", coding), unsupported);
+    }
+    assert_eq!(bench.status(TARGET), 404);
+    for kind in ["application/json", "APPLICATION/JSON", "application/json; charset=utf-8"] {
+        bench.hold(kind, put().header("Content-Type", kind), Done(204));
+    }
+    bench.hold_bare(
+        "no such path",
+        &Request::get("/m4rker"),
+        Problem(404, "route_not_found", None),
+    );
+    bench.log_tells_nothing();
+}
+
+#[test]
+fn a_credential_that_is_none_is_refused_alike_on_every_call() {
+    let mut bench = Bench::new();
+    let dev_id = tenant_id(&bench.dev, "dev");
+    bench.dev.create_tenant("other");
+    let good = bench.token.clone();
+    let other = bench.mint("other", &["*"]);
+    let expired = expired_token(&mut bench);
+    let flipped = flipped(&good);
+    let (foreign, unknown) = (foreign("dev", &dev_id), of_unknown_root("dev", &dev_id));
+    bench.sent_tokens.extend([foreign.clone(), unknown.clone(), flipped.clone()]);
+    let bearer = |token: &str| vec![("Authorization", format!("Bearer {token}"))];
+    let authorization = |value: &str| vec![("Authorization", value.to_owned())];
+    let invalid = Problem(401, "credential_invalid", None);
+    let ambiguous = Problem(400, "ambiguous_credential", None);
+    let rows = [
+        ("none", vec![], Problem(401, "credential_missing", None)),
+        ("empty", authorization(""), invalid),
+        ("a scheme alone", authorization("Bearer"), invalid),
+        ("no scheme", authorization(&good), invalid),
+        ("garbled", bearer("m4rker!!"), invalid),
+        ("base64 of nothing", bearer("bTRya2VybTRya2Vy"), invalid),
+        ("two words", bearer("m4rker m4rker"), invalid),
+        ("half a token", bearer(&good[..good.len() / 2]), invalid),
+        ("a flipped signature", bearer(&flipped), invalid),
+        ("a token and more", bearer(&format!("{good}AAAA")), invalid),
+        ("8 KB", bearer(&MARK.repeat(8 * 1024 / MARK.len() + 1)), invalid),
+        ("64 KB", bearer(&MARK.repeat(64 * 1024 / MARK.len() + 1)), invalid),
+        ("256 KB", bearer(&MARK.repeat(256 * 1024 / MARK.len())), Bare(431)),
+        ("expired", bearer(&expired), Problem(401, "token_expired", None)),
+        ("a foreign root", bearer(&foreign), invalid),
+        ("an unknown root", bearer(&unknown), invalid),
+        ("another tenant", bearer(&other), Problem(403, "forbidden", None)),
+        ("Basic", authorization("Basic bTRya2VyOm00cmtlcg=="), invalid),
+        ("a token as Basic", authorization(&format!("Basic {good}")), invalid),
+        ("a token as Token", authorization(&format!("Token {good}")), invalid),
+        ("a JWT", bearer("eyJhbGciOiJub25lIn0.eyJtNHJrZXIiOjF9."), invalid),
+        ("a token with a dot", bearer(&format!("{good}.")), invalid),
+        ("an API key", vec![("X-API-KEY", "tnr_m4rker_m4rker".to_owned())], invalid),
+        ("a token as API key", vec![("X-API-KEY", good.clone())], invalid),
+        ("both", [bearer(&good), vec![("X-API-KEY", MARK.to_owned())]].concat(), ambiguous),
+        (
+            "both, one empty",
+            [bearer(&good), vec![("X-API-KEY", String::new())]].concat(),
+            ambiguous,
+        ),
+        ("two tokens", [bearer(&good), bearer(&good)].concat(), ambiguous),
+        ("two tokens, the first bad", [bearer("m4rker"), bearer(&good)].concat(), ambiguous),
+        ("two tokens in one", authorization(&format!("Bearer {good}, Bearer {good}")), invalid),
+    ];
+    for (what, headers, expected) in rows {
+        for request in [
+            Request::get(secret(GOOD)),
+            Request::get(secret("m4rker-absent")),
+            Request::put(secret(TARGET), r#"{"value":"m4rker hush"}"#),
+            Request::delete(secret(GOOD)),
+            Request::get("/api/dev/secrets"),
+        ] {
+            let with =
+                |request: Request, (name, value): &(&str, String)| request.header(name, value);
+            let request = headers.iter().fold(request, with);
+            bench.hold_bare(what, &request, expected);
+        }
+    }
+    assert_eq!(bench.status(TARGET), 404);
+    for value in [format!("bearer {good}"), format!("BEARER   {good}  ")] {
+        let get = Request::get(secret(GOOD)).header("Authorization", &value);
+        bench.hold_bare("the scheme has no case", &get, Done(200));
+    }
+    bench.hold_bare(
+        "no such path",
+        &Request::get("/m4rker"),
+        Problem(404, "route_not_found", None),
+    );
+    bench.log_tells_nothing();
+}
+
+#[test]
+fn a_header_that_is_not_text_is_refused() {
+    let mut bench = Bench::new();
+    for (bytes, status) in [(&b"Bearer m4rker\xff"[..], 401), (b"Bearer m4rker\0", 400)] {
+        let head = b"GET /api/dev/secrets/m4rker HTTP/1.1\r\nHost: x\r\nAuthorization: ".as_slice();
+        let raw = [head, bytes, b"\r\n\r\n"].concat();
+        assert_eq!(bench.dev.client().send_raw(&raw).unwrap().status, status);
+        bench.goes_on("a header that is not text");
+    }
+    bench.hold_bare(
+        "no such path",
+        &Request::get("/m4rker"),
+        Problem(404, "route_not_found", None),
+    );
+    bench.log_tells_nothing();
+}
+
+#[test]
+fn a_credential_without_the_scope_is_refused() {
+    let mut bench = Bench::new();
+    let (read, write) = (bench.mint("dev", &["Secret.Read"]), bench.mint("dev", &["Secret.Write"]));
+    let forbidden = Problem(403, "forbidden", None);
+    for path in [secret(GOOD), secret("m4rker-absent"), "/api/dev/secrets".to_owned()] {
+        bench.hold_bare("to read", &Request::get(&path).bearer(&write), forbidden);
+    }
+    for name in [GOOD, "m4rker-absent"] {
+        let put = Request::put(secret(name), r#"{"value":"m4rker hush"}"#);
+        bench.hold_bare("to write", &put.bearer(&read), forbidden);
+        bench.hold_bare("to delete", &Request::delete(secret(name)).bearer(&read), forbidden);
+        // Rights come before the body: a stranger's is not read.
+        let huge = Request::put(secret(name), vec![b'x'; 1_000_000]).bearer(&read);
+        bench.hold_bare("to write much", &huge, forbidden);
+    }
+    bench.hold_bare("to read", &Request::get(secret(GOOD)).bearer(&read), Done(200));
+    let put = Request::put(secret(TARGET), r#"{"value":"m4rker hush"}"#);
+    bench.hold_bare("to write", &put.bearer(&write), Done(204));
+    bench.hold_bare(
+        "no such path",
+        &Request::get("/m4rker"),
+        Problem(404, "route_not_found", None),
+    );
+    bench.log_tells_nothing();
+}
+
+/// What one narrowed token may do with the names below.
+struct Narrowed {
+    source: &'static str,
+    reads: &'static [&'static str],
+    writes: &'static [&'static str],
+    /// `None`: it may not list.
+    lists: Option<&'static [&'static str]>,
+}
+
+const NAMES: &[&str] = &["m4rker-ci-a", "m4rker-ci-b", "m4rker-prod"];
+const CI: &[&str] = &["m4rker-ci-a", "m4rker-ci-b"];
+const A: &[&str] = &["m4rker-ci-a"];
+const NOTHING: &[&str] = &[];
+
+#[test]
+fn a_documented_check_narrows_and_nothing_else_is_let_pass() {
+    let mut bench = Bench::new();
+    let body = r#"{"value":"m4rker good"}"#;
+    let mut client = bench.dev.client();
+    client.send(&Request::delete(secret(GOOD)).bearer(&bench.token));
+    for name in NAMES {
+        client.send(&Request::put(secret(name), body).bearer(&bench.token));
+    }
+    let all = Some(NAMES);
+    #[rustfmt::skip]
+    let rows = [
+        Narrowed { source: r#"check if operation("read")"#, reads: NAMES, writes: NOTHING, lists: all },
+        Narrowed { source: r#"check if operation("write")"#, reads: NOTHING, writes: NAMES, lists: None },
+        Narrowed { source: r#"check if operation("m4rker")"#, reads: NOTHING, writes: NOTHING, lists: None },
+        Narrowed { source: r#"check if operation($o), ["read", "write"].contains($o)"#, reads: NAMES, writes: NAMES, lists: all },
+        Narrowed { source: r#"check if operation($o), {"write"}.contains($o)"#, reads: NOTHING, writes: NAMES, lists: None },
+        Narrowed { source: r#"check if resource("m4rker-ci-a")"#, reads: A, writes: A, lists: Some(A) },
+        Narrowed { source: r#"check if resource("M4RKER-ci-a")"#, reads: NOTHING, writes: NOTHING, lists: Some(NOTHING) },
+        Narrowed { source: r#"check if resource($r), $r.starts_with("m4rker-ci-")"#, reads: CI, writes: CI, lists: Some(CI) },
+        Narrowed { source: r#"check if resource($r), $r.starts_with("")"#, reads: NAMES, writes: NAMES, lists: all },
+        Narrowed { source: r#"check if resource($r), ["m4rker-ci-a", "m4rker-ci-b"].contains($r)"#, reads: CI, writes: CI, lists: Some(CI) },
+        Narrowed { source: r#"check if resource($r), {"m4rker-ci-a", "m4rker-x"}.contains($r)"#, reads: A, writes: A, lists: Some(A) },
+        Narrowed { source: "check if time($t), $t < 2090-01-01T00:00:00Z", reads: NAMES, writes: NAMES, lists: all },
+        Narrowed { source: "check if time($t), $t <= 2001-01-01T00:00:00Z", reads: NOTHING, writes: NOTHING, lists: None },
+        Narrowed { source: "check if time($t), $t > 2001-01-01T00:00:00Z", reads: NAMES, writes: NAMES, lists: all },
+        Narrowed { source: "check if time($t), $t >= 2090-01-01T00:00:00Z", reads: NOTHING, writes: NOTHING, lists: None },
+        Narrowed { source: r#"check if resource("m4rker-ci-a") or operation("write")"#, reads: A, writes: NAMES, lists: Some(A) },
+        Narrowed { source: r#"check if operation("read"); check if resource($r), $r.starts_with("m4rker-ci-")"#, reads: CI, writes: NOTHING, lists: Some(CI) },
+        Narrowed { source: r#"check if operation("read"); check if operation("write")"#, reads: NOTHING, writes: NOTHING, lists: None },
+    ];
+    for Narrowed { source, reads, writes, lists } in rows {
+        let token = narrowed(&bench.token, source);
+        for token in [sealed(&token), token] {
+            bench.sent_tokens.push(token.clone());
+            for name in NAMES {
+                let may =
+                    |allowed: &[&str], status| if allowed.contains(name) { status } else { 403 };
+                let answer = client.send(&Request::get(secret(name)).bearer(&token));
+                assert_eq!(answer.status, may(reads, 200), "GET {name}: {source}");
+                let put = Request::put(secret(name), body).bearer(&token);
+                assert_eq!(client.send(&put).status, may(writes, 204), "PUT {name}: {source}");
+            }
+            let list = client.send(&Request::get("/api/dev/secrets").bearer(&token));
+            match lists {
+                Some(names) => assert_eq!(list.json(), serde_json::json!(names), "{source}"),
+                None => {
+                    assert_eq!((list.status, list.code()), (403, "forbidden".into()), "{source}")
+                }
+            }
+        }
+    }
+    // A second block takes away from the first, and gives nothing back.
+    let both = narrowed(&bench.token, r#"check if resource("m4rker-ci-a")"#);
+    let both = narrowed(&both, r#"check if resource($r), ["m4rker-ci-b"].contains($r)"#);
+    let list = client.send(&Request::get("/api/dev/secrets").bearer(&both));
+    assert_eq!(list.json(), serde_json::json!([]));
+    bench.sent_tokens.push(both);
+    client.send(&Request::put(secret(GOOD), body).bearer(&bench.token));
+    bench.hold_bare(
+        "no such path",
+        &Request::get("/m4rker"),
+        Problem(404, "route_not_found", None),
+    );
+    bench.log_tells_nothing();
+}
+
+#[test]
+fn an_undocumented_block_refuses_the_whole_token() {
+    let mut bench = Bench::new();
+    let token = bench.token.clone();
+    let check = r#"check if operation("read");"#;
+    let in_blocks = |counts: &[usize]| {
+        counts.iter().fold(token.clone(), |token, count| narrowed(&token, &check.repeat(*count)))
+    };
+    let context = biscuit_auth::BlockBuilder::new().code(check).unwrap();
+    let context = context.context("m4rker".to_owned());
+    let mut refused = vec![
+        in_blocks(&[1, 1, 1, 1]),
+        in_blocks(&[17]),
+        in_blocks(&[8, 9]),
+        tokens::with_third_party_block(&token, check),
+        append(&token, context),
+    ];
+    for source in [
+        r#"scope("*");"#,
+        r#"tenant("other");"#,
+        r#"operation("read");"#,
+        r#"resource("m4rker") <- operation("read");"#,
+        r#"check if tenant("dev")"#,
+        r#"check if true"#,
+        r#"check if client_ip("127.0.0.1")"#,
+        r#"check if resource($r), $r.ends_with("d")"#,
+        r#"check if resource($r), $r.matches("m4rker.*")"#,
+        r#"check if resource($r), $r == "m4rker-good""#,
+        r#"check if operation("read"), resource("m4rker-good")"#,
+        r#"check if resource($r), ["m4rker"].any($x -> $x == $r)"#,
+        r#"check if operation("read") or true"#,
+        r#"check all operation("read")"#,
+        r#"reject if operation("write")"#,
+        r#"check if operation("read") trusting previous"#,
+        "check if time($t), $t > 2001-01-01T00:00:00Z, $t < 2090-01-01T00:00:00Z",
+    ] {
+        refused.push(narrowed(&token, source));
+        refused.push(sealed(refused.last().unwrap()));
+    }
+    for token in refused {
+        let shape = Problem(401, "token_shape", None);
+        bench.sent_tokens.push(token.clone());
+        for request in [Request::get(secret(GOOD)), Request::delete(secret(GOOD))] {
+            bench.hold_bare("a block", &request.bearer(&token), shape);
+        }
+    }
+    for honoured in [in_blocks(&[1, 1, 1]), in_blocks(&[16]), sealed(&token)] {
+        bench.hold_bare("within", &Request::get(secret(GOOD)).bearer(&honoured), Done(200));
+    }
+    bench.hold_bare(
+        "no such path",
+        &Request::get("/m4rker"),
+        Problem(404, "route_not_found", None),
+    );
+    bench.log_tells_nothing();
+}
+
+#[test]
+fn what_is_not_served_says_so_and_what_would_be() {
+    let mut bench = Bench::new();
+    let all = "GET, HEAD, PUT, DELETE";
+    for (path, allow) in [
+        (secret("m4rker"), all),
+        ("/api/m4rker/secrets".to_owned(), "GET"),
+        ("/healthz".to_owned(), "GET"),
+        ("/readyz".to_owned(), "GET"),
+        ("/.well-known/biscuit-keys".to_owned(), "GET"),
+        ("/api/openapi.json".to_owned(), "GET"),
+        ("/api/docs".to_owned(), "GET"),
+        ("/api/docs/".to_owned(), "GET"),
+    ] {
+        for method in ["POST", "PATCH", "OPTIONS", "TRACE", "BREW", "get"] {
+            let request = Request::new(method, &path);
+            let expected = Problem(405, "method_not_allowed", None);
+            let answer = bench.hold_bare(&format!("{method} {path}"), &request, expected);
+            assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+        }
+    }
+    for path in [
+        "/",
+        "//",
+        "/api",
+        "/api/",
+        "/api/m4rker",
+        "/api/m4rker/Secrets",
+        "/api/m4rker/secretsx",
+        "/API/dev/secrets",
+        "/healthz/",
+        "/healthz/m4rker",
+        "//healthz",
+        "/admin",
+        "/metrics",
+        "/.env",
+        "/api/docs/m4rker",
+        "/api/docs/../openapi.json",
+        "/api/docs/%2e%2e/openapi.json",
+        "/api/docs/..%2f..%2fetc%2fpasswd",
+        "/.well-known/m4rker",
+    ] {
+        for method in ["GET", "PUT", "POST"] {
+            let request = Request::new(method, path);
+            let answer = bench.dev.client().send(&request);
+            // A path of the documentation is known whatever follows it.
+            if path.starts_with("/api/docs/") && method != "GET" {
+                judge(path, &answer, Problem(405, "method_not_allowed", None));
+            } else {
+                judge(path, &answer, Problem(404, "route_not_found", None));
+            }
+            bench.goes_on(path);
+        }
+    }
+    bench.log_tells_nothing();
+}
+
+#[test]
+fn a_length_that_lies_harms_nobody() {
+    let mut bench = Bench::new();
+    let head = format!(
+        "PUT {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n",
+        secret(TARGET),
+        bench.token
+    );
+    let body = r#"{"value":"m4rker hush"}"#;
+    for (what, framing, expected) in [
+        ("too short", format!("Content-Length: 5\r\n\r\n{body}"), Some(400)),
+        ("not a number", format!("Content-Length: five\r\n\r\n{body}"), Some(400)),
+        ("negative", format!("Content-Length: -1\r\n\r\n{body}"), Some(400)),
+        ("signed", format!("Content-Length: +23\r\n\r\n{body}"), Some(400)),
+        (
+            "beyond 64 bits",
+            format!("Content-Length: 99999999999999999999\r\n\r\n{body}"),
+            Some(400),
+        ),
+        ("huge", format!("Content-Length: 9999999999\r\n\r\n{body}"), Some(413)),
+        (
+            "two of them",
+            format!("Content-Length: 23\r\nContent-Length: 5\r\n\r\n{body}"),
+            Some(400),
+        ),
+        (
+            "with chunks",
+            format!(
+                "Content-Length: 23\r\nTransfer-Encoding: chunked\r\n\r\n17\r\n{body}\r\n0\r\n\r\n"
+            ),
+            Some(400),
+        ),
+        (
+            "garbled chunks",
+            format!("Transfer-Encoding: chunked\r\n\r\nm4rker\r\n{body}"),
+            Some(400),
+        ),
+        ("an unknown coding", format!("Transfer-Encoding: odd\r\n\r\n{body}"), Some(400)),
+        // Nobody is left to answer, or is told so.
+        ("too long", format!("Content-Length: 100\r\n\r\n{body}"), None),
+        ("chunks that end early", format!("Transfer-Encoding: chunked\r\n\r\n17\r\n{body}"), None),
+    ] {
+        let (status, rest) = until_closed(&bench.dev, format!("{head}{framing}").as_bytes());
+        match expected {
+            Some(expected) => assert_eq!(status, Some(expected), "{what}: {rest}"),
+            None => assert!(matches!(status, None | Some(400)), "{what}: {rest}"),
+        }
+        bench.goes_on(what);
+        assert_eq!(bench.status(TARGET), 404, "{what} was stored");
+    }
+    let chunked = format!(
+        "{head}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{{\"val\r\n12\r\nue\":\"m4rker hush\"}}\r\n0\r\n\r\n"
+    );
+    assert_eq!(until_closed(&bench.dev, chunked.as_bytes()).0, Some(204));
+    assert_eq!(bench.status(TARGET), 200);
+    bench.hold_bare(
+        "no such path",
+        &Request::get("/m4rker"),
+        Problem(404, "route_not_found", None),
+    );
+    bench.log_tells_nothing();
+}
+
+/// Sends all, ends its own side, and reads to the end; the first answer's status.
+fn until_closed(dev: &Dev, bytes: &[u8]) -> (Option<u16>, String) {
+    let mut stream = TcpStream::connect(dev.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(bytes).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut answer) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "the connection ends");
+    }
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status, answer)
+}
+
+#[test]
+fn a_body_that_does_not_arrive_is_given_up() {
+    let inside = Inside::start_with(|options| {
+        options.body_timeout = Duration::from_millis(200);
+        options.keep_alive = Duration::from_millis(200);
+        options.header_timeout = Duration::from_secs(1);
+    });
+    inside.create_tenant("dev");
+    let token = inside.mint("dev", &["*"]);
+    let put = |length: &str, body: &str| {
+        format!(
+            "PUT /api/dev/secrets/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\n{length}\r\n\r\n{body}"
+        )
+    };
+    let smuggled = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let chunk = format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());
+    for (length, body, late) in [
+        ("Content-Length: 100", "", smuggled),
+        ("Content-Length: 100", r#"{"value":"#, smuggled),
+        ("Transfer-Encoding: chunked", "5\r\n{\"val\r\n", &chunk),
+    ] {
+        let mut stream = TcpStream::connect(inside.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(put(length, body).as_bytes()).unwrap();
+        let mut first = [0; 4096];
+        let read = stream.read(&mut first).unwrap();
+        let first = String::from_utf8_lossy(&first[..read]).into_owned();
+        assert!(first.starts_with("HTTP/1.1 408") && first.contains("body_timeout"), "{first}");
+        // What arrives after all is not taken for a request.
+        let _ = stream.write_all(late.as_bytes());
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        let rest = String::from_utf8_lossy(&rest);
+        assert!(!rest.contains("HTTP/1.1 200"), "{length}: {rest}");
+    }
+    let get = Request::get("/api/dev/secrets/x").bearer(&token);
+    assert_eq!(inside.send(&get).status, 404);
+}
+
+fn tenant_id(dev: &Dev, tenant: &str) -> String {
+    let output = dev.run(&["--json", "tenant", "list"]);
+    let reply: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    let tenants = reply["tenants"].as_array().unwrap();
+    let row = tenants.iter().find(|row| row["name"] == tenant).unwrap();
+    row["id"].as_str().unwrap().to_owned()
+}
+
+fn expired_token(bench: &mut Bench) -> String {
+    let args = ["token", "mint", "--tenant", "dev", "--scope", "*", "--ttl", "1s"];
+    let output = bench.dev.run(&args);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let token = output.stdout.trim().to_owned();
+    bench.sent_tokens.push(token.clone());
+    let get = Request::get(secret(GOOD)).bearer(&token);
+    let begun = Instant::now();
+    while bench.steady.send(&get).status != 401 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the token does not expire");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    token
+}
+
+/// One bit of the last signature is another.
+fn flipped(token: &str) -> String {
+    let at = token.len() - 12;
+    let other = if &token[at..=at] == "A" { "B" } else { "A" };
+    format!("{}{other}{}", &token[..at], &token[at + 1..])
+}

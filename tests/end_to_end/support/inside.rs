@@ -1,0 +1,155 @@
+//! The server within this process, over real sockets, with a clock that the test
+//! sets.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tenure::api::admin::{Command, Reply};
+use tenure::crypto::Kek;
+use tenure::domain::{Clock, ClockReading, Timestamp};
+use tenure::http::{AppState, Running, Server, ServerOptions};
+use tenure::store::MemoryStore;
+use tenure::vault::{Vault, VaultOptions, maintenance};
+use tokio::runtime::{Builder, Runtime};
+
+use super::http::{Answer, Client, Request};
+
+/// 2030-01-01T00:00:00Z.
+const BEGINNING: i64 = 1_893_456_000;
+
+/// Wall clock and time since boot move together, so that it is never disputed.
+struct HandClock(AtomicI64);
+
+impl Clock for HandClock {
+    fn read(&self) -> ClockReading {
+        let since = self.0.load(Ordering::SeqCst);
+        ClockReading {
+            wall: Timestamp::from_unix_seconds(BEGINNING + since),
+            since_boot: Duration::from_secs(1_000 + since.unsigned_abs()),
+        }
+    }
+}
+
+pub struct Inside {
+    clock: Arc<HandClock>,
+    vault: Arc<Vault>,
+    server: Running,
+    /// Last, so that what runs on it ends first.
+    runtime: Runtime,
+}
+
+impl Inside {
+    pub fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    pub fn start_with(adapt: impl FnOnce(&mut ServerOptions)) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let clock = Arc::new(HandClock(AtomicI64::new(0)));
+        let (vault, server) = runtime.block_on(async {
+            let (store, kek) = (Arc::new(MemoryStore::new()), Kek::generate());
+            Vault::init(store.clone(), &kek, &*clock).await.expect("a new store");
+            let vault = Vault::open(store, &kek, clock.clone(), VaultOptions::default());
+            let vault = vault.await.expect("a store that was just made");
+            let mut options = ServerOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)));
+            options.workers = NonZeroUsize::MIN;
+            adapt(&mut options);
+            let server = Server::start(options, AppState::ready(vault.clone()));
+            (vault, server.expect("a free port"))
+        });
+        Self { clock, vault, server, runtime }
+    }
+
+    pub fn pass(&self, seconds: i64) {
+        self.clock.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// RFC 3339, so many seconds from now.
+    pub fn at(&self, seconds: i64) -> String {
+        let wall = self.clock.read().wall.unix_seconds();
+        Timestamp::from_unix_seconds(wall + seconds).to_string()
+    }
+
+    pub fn mint_for(&self, tenant: &str, scopes: &[&str], ttl_seconds: u64) -> String {
+        let (tenant, subject) = (tenant.to_owned(), "test".to_owned());
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        match self.execute(Command::TokenMint { tenant, scopes, ttl_seconds, subject }) {
+            Reply::Token { token, .. } => token,
+            _ => panic!("the mint answers with a token"),
+        }
+    }
+
+    /// How many are stored that have expired.
+    pub fn expired_secrets(&self) -> u64 {
+        let sweep = Command::Sweep { tenant: None, retain_seconds: 0, dry_run: true };
+        match self.execute(sweep) {
+            Reply::Swept { tenants, .. } => tenants.iter().map(|tenant| tenant.secrets).sum(),
+            _ => panic!("a sweep answers with counts"),
+        }
+    }
+
+    fn execute(&self, command: Command) -> Reply {
+        let done = self.runtime.block_on(maintenance::execute(&self.vault, command));
+        done.expect("the operator's command is carried out")
+    }
+}
+
+/// A server and its operator, wherever it runs.
+pub trait Operated {
+    fn address(&self) -> SocketAddr;
+    /// Answers the tenant's id, hexadecimal.
+    fn create_tenant(&self, name: &str) -> String;
+    fn delete_tenant(&self, name: &str);
+    fn mint(&self, tenant: &str, scopes: &[&str]) -> String;
+
+    fn send(&self, request: &Request) -> Answer {
+        Client::new(self.address()).send(request)
+    }
+}
+
+impl Operated for Inside {
+    fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    fn create_tenant(&self, name: &str) -> String {
+        match self.execute(Command::TenantCreate { name: name.to_owned() }) {
+            Reply::TenantCreated { id, .. } => id,
+            _ => panic!("a creation answers with the tenant"),
+        }
+    }
+
+    fn delete_tenant(&self, name: &str) {
+        self.execute(Command::TenantDelete { name: name.to_owned() });
+    }
+
+    fn mint(&self, tenant: &str, scopes: &[&str]) -> String {
+        self.mint_for(tenant, scopes, 3_600)
+    }
+}
+
+impl Operated for super::Dev {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn create_tenant(&self, name: &str) -> String {
+        let output = self.run(&["--json", "tenant", "create", name]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        let reply: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
+        reply["id"].as_str().expect("a tenant has an id").to_owned()
+    }
+
+    fn delete_tenant(&self, name: &str) {
+        let output = self.run(&["tenant", "delete", name, "--yes"]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+    }
+
+    fn mint(&self, tenant: &str, scopes: &[&str]) -> String {
+        Self::mint(self, tenant, scopes)
+    }
+}
