@@ -15,7 +15,7 @@ use super::args::DevArgs;
 use super::clock::SystemClock;
 use super::data::{DataFolder, write_private};
 use super::failure::CliError;
-use super::serve::Service;
+use super::serve::{Service, StopSignals};
 use super::{internal, kek, process};
 use crate::api::admin::{Command, FailureKind, Reply};
 use crate::config::{self, Config};
@@ -48,6 +48,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
         }
     };
     let token = mint(&vault).await?;
+    let stop = StopSignals::listen()?;
     let admin = match &folder {
         Some(folder) => Some(service.admit(folder, &vault).await?),
         None => {
@@ -60,7 +61,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
         write_private(&folder.path().join(ENV_FILE), welcome.environment().as_bytes())?;
     }
     welcome.print(folder.as_ref().map(DataFolder::path))?;
-    service.until_stopped(&config, vault, admin).await
+    service.until_stopped(stop, &config, vault, admin).await
 }
 
 fn configure(args: &DevArgs) -> Result<Config, CliError> {

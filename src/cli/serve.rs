@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::access::{self, DevStore};
 use super::args::{ServeArgs, StoreArgs};
@@ -85,9 +85,10 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), CliError> {
             return Err(error);
         }
     };
+    let stop = StopSignals::listen()?;
     let admin = service.admit(&folder, &vault).await?;
     log::info!("serving {} on {}", folder.path().display(), service.url());
-    service.until_stopped(&config, vault, Some(admin)).await
+    service.until_stopped(stop, &config, vault, Some(admin)).await
 }
 
 async fn open(folder: &DataFolder, config: &Config) -> Result<Arc<Vault>, CliError> {
@@ -97,15 +98,35 @@ async fn open(folder: &DataFolder, config: &Config) -> Result<Arc<Vault>, CliErr
     access::open_vault(folder, config, store).await
 }
 
+/// What ends a service in good order. From [`StopSignals::listen`] on they no
+/// longer kill: before it nothing was acknowledged, and a long opening can be
+/// broken off.
+pub(super) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    pub(super) fn listen() -> Result<Self, CliError> {
+        let terminate = signal(SignalKind::terminate()).map_err(internal)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
+        Ok(Self { terminate, interrupt })
+    }
+}
+
 /// A bound server, answering before the store is open.
 pub(super) struct Service {
     pub(super) server: Running,
     state: AppState,
     tls: Option<TlsReloader>,
+    /// Listened to from the start: a reload while the store is being opened must
+    /// not kill.
+    hangup: Signal,
 }
 
 impl Service {
     pub(super) fn bind(config: &Config) -> Result<Self, CliError> {
+        let hangup = signal(SignalKind::hangup()).map_err(internal)?;
         let tls = match config.exposure()? {
             Exposure::Tls { certificate, key } => {
                 let files = TlsFiles { certificate, key };
@@ -121,7 +142,7 @@ impl Service {
                 config.listen
             ))
         })?;
-        Ok(Self { server, state, tls })
+        Ok(Self { server, state, tls, hangup })
     }
 
     /// Stops a server whose store did not open.
@@ -154,7 +175,8 @@ impl Service {
     /// Runs the background work until a signal stops it, then finishes what is
     /// under way: requests first, then the store.
     pub(super) async fn until_stopped(
-        self,
+        mut self,
+        stop: StopSignals,
         config: &Config,
         vault: Arc<Vault>,
         admin: Option<AdminServer>,
@@ -162,7 +184,7 @@ impl Service {
         let housekeeping = tokio::spawn(keep_house(vault.clone()));
         let sweep = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
         let sweeping = tokio::spawn(keep_swept(vault.clone(), sweep.0, sweep.1));
-        self.wait_for_stop().await?;
+        self.wait_for(stop).await;
         housekeeping.abort();
         sweeping.abort();
         log::info!("stopping: finishing requests under way");
@@ -176,15 +198,12 @@ impl Service {
         served.and(administered).map_err(internal)
     }
 
-    async fn wait_for_stop(&self) -> Result<(), CliError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(internal)?;
+    async fn wait_for(&mut self, mut stop: StopSignals) {
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => self.reload(),
+                _ = stop.terminate.recv() => return,
+                _ = stop.interrupt.recv() => return,
+                _ = self.hangup.recv() => self.reload(),
             }
         }
     }
