@@ -82,6 +82,11 @@ impl DataFolder {
         Ok(Self(path.to_owned()))
     }
 
+    /// Whether no store was ever opened in it.
+    pub(super) fn is_new(&self) -> bool {
+        !self.0.join(STORE).exists()
+    }
+
     /// Opens the store on a thread of its own: it waits for disks.
     pub(super) async fn open(&self, config: &Config) -> Result<Arc<dyn Store>, CliError> {
         let folder = self.0.join(STORE);

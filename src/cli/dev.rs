@@ -77,7 +77,7 @@ fn configure(args: &DevArgs) -> Result<Config, CliError> {
 
 async fn on_disk(config: &Config) -> Result<(Option<DataFolder>, Arc<Vault>), CliError> {
     let folder = DataFolder::create(&config.data)?;
-    let (kek, _) = kek::load_or_create(config)?;
+    let (kek, _) = kek::load_or_create(config, &folder)?;
     let store = folder.open(config).await?;
     match Vault::init(store.clone(), &kek, &SystemClock).await {
         Ok(()) | Err(OpenError::AlreadyInitialized) => {}

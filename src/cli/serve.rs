@@ -37,7 +37,7 @@ pub(super) async fn init(args: &StoreArgs, output: Output) -> Result<(), CliErro
     process::log_to_stderr(log::LevelFilter::Warn);
     config.require_kek_apart_from_data()?;
     let folder = DataFolder::create(&config.data)?;
-    let (kek, kek_created) = kek::load_or_create(&config)?;
+    let (kek, kek_created) = kek::load_or_create(&config, &folder)?;
     let store = folder.open(&config).await?;
     let made = Vault::init(store.clone(), &kek, &SystemClock).await;
     store.close().await;
