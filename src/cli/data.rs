@@ -110,8 +110,18 @@ impl DataFolder {
                  command can speak to it",
                 self.0.display()
             ))),
-            Err(error) => Err(internal(error)),
+            Err(error) => Err(internal(format!("{error}; {}", remedy(&error, &self.0)))),
         }
+    }
+}
+
+fn remedy(error: &OpenError, folder: &Path) -> String {
+    let folder = folder.display();
+    match error {
+        OpenError::InUse { .. } => format!("stop the process that holds {folder}"),
+        OpenError::Corrupted { .. } => format!("restore {folder} from a copy"),
+        OpenError::Unreadable { .. } => format!("look at the disk and the rights of {folder}"),
+        OpenError::DishonestSync => "build it as its README says".to_owned(),
     }
 }
 
