@@ -300,3 +300,18 @@ fn the_status_counts_what_is_stored_and_its_size() {
     assert_eq!(dev.stop(), Some(0));
     assert!(size(&data) > 40 * 60_000, "{} afterwards", size(&data));
 }
+
+#[test]
+fn rust_log_makes_dev_tell_what_it_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    for (level, told) in [("info", true), ("warn", false)] {
+        let dev = Dev::start_with(&data, |command| {
+            command.env("RUST_LOG", level);
+        });
+        assert_eq!(dev.stop(), Some(0));
+        let log = data.with_extension("log");
+        assert_eq!(read(&log).contains("INFO  stopped"), told, "{}", read(&log));
+        fs::remove_file(log).expect("ours");
+    }
+}
