@@ -7,10 +7,12 @@ use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use tenure::domain::Timestamp;
 
-use crate::support::{Dev, Output, Request, Serve, init, maintain, tenure};
+use crate::support::{Dev, Output, Request, Serve, eventually, init, maintain, tenure};
 
 /// A folder for one test, with a store that `tenure init` made in `data`.
 struct Place {
@@ -273,9 +275,14 @@ fn a_minted_token_opens_what_it_says_and_inspect_says_it() {
     assert_eq!(done(Output::of(inspect().env("TENURE_TOKEN", &token))), from_stdin);
     assert_eq!(done(Output::of(inspect().arg(&token))), from_stdin);
     let mut inspected = json_of(Output::of(inspect().arg("--json").env("TENURE_TOKEN", &token)));
-    assert_eq!(inspected["tenant"], "acme");
-    assert_eq!(inspected["scopes"], json!(["Secret.Write"]));
+    mask(&mut inspected, "/tenantId", is_id);
+    mask(&mut inspected, "/issued", is_time);
     mask(&mut inspected, "/expires", is_time);
+    let expected = json!({
+        "tenant": "acme", "tenantId": "*", "subject": "ci", "issued": "*", "expires": "*",
+        "scopes": ["Secret.Write"], "rootId": 1, "narrowedTo": [], "sealed": false, "blocks": 1,
+    });
+    assert_eq!(inspected, expected);
     let broken = with_input(&mut inspect(), &token[..token.len() / 2]);
     fails(&broken, 2, &["not well-formed"]);
     assert!(!broken.stderr.contains(&token[..20]), "{broken:?}");
@@ -318,6 +325,51 @@ fn sweep_removes_what_expired_longer_ago_than_is_retained() {
     let status = done(place.run(&["status"]));
     assert!(status.contains("2 valid, 2 not valid yet, 0 expired"), "{status}");
     assert!(!status.contains("last sweep  never"), "{status}");
+}
+
+#[test]
+fn a_server_sweeps_on_its_own() {
+    let place = Place::new();
+    done(place.run(&["tenant", "create", "acme"]));
+    let token = done(place.run(&["token", "mint", "--tenant", "acme", "--scope", "*"]));
+    let serve = Serve::start_with(&place.data, |command| {
+        command.env("TENURE_SWEEP_EVERY", "100ms").env("TENURE_SWEEP_RETAIN", "1h");
+        command.arg("--data").arg(&place.data);
+    });
+    let put = |name: &str, expired: SystemTime| {
+        let seconds = expired.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let expired = Timestamp::from_unix_seconds(i64::try_from(seconds).expect("a time"));
+        let body = json!({"value": "v", "expiresOn": expired.to_string()}).to_string();
+        let put = Request::put(format!("/api/acme/secrets/{name}"), body).bearer(token.trim());
+        assert_eq!(serve.send(&put).status, 204);
+    };
+    let ago = |seconds| SystemTime::now() - Duration::from_secs(seconds);
+    put("retained", ago(60));
+    put("old", ago(2 * 3600));
+    let swept = "INFO  swept 1 expired secrets of 'acme'";
+    eventually(swept, || serve.log().contains(swept).then_some(()));
+    let status = json_of(serve.run(&["status", "--json"]));
+    assert_eq!(status["secrets"], json!({"valid": 0, "pending": 0, "expired": 1}));
+}
+
+#[test]
+fn a_deleted_tenant_takes_its_tokens_along_even_if_it_is_made_again() {
+    let place = Place::new();
+    let serve = Serve::start(&place.data);
+    let path = "/api/acme/secrets/name";
+    let mint = || done(serve.run(&["token", "mint", "--tenant", "acme", "--scope", "*"]));
+    done(serve.run(&["tenant", "create", "acme"]));
+    let old = mint();
+    let get = |token: &str| serve.send(&Request::get(path).bearer(token.trim())).status;
+    let put = Request::put(path, r#"{"value": "v"}"#).bearer(old.trim());
+    assert_eq!((serve.send(&put).status, get(&old)), (204, 200));
+    done(serve.run(&["tenant", "delete", "acme", "--yes"]));
+    assert_eq!(get(&old), 401);
+    done(serve.run(&["tenant", "create", "acme"]));
+    assert_eq!((get(&old), get(&mint())), (401, 404));
+    serve.kill();
+    let serve = Serve::start(&place.data);
+    assert_eq!(serve.send(&Request::get(path).bearer(old.trim())).status, 401);
 }
 
 #[test]

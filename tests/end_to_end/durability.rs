@@ -34,6 +34,11 @@ impl Random {
         (mixed ^ (mixed >> 31)) % end
     }
 
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        let at = usize::try_from(self.below(all.len() as u64)).expect("few");
+        *all.get(at).expect("below the length")
+    }
+
     /// A random moment, and so a pause that waits for nothing.
     fn pause(&mut self, most: Duration) {
         let micros = u64::try_from(most.as_micros()).expect("a short time");
@@ -85,8 +90,8 @@ struct Writer {
 impl Writer {
     /// The writers of both tenants use the same names.
     fn new(index: u64, tokens: &[(&'static str, String)], random: &mut Random) -> Self {
-        let tenant = usize::try_from(index).expect("few") % tokens.len();
-        let (tenant, token) = &tokens[tenant];
+        let nth = usize::try_from(index).expect("few");
+        let (tenant, token) = tokens.iter().cycle().nth(nth).expect("two");
         let name = |n| format!("w{}-n{n}", index / 2);
         let held = |n| Held { tenant, name: name(n), possible: vec![None] };
         Self {
@@ -107,12 +112,11 @@ impl Writer {
 
     /// Whether it was acknowledged; `None` where no answer came.
     fn write_one(&mut self, client: &mut Client) -> Option<bool> {
-        let chosen = self.random.below(NAMES_OF_EACH as u64);
-        let held = &mut self.held[usize::try_from(chosen).expect("few")];
+        let at = usize::try_from(self.random.below(self.held.len() as u64)).expect("few");
+        let held = self.held.get_mut(at).expect("below the length");
         let new = (self.random.below(10) > 2).then(|| {
             self.sequence += WRITERS;
-            let size = SIZES[usize::try_from(self.random.below(3)).expect("few")];
-            Written { sequence: self.sequence, size }
+            Written { sequence: self.sequence, size: self.random.one_of(&SIZES) }
         });
         let request = match new {
             Some(new) => {
@@ -340,10 +344,9 @@ fn thousand_writes(dev: &Dev) {
         for writer in 0..8 {
             scope.spawn(move || {
                 let mut client = dev.client();
-                for n in 0..125 {
+                for (n, times) in (0..125).zip([1, 50, 900, 6_000].into_iter().cycle()) {
                     let name = format!("{NAME}-{writer}-{}", n % 100);
-                    let value = VALUE.repeat([1, 50, 900, 6_000][n % 4]);
-                    let body = json!({ "value": value }).to_string();
+                    let body = json!({ "value": VALUE.repeat(times) }).to_string();
                     let put = Request::put(secret(&name), body).bearer(&dev.token);
                     assert_eq!(client.send(&put).status, 204);
                     if n % 10 == 9 {
