@@ -184,7 +184,7 @@ async fn a_clock_ten_years_ahead_sweeps_nothing() {
     let bench = bench.restart(|_| {}).await;
     assert!(bench.status().await.clock.disputed);
     assert_eq!(bench.sweep().await, Err(FailureKind::ClockDisputed));
-    bench.vault.keep_time().await.expect("stored");
+    bench.vault.keep_house().await.expect("stored");
     assert_eq!(bench.stored().await, 2);
 
     // Set right again, all is as it was; the operator says so.
@@ -226,7 +226,7 @@ async fn what_had_expired_stays_gone_when_the_clock_goes_back_over_a_restart() {
     assert!(bench.is_readable("expired").await);
     bench.clock.pass(2 * HOUR);
     assert!(!bench.is_readable("expired").await);
-    bench.vault.keep_time().await.expect("stored");
+    bench.vault.keep_house().await.expect("stored");
     let mut bench = bench.restart(|clock| clock.step(-DAY)).await;
     for round in ["one", "two", "three"] {
         assert!(bench.status().await.clock.disputed, "at start {round}");
@@ -235,7 +235,7 @@ async fn what_had_expired_stays_gone_when_the_clock_goes_back_over_a_restart() {
         assert!(!bench.list().await.contains(&"expired".to_owned()));
         // Writes go on, and do not lower the floor.
         bench.put(round, 20 * DAY).await;
-        bench.vault.keep_time().await.expect("stored");
+        bench.vault.keep_house().await.expect("stored");
         bench = bench.restart(|_| {}).await;
     }
     assert_eq!(bench.list().await, ["one", "three", "two", "valid"]);
