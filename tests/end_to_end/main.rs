@@ -1,6 +1,12 @@
 //! Promises to users, held against the real program: real processes on free
 //! ports, with real data folders.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test stops at what it does not expect"
+)]
+
 mod api;
 mod input;
 mod load;
