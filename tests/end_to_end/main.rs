@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod credentials;
 mod input;
 mod load;
 mod matrix;
