@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::crypto::sha256;
@@ -25,7 +26,7 @@ pub trait TenantDirectory {
 /// Verifies tokens and remembers those that were good.
 pub struct Authenticator {
     roots: Roots,
-    verified: Cache<Digest, Known>,
+    verified: Cache<Digest, Known, ByText>,
 }
 
 /// SHA-256 (FIPS 180-4) of a token's text. The cache holds no tokens: who reads
@@ -36,13 +37,26 @@ type Digest = [u8; 32];
 struct Known {
     root_id: u32,
     principal: Arc<Principal>,
+    /// Of the token's text, in bytes.
+    length: usize,
+}
+
+/// What a principal takes in memory follows the length of its token. Without
+/// weights a holder who packs tokens with checks would have most of the cache.
+#[derive(Clone)]
+struct ByText;
+
+impl Weighter<Digest, Known> for ByText {
+    fn weight(&self, _: &Digest, known: &Known) -> u64 {
+        1 + known.length as u64 / 512
+    }
 }
 
 impl Authenticator {
-    /// `capacity`: how many tokens are remembered. One takes a few hundred bytes,
-    /// and some tens of KiB if its holder packed its 4 KiB with checks.
+    /// `capacity`: how many tokens of up to 512 bytes are remembered, each in some
+    /// hundred bytes; a longer one counts once more for each 512 bytes.
     pub fn new(roots: Roots, capacity: usize) -> Self {
-        Self { roots, verified: Cache::new(capacity) }
+        Self { roots, verified: Cache::with_weighter(capacity, capacity as u64, ByText) }
     }
 
     /// The root keys, to mint with.
@@ -80,7 +94,7 @@ impl Authenticator {
         let root_id = token.root_id();
         let root = self.roots.get(root_id).ok_or(Refusal::UnknownRoot)?;
         let principal = Arc::new(Principal::new(token.verify(root)?));
-        Ok(Known { root_id, principal })
+        Ok(Known { root_id, principal, length: bearer.len() })
     }
 
     /// What may change while a token is remembered.
@@ -90,7 +104,7 @@ impl Authenticator {
         now: Now,
         directory: &dyn TenantDirectory,
     ) -> Result<(), Refusal> {
-        let Known { root_id, principal } = known;
+        let Known { root_id, principal, length: _ } = known;
         if self.roots.get(*root_id).is_none() {
             return Err(Refusal::UnknownRoot);
         }

@@ -836,7 +836,7 @@ fn a_token_reads_in_plain_words() {
         }
     );
     let json = serde_json::to_value(inspect(&world.good()).unwrap()).unwrap();
-    assert_eq!(json["narrowed_to"], serde_json::json!([]));
+    assert_eq!(json["narrowedTo"], serde_json::json!([]));
     assert_eq!(json["scopes"], serde_json::json!(["*"]));
 }
 

@@ -190,6 +190,7 @@ pub(super) struct SweepArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tenure clock accept")]
 pub(super) struct ClockArgs {
     #[command(subcommand)]
     pub(super) command: ClockCommand,

@@ -16,7 +16,7 @@ const FORMAT_FILE: &str = "FORMAT";
 const FORMAT: &str = "tenure data 1\n";
 const STORE: &str = "store";
 
-/// A data folder that is there, is ours, and is of this version's format.
+/// A data folder that is there and of this version's format.
 #[derive(Debug, Clone)]
 pub(super) struct DataFolder(PathBuf);
 
@@ -52,7 +52,6 @@ impl DataFolder {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(Enter::Absent),
             Err(error) => return Err(Enter::Failed(cannot("read", path, &error))),
         }
-        check_owner_and_mode(path)?;
         Ok(Self(path.to_owned()))
     }
 
@@ -82,8 +81,10 @@ impl DataFolder {
         Ok(Self(path.to_owned()))
     }
 
-    /// Opens the store on a thread of its own: it waits for disks.
+    /// Opens the store on a thread of its own: it waits for disks. Only its owner
+    /// may: files of another user in it would lock the owner out.
     pub(super) async fn open(&self, config: &Config) -> Result<Arc<dyn Store>, CliError> {
+        check_owner_and_mode(&self.0)?;
         let folder = self.0.join(STORE);
         let store = &config.store;
         let options = SledOptions {
@@ -105,8 +106,18 @@ impl DataFolder {
                  command can speak to it",
                 self.0.display()
             ))),
-            Err(error) => Err(internal(error)),
+            Err(error) => Err(internal(format!("{error}; {}", remedy(&error, &self.0)))),
         }
+    }
+}
+
+fn remedy(error: &OpenError, folder: &Path) -> String {
+    let folder = folder.display();
+    match error {
+        OpenError::InUse { .. } => format!("stop the process that holds {folder}"),
+        OpenError::Corrupted { .. } => format!("restore {folder} from a copy"),
+        OpenError::Unreadable { .. } => format!("look at the disk and the rights of {folder}"),
+        OpenError::DishonestSync => "build it as its README says".to_owned(),
     }
 }
 
@@ -115,7 +126,7 @@ fn check_owner_and_mode(path: &Path) -> Result<(), CliError> {
     let us = rustix::process::geteuid().as_raw();
     if metadata.uid() != us {
         return Err(CliError::usage(format!(
-            "{} belongs to user {}, and this is user {us}: run as its owner, or 'chown -R {us} {0}'",
+            "{} belongs to user {1}, and this is user {us}: run as its owner ('sudo -u #{1} …')",
             path.display(),
             metadata.uid(),
         )));

@@ -15,14 +15,14 @@ use super::args::DevArgs;
 use super::clock::SystemClock;
 use super::data::{DataFolder, write_private};
 use super::failure::CliError;
-use super::serve::Service;
-use super::{internal, kek, process};
+use super::serve::{self, Service, StopSignals};
+use super::{internal, process};
 use crate::api::admin::{Command, FailureKind, Reply};
 use crate::config::{self, Config};
 use crate::crypto::Kek;
 use crate::domain::Scope;
 use crate::store::MemoryStore;
-use crate::vault::{OpenError, Vault, maintenance};
+use crate::vault::{Vault, maintenance};
 
 const TENANT: &str = "dev";
 const ENV_FILE: &str = "dev.env";
@@ -48,6 +48,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
         }
     };
     let token = mint(&vault).await?;
+    let stop = StopSignals::listen()?;
     let admin = match &folder {
         Some(folder) => Some(service.admit(folder, &vault).await?),
         None => {
@@ -60,7 +61,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
         write_private(&folder.path().join(ENV_FILE), welcome.environment().as_bytes())?;
     }
     welcome.print(folder.as_ref().map(DataFolder::path))?;
-    service.until_stopped(&config, vault, admin).await
+    service.until_stopped(stop, &config, vault, admin).await
 }
 
 fn configure(args: &DevArgs) -> Result<Config, CliError> {
@@ -76,14 +77,10 @@ fn configure(args: &DevArgs) -> Result<Config, CliError> {
 
 async fn on_disk(config: &Config) -> Result<(Option<DataFolder>, Arc<Vault>), CliError> {
     let folder = DataFolder::create(&config.data)?;
-    let (kek, _) = kek::load_or_create(config)?;
     let store = folder.open(config).await?;
-    match Vault::init(store.clone(), &kek, &SystemClock).await {
-        Ok(()) | Err(OpenError::AlreadyInitialized) => {}
-        Err(error) => {
-            store.close().await;
-            return Err(access::refused(&error, &folder));
-        }
+    if let Err(error) = serve::make(config, &store).await {
+        store.close().await;
+        return Err(error);
     }
     let vault = access::open_vault(&folder, config, store).await?;
     Ok((Some(folder), vault))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::data::{cannot, write_private};
+use super::data::{DataFolder, cannot, write_private};
 use super::failure::CliError;
 use crate::config::{Config, KekSource};
 use crate::crypto::Kek;
@@ -19,20 +19,20 @@ const MAX_FILE_BYTES: u64 = 1024;
 pub(super) fn load(config: &Config) -> Result<Kek, CliError> {
     match (config.kek.source, &config.kek.file) {
         (KekSource::Env, _) => from_variable(&config.kek.env),
-        (KekSource::File, Some(file)) => from_file(file),
+        (KekSource::File, Some(file)) => from_file(named(file)?),
         (KekSource::File, None) => Err(CliError::usage(
             "kek.source is \"file\" and kek.file is not set; set it, or TENURE_KEK_FILE",
         )),
     }
 }
 
-/// As [`load`], but makes the file where there is none. Answers where it was
-/// made.
+/// As [`load`], but for a new store: makes the file where there is none. Answers
+/// where it was made.
 pub(super) fn load_or_create(config: &Config) -> Result<(Kek, Option<PathBuf>), CliError> {
     let (KekSource::File, Some(file)) = (config.kek.source, &config.kek.file) else {
         return Ok((load(config)?, None));
     };
-    match fs::symlink_metadata(file) {
+    match fs::symlink_metadata(named(file)?) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let kek = Kek::generate();
             let text = Zeroizing::new(format!("{}\n", kek.to_text().as_str()));
@@ -41,6 +41,19 @@ pub(super) fn load_or_create(config: &Config) -> Result<(Kek, Option<PathBuf>), 
         }
         _ => Ok((from_file(file)?, None)),
     }
+}
+
+/// Refuses what is the key itself where the name of its file belongs: every
+/// message about the file would show it.
+fn named(file: &Path) -> Result<&Path, CliError> {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if Kek::parse(name).is_ok() {
+        return Err(CliError::usage(
+            "kek.file holds a key, and it must name the file that holds the key; as that key has \
+             been in a configuration, do not use it",
+        ));
+    }
+    Ok(file)
 }
 
 fn from_file(path: &Path) -> Result<Kek, CliError> {

@@ -1,11 +1,12 @@
 //! `tenure init` and `tenure serve`.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::access::{self, DevStore};
 use super::args::{ServeArgs, StoreArgs};
@@ -18,7 +19,8 @@ use crate::config::{Config, Exposure, LogLevel};
 use crate::http::{
     AdminServer, AppState, Running, Server, ServerOptions, Stop, TlsFiles, TlsReloader,
 };
-use crate::vault::Vault;
+use crate::store::Store;
+use crate::vault::{OpenError, Vault};
 
 /// How often the vault is kept in order.
 const HOUSE_EVERY: Duration = Duration::from_secs(1);
@@ -37,16 +39,39 @@ pub(super) async fn init(args: &StoreArgs, output: Output) -> Result<(), CliErro
     process::log_to_stderr(log::LevelFilter::Warn);
     config.require_kek_apart_from_data()?;
     let folder = DataFolder::create(&config.data)?;
-    let (kek, kek_created) = kek::load_or_create(&config)?;
     let store = folder.open(&config).await?;
-    let made = Vault::init(store.clone(), &kek, &SystemClock).await;
+    let made = make(&config, &store).await;
     store.close().await;
-    made.map_err(|error| access::refused(&error, &folder))?;
+    let kek_created = match made? {
+        Made::New { kek_created } => kek_created,
+        Made::Before => return Err(access::refused(&OpenError::AlreadyInitialized, &folder)),
+    };
     let answer = Initialized {
         data: folder.path().display().to_string(),
         kek_created: kek_created.map(|path| path.display().to_string()),
     };
     output.show(&answer, || initialized_text(&answer, args))
+}
+
+/// Whether [`make`] had something to make.
+pub(super) enum Made {
+    New { kek_created: Option<PathBuf> },
+    Before,
+}
+
+/// Makes a store, and its KEK where there is none.
+///
+/// The caller has the store open, and so its lock: two that begin at once cannot
+/// make two KEKs. A store that exists has a KEK; another one in its place would
+/// hide that it is missing, and could be taken for it.
+pub(super) async fn make(config: &Config, store: &Arc<dyn Store>) -> Result<Made, CliError> {
+    let failed = |error: OpenError| internal(error);
+    if Vault::exists(&**store).await.map_err(failed)? {
+        return Ok(Made::Before);
+    }
+    let (kek, kek_created) = kek::load_or_create(config)?;
+    Vault::init(store.clone(), &kek, &SystemClock).await.map_err(failed)?;
+    Ok(Made::New { kek_created })
 }
 
 fn initialized_text(answer: &Initialized, args: &StoreArgs) -> String {
@@ -85,9 +110,10 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), CliError> {
             return Err(error);
         }
     };
+    let stop = StopSignals::listen()?;
     let admin = service.admit(&folder, &vault).await?;
     log::info!("serving {} on {}", folder.path().display(), service.url());
-    service.until_stopped(&config, vault, Some(admin)).await
+    service.until_stopped(stop, &config, vault, Some(admin)).await
 }
 
 async fn open(folder: &DataFolder, config: &Config) -> Result<Arc<Vault>, CliError> {
@@ -97,15 +123,35 @@ async fn open(folder: &DataFolder, config: &Config) -> Result<Arc<Vault>, CliErr
     access::open_vault(folder, config, store).await
 }
 
+/// What ends a service in good order. From [`StopSignals::listen`] on they no
+/// longer kill: before it nothing was acknowledged, and a long opening can be
+/// broken off.
+pub(super) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    pub(super) fn listen() -> Result<Self, CliError> {
+        let terminate = signal(SignalKind::terminate()).map_err(internal)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
+        Ok(Self { terminate, interrupt })
+    }
+}
+
 /// A bound server, answering before the store is open.
 pub(super) struct Service {
     pub(super) server: Running,
     state: AppState,
     tls: Option<TlsReloader>,
+    /// Listened to from the start: a reload while the store is being opened must
+    /// not kill.
+    hangup: Signal,
 }
 
 impl Service {
     pub(super) fn bind(config: &Config) -> Result<Self, CliError> {
+        let hangup = signal(SignalKind::hangup()).map_err(internal)?;
         let tls = match config.exposure()? {
             Exposure::Tls { certificate, key } => {
                 let files = TlsFiles { certificate, key };
@@ -121,7 +167,7 @@ impl Service {
                 config.listen
             ))
         })?;
-        Ok(Self { server, state, tls })
+        Ok(Self { server, state, tls, hangup })
     }
 
     /// Stops a server whose store did not open.
@@ -154,7 +200,8 @@ impl Service {
     /// Runs the background work until a signal stops it, then finishes what is
     /// under way: requests first, then the store.
     pub(super) async fn until_stopped(
-        self,
+        mut self,
+        stop: StopSignals,
         config: &Config,
         vault: Arc<Vault>,
         admin: Option<AdminServer>,
@@ -162,7 +209,7 @@ impl Service {
         let housekeeping = tokio::spawn(keep_house(vault.clone()));
         let sweep = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
         let sweeping = tokio::spawn(keep_swept(vault.clone(), sweep.0, sweep.1));
-        self.wait_for_stop().await?;
+        self.wait_for(stop).await;
         housekeeping.abort();
         sweeping.abort();
         log::info!("stopping: finishing requests under way");
@@ -176,15 +223,12 @@ impl Service {
         served.and(administered).map_err(internal)
     }
 
-    async fn wait_for_stop(&self) -> Result<(), CliError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(internal)?;
+    async fn wait_for(&mut self, mut stop: StopSignals) {
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => self.reload(),
+                _ = stop.terminate.recv() => return,
+                _ = stop.interrupt.recv() => return,
+                _ = self.hangup.recv() => self.reload(),
             }
         }
     }
@@ -233,7 +277,15 @@ fn server_options(config: &Config, tls: Option<TlsReloader>) -> ServerOptions {
         options.workers = workers;
     }
     if let Some(connections) = NonZeroUsize::new(http.max_connections) {
-        options.max_connections = connections;
+        options.max_connections = connections.min(process::affordable_connections());
+    }
+    if options.max_connections.get() < http.max_connections {
+        log::warn!(
+            "http.max_connections is {} and the limit of open files allows {}; raise it \
+             (LimitNOFILE= in a unit, or ulimit -n)",
+            http.max_connections,
+            options.max_connections
+        );
     }
     options
 }

@@ -242,11 +242,6 @@ fn values_that_cannot_stand_together_are_refused_with_a_remedy() {
         ("kek.env = ''", "`kek.env`", "the variable's name"),
         ("kek.env = '1KEK'", "`kek.env`", "the variable's name"),
         ("store.hard_floor_bytes = '1GiB'", "`store.hard_floor_bytes`", "lower it"),
-        (
-            "store.queue_bytes = '1MiB'\nsecrets.max_value_bytes = '1MiB'",
-            "`store.queue_bytes`",
-            "at least 16MiB",
-        ),
         ("data = ''", "`data`", "must not be empty"),
     ] {
         let said = problem(text, &[], &[]);
@@ -267,7 +262,7 @@ fn every_limit_is_held_from_both_sides() {
         ("http.shutdown_timeout", None, "61m"),
         ("secrets.max_value_bytes", Some("0"), "1048577"),
         ("store.cache_bytes", Some("1048575"), "2TiB"),
-        ("store.queue_bytes", Some("1048575"), "2TiB"),
+        ("store.queue_bytes", Some("20971519"), "2TiB"),
         ("store.list_cache_bytes", Some("1048575"), "2TiB"),
         ("store.full_floor_bytes", Some("0"), "2048TiB"),
         ("store.hard_floor_bytes", Some("0"), "2048TiB"),

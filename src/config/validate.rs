@@ -25,9 +25,9 @@ const TEN_YEARS: TimeSpan = TimeSpan::seconds(3650 * 86_400);
 const SHORTEST: TimeSpan = TimeSpan::millis(10);
 /// What one value may be at all, whatever is configured.
 const MOST_VALUE_BYTES: ByteSize = ByteSize::mib(1);
-/// One tenant has an eighth of the queue, and a value becomes rows with headers:
-/// with sixteen times the largest value its write always fits.
-const VALUES_IN_QUEUE: u64 = 16;
+/// One tenant has an eighth of the queue, and that must hold the largest write:
+/// the engine takes no less.
+const LEAST_QUEUE: ByteSize = ByteSize::mib(20);
 
 impl Config {
     /// How the server may be reached. Plain HTTP off loopback is refused: tokens
@@ -75,8 +75,7 @@ impl Config {
         check.limits(self)?;
         check.tls(self)?;
         check.kek(self)?;
-        check.floors(self)?;
-        check.queue(self)
+        check.floors(self)
     }
 }
 
@@ -99,7 +98,7 @@ impl Check<'_> {
         let (most_memory, most_disk) = (ByteSize::mib(1 << 20), ByteSize::mib(1 << 30));
         let least_memory = ByteSize::mib(1);
         self.within("store.cache_bytes", store.cache_bytes, least_memory..=most_memory)?;
-        self.within("store.queue_bytes", store.queue_bytes, least_memory..=most_memory)?;
+        self.within("store.queue_bytes", store.queue_bytes, LEAST_QUEUE..=most_memory)?;
         self.within("store.list_cache_bytes", store.list_cache_bytes, least_memory..=most_memory)?;
         // A disk that runs full under sled is not mended by freeing space, so
         // neither floor can be switched off.
@@ -144,17 +143,6 @@ impl Check<'_> {
         let problem = format!("is {hard}, more than store.full_floor_bytes ({full})");
         let remedy = "lower it or raise the other: deletes must still work where puts no longer do";
         Err(self.refused("store.hard_floor_bytes", problem, remedy.to_owned()))
-    }
-
-    fn queue(&self, config: &Config) -> Result<(), ConfigError> {
-        let (queue, value) = (config.store.queue_bytes, config.secrets.max_value_bytes);
-        let least = ByteSize::bytes(value.get().saturating_mul(VALUES_IN_QUEUE));
-        if queue >= least {
-            return Ok(());
-        }
-        let problem = format!("is {queue}, too little for values of {value}");
-        let remedy = format!("raise it to at least {least}, or lower secrets.max_value_bytes");
-        Err(self.refused("store.queue_bytes", problem, remedy))
     }
 
     fn within<T: PartialOrd + Display>(

@@ -72,6 +72,9 @@ fn is_json(content_type: &str) -> bool {
         })
 }
 
+/// What is set aside before anything has arrived: most bodies fit.
+const FIRST_BYTES: usize = 8 * 1024;
+
 /// The announced length, refused unread where it is too large.
 fn announced(headers: &HeaderMap, bounds: Bounds) -> Result<usize, Refused> {
     let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(0) };
@@ -86,7 +89,8 @@ async fn read(
     announced: usize,
     bounds: Bounds,
 ) -> Result<Zeroizing<Vec<u8>>, Refused> {
-    let mut body = Zeroizing::new(Vec::with_capacity(announced));
+    // Memory follows what has arrived, not what a header promises.
+    let mut body = Zeroizing::new(Vec::with_capacity(announced.min(FIRST_BYTES)));
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| {
             Refused::new(Code::IncompleteBody, "The body ended early or its framing is garbled.")

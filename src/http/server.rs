@@ -92,6 +92,7 @@ impl Server {
             // actix counts per worker.
             .max_connections(max_connections.get().div_ceil(workers.get()))
             .client_request_timeout(header_timeout)
+            .tls_handshake_timeout(header_timeout)
             .keep_alive(KeepAlive::Timeout(keep_alive))
             .on_connect(move |stream, facts| watch.connected(stream, facts))
             .shutdown_timeout(shutdown_timeout.as_secs())

@@ -1,6 +1,8 @@
 //! Answers about the server itself, open to everyone who can reach it: they name
 //! no tenant, no path and no reason that an attacker could use.
 
+use std::time::Duration;
+
 use actix_web::HttpResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -49,6 +51,9 @@ pub(super) fn health() -> HttpResponse {
     HttpResponse::Ok().json(State { status: "up" })
 }
 
+/// When to ask again whether secrets can be written.
+const PROBE_AGAIN: Duration = Duration::from_secs(5);
+
 /// Can the server do its work
 ///
 /// The store is open, unsealed and takes writes.
@@ -69,7 +74,8 @@ pub(super) fn readiness(vault: &Vault) -> Result<HttpResponse, Refused> {
         return Err(Refused::new(
             Code::NotWritable,
             "Secrets are read, but not written. `tenure status` on the server says why.",
-        ));
+        )
+        .retry_after(PROBE_AGAIN));
     }
     Ok(HttpResponse::Ok().json(State { status: "ready" }))
 }

@@ -53,9 +53,14 @@ struct Rows {
 const HEADER_FORMAT: u8 = 1;
 
 impl Keyring {
-    /// Whether the store was ever initialized.
-    pub(super) async fn exists(store: &dyn Store) -> Result<bool, StoreError> {
-        Ok(store.get(Space::Keyring, &header_key()).await?.is_some())
+    /// How far the making of this store came, by its header; `None` where it was
+    /// never begun. Nothing proves the header yet.
+    pub(super) async fn phase(store: &dyn Store) -> Result<Option<Phase>, OpenError> {
+        let Some(header) = store.get(Space::Keyring, &header_key()).await? else {
+            return Ok(None);
+        };
+        let (phase, ..) = parse_header(&header.bytes).map_err(|_| damaged("header"))?;
+        Ok(Some(phase))
     }
 
     /// Begins a new store under `kek`, with keys for the system.

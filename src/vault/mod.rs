@@ -179,6 +179,11 @@ impl TenantDirectory for RwLock<Tenants> {
 }
 
 impl Vault {
+    /// Whether a store was made here, wholly.
+    pub async fn exists(store: &dyn Store) -> Result<bool, OpenError> {
+        Ok(Keyring::phase(store).await? == Some(Phase::Complete))
+    }
+
     /// Makes a new store under `kek`. Finishes one that a crash interrupted.
     pub async fn init(
         store: Arc<dyn Store>,
@@ -186,7 +191,7 @@ impl Vault {
         clock: &dyn Clock,
     ) -> Result<(), OpenError> {
         let floor = Floor { epoch: 0, at: clock.read().wall };
-        let keyring = if Keyring::exists(&*store).await? {
+        let keyring = if Keyring::phase(&*store).await?.is_some() {
             match Keyring::open(store.clone(), kek).await? {
                 (_, Phase::Complete) => return Err(OpenError::AlreadyInitialized),
                 (keyring, Phase::Initializing) => keyring,

@@ -214,7 +214,7 @@ impl Tenant {
     pub(super) async fn heads(&self, tick: u64) -> Result<Arc<HeadMap>, VaultError> {
         let fill = async || {
             let mut map = HeadMap::new();
-            self.visit_heads(|name, entry| drop(map.insert(name, entry))).await?;
+            self.visit_heads(|name, entry| _ = map.insert(name, entry)).await?;
             Ok(map)
         };
         self.heads.get(tick, fill).await

@@ -8,9 +8,14 @@
 )]
 
 mod api;
+mod cli;
 mod credentials;
+mod dev;
+mod durability;
 mod input;
 mod load;
 mod matrix;
 mod support;
+mod time;
+mod tls;
 mod windows;

@@ -5,8 +5,10 @@ pub mod bench;
 pub mod http;
 pub mod inside;
 pub mod program;
+pub mod serve;
 pub mod tokens;
 
 pub use http::{Answer, Client, Request};
 pub use inside::{Inside, Operated};
 pub use program::{Dev, Output, secret, tenure};
+pub use serve::{Serve, ended, eventually, init, maintain, signal};

@@ -148,8 +148,13 @@ impl Dev {
     }
 
     /// SIGTERM, and the exit code.
-    pub fn stop(mut self) -> Option<i32> {
+    pub fn stop(self) -> Option<i32> {
         self.signal("TERM");
+        self.stop_answered()
+    }
+
+    /// The exit code, after a signal to stop.
+    pub fn stop_answered(mut self) -> Option<i32> {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
