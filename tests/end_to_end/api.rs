@@ -255,7 +255,8 @@ fn requests_sent_at_once_are_answered_in_their_order() {
     ];
     let mut client = dev.client();
     let first = client.send_raw(all.concat().as_bytes()).unwrap().status;
-    let statuses = [first, client.next().status, client.next().status, client.next().status];
+    let statuses =
+        [first, client.receive().status, client.receive().status, client.receive().status];
     assert_eq!(statuses, [204, 200, 204, 404]);
 }
 

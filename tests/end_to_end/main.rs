@@ -1,8 +1,15 @@
 //! Promises to users, held against the real program: real processes on free
 //! ports, with real data folders.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test stops at what it does not expect"
+)]
+
 mod api;
 mod cli;
+mod credentials;
 mod dev;
 mod durability;
 mod input;

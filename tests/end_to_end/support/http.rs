@@ -178,7 +178,7 @@ impl Client {
     ///
     /// # Panics
     /// If there is none.
-    pub fn next(&mut self) -> Answer {
+    pub fn receive(&mut self) -> Answer {
         let connection = self.connection.as_mut().expect("the connection stays open");
         receive(connection, false).expect("the server answers")
     }

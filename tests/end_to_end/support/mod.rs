@@ -1,6 +1,7 @@
 //! What the tests share: the program as a process, the server in this process,
 //! and a plain HTTP client.
 
+pub mod bench;
 pub mod http;
 pub mod inside;
 pub mod program;
