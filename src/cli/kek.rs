@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::data::{DataFolder, cannot, write_private};
+use super::data::{cannot, write_private};
 use super::failure::CliError;
 use crate::config::{Config, KekSource};
 use crate::crypto::Kek;

@@ -209,7 +209,7 @@ fn split_state(bytes: &[u8]) -> Result<(DekState, &[u8]), Malformed> {
     Ok((state, fields.rest()))
 }
 
-fn parse_header(bytes: &[u8]) -> Result<(Phase, StoreId, [u8; 32]), Malformed> {
+pub(super) fn parse_header(bytes: &[u8]) -> Result<(Phase, StoreId, [u8; 32]), Malformed> {
     let mut fields = Reader::new(bytes);
     fields.format(HEADER_FORMAT)?;
     let phase = match fields.byte()? {

@@ -17,6 +17,8 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 mod timekeeper;
+#[cfg(test)]
+mod vectors;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};

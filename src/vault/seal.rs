@@ -41,7 +41,7 @@ impl LedgerSeal for SpaceSeal {
 
 const FORMAT: u8 = 1;
 
-fn encode(ledger: &Ledger) -> Vec<u8> {
+pub(super) fn encode(ledger: &Ledger) -> Vec<u8> {
     let Ledger { commits, rows, digest, highest_version, floor: Floor { epoch, at } } = ledger;
     let mut out = Vec::with_capacity(80);
     out.push(FORMAT);
@@ -54,7 +54,7 @@ fn encode(ledger: &Ledger) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8]) -> Result<Ledger, Malformed> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Ledger, Malformed> {
     let mut fields = Reader::new(bytes);
     fields.format(FORMAT)?;
     let ledger = Ledger {

@@ -159,7 +159,7 @@ fn sweep_key() -> RowKey {
 
 const SWEEP_FORMAT: u8 = 1;
 
-fn decode_sweep(bytes: &[u8]) -> Result<Timestamp, Malformed> {
+pub(super) fn decode_sweep(bytes: &[u8]) -> Result<Timestamp, Malformed> {
     let mut fields = Reader::new(bytes);
     fields.format(SWEEP_FORMAT)?;
     let at = fields.timestamp()?;
@@ -169,7 +169,7 @@ fn decode_sweep(bytes: &[u8]) -> Result<Timestamp, Malformed> {
 
 const TENANT_FORMAT: u8 = 1;
 
-fn encode_tenant(tenant: &TenantRecord) -> Vec<u8> {
+pub(super) fn encode_tenant(tenant: &TenantRecord) -> Vec<u8> {
     let TenantRecord { id, name, created_on } = tenant;
     let mut out = vec![TENANT_FORMAT];
     out.extend_from_slice(id.as_bytes());
@@ -178,7 +178,7 @@ fn encode_tenant(tenant: &TenantRecord) -> Vec<u8> {
     out
 }
 
-fn decode_tenant(bytes: &[u8]) -> Result<TenantRecord, Malformed> {
+pub(super) fn decode_tenant(bytes: &[u8]) -> Result<TenantRecord, Malformed> {
     let mut fields = Reader::new(bytes);
     fields.format(TENANT_FORMAT)?;
     let (id, created_on) = (TenantId::from_bytes(fields.array()?), fields.timestamp()?);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -239,6 +239,73 @@ fn nothing_acknowledged_is_lost_by_kill_9_at_any_moment() {
     check_all(&mut writers, &tokens, Dev::start_with(&data, quiet).address);
     println!("{total} writes acknowledged");
     assert!(total > 2 * rounds, "there was next to no load: {total} writes");
+}
+
+/// The tenants that are there, besides that of `dev`.
+fn tenants(dev: &Dev) -> BTreeSet<String> {
+    let output = dev.run(&["tenant", "list", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
+    let rows = list.get("tenants").and_then(|rows| rows.as_array()).expect("a list");
+    let names = rows.iter().filter_map(|row| row.get("name")?.as_str()).map(str::to_owned);
+    names.filter(|name| name != "dev").collect()
+}
+
+#[test]
+fn tenants_created_and_deleted_stay_so_after_kill_9_at_any_moment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let mut random = Random::seeded();
+    let (mut expected, mut in_flight) = (BTreeSet::new(), None::<String>);
+    let mut total = 0;
+    for round in 0..10 {
+        let dev = Dev::start_with(&data, quiet);
+        println!("round {round}, seed {}", random.0);
+        let found = tenants(&dev);
+        if let Some(name) = in_flight.take() {
+            // Either way; and what was done by halves has been finished.
+            if found.contains(&name) {
+                expected.insert(name)
+            } else {
+                expected.remove(&name)
+            };
+        }
+        assert_eq!(found, expected);
+        for name in &expected {
+            let token = dev.mint(name, &["*"]);
+            let list = Request::get(format!("/api/{name}/secrets")).bearer(&token);
+            assert_eq!(dev.client().send(&list).status, 200, "{name}");
+        }
+        let delay = Duration::from_millis(20 + random.below(300));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(delay);
+                dev.signal("KILL");
+            });
+            while in_flight.is_none() {
+                let name = format!("t{}", random.below(6));
+                let there = expected.contains(&name);
+                let args: &[&str] = if there { &["delete", "--yes"] } else { &["create"] };
+                let output = dev.run(&[&["tenant"][..], args, &[&name]].concat());
+                match output.code {
+                    // By the server; or after its death by the command itself.
+                    Some(0) if there => drop(expected.remove(&name)),
+                    Some(0) => drop(expected.insert(name)),
+                    // What the server did of it before it died is not known.
+                    Some(5) => in_flight = Some(name),
+                    _ => panic!("{output:?}"),
+                }
+                total += 1;
+                if !is_alive(&dev) {
+                    break;
+                }
+            }
+        });
+    }
+    assert!(total > 20, "there was next to no load: {total} commands");
+}
+
+fn is_alive(dev: &Dev) -> bool {
+    TcpStream::connect(dev.address).is_ok()
 }
 
 #[test]

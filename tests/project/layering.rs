@@ -56,7 +56,6 @@ const LIBRARIES: &[Library] = &[
     Library { name: "env_logger", under: &["src/cli/"], files: 1 },
     Library { name: "prost", under: &["src/auth/biscuit.rs"], files: 1 },
     Library { name: "quick_cache", under: &["src/auth/", "src/vault/"], files: 1 },
-    Library { name: "reqwest", under: &["src/cli/"], files: 1 },
     Library { name: "ring", under: &["src/crypto/"], files: 1 },
     Library { name: "rustls", under: &["src/http/", "src/cli/"], files: ANY },
     Library { name: "sled", under: &["src/store/sled_engine/"], files: 1 },
