@@ -48,11 +48,6 @@ impl Request {
         self
     }
 
-    pub fn without_header(mut self, name: &str) -> Self {
-        self.headers.retain(|(held, _)| !held.eq_ignore_ascii_case(name));
-        self
-    }
-
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
