@@ -200,7 +200,7 @@ fn the_program_keeps_to_a_window_by_the_real_clock() {
     let mut send = |request: Request| client.send(&request.bearer(&token));
     let never = every_read(&mut send);
 
-    let (from, to) = (real_time() + 700_000, real_time() + 1_400_000);
+    let (from, to) = (real_time() + 1_000_000, real_time() + 3_000_000);
     let [not_before, expires_on] =
         [from, to].map(|micros| Timestamp::from_unix_micros(micros).to_string());
     let put = json!({ "value": "v", "notBefore": not_before, "expiresOn": expires_on }).to_string();

@@ -1,7 +1,9 @@
 //! An HTTP/1.1 client that sends just the bytes it is told to: a library would
 //! mend the malformed requests that these tests are about.
 
-use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, UnexpectedEof};
+use std::io::ErrorKind::{
+    BrokenPipe, ConnectionRefused, ConnectionReset, Interrupted, UnexpectedEof,
+};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -192,7 +194,7 @@ impl Client {
         // A server that refuses early stops reading; its answer is there still.
         let _ = connection.get_mut().write_all(bytes);
         // A connection that ends here ends between two answers; later, within one.
-        if connection.fill_buf()?.is_empty() {
+        if begins(&mut connection)? == Begun::Nothing {
             return Err(UnexpectedEof.into());
         }
         let answer = receive(&mut connection, head_only)
@@ -201,6 +203,26 @@ impl Client {
             self.connection = Some(connection);
         }
         Ok(answer)
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Begun {
+    Answer,
+    Nothing,
+}
+
+/// Waits for an answer's first byte, or the connection's end.
+fn begins(connection: &mut BufReader<TcpStream>) -> std::io::Result<Begun> {
+    loop {
+        match connection.fill_buf() {
+            Ok([]) => return Ok(Begun::Nothing),
+            Ok(_) => return Ok(Begun::Answer),
+            // A signal to this process, such as the end of a child, is no end of
+            // the connection.
+            Err(error) if error.kind() == Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
