@@ -4,10 +4,10 @@
 //! yesterday's secrets. Its KEK lies beside the data, which protects nothing
 //! from who has the folder; every other command that serves refuses that.
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::access;
@@ -15,6 +15,7 @@ use super::args::DevArgs;
 use super::clock::SystemClock;
 use super::data::{DataFolder, write_private};
 use super::failure::CliError;
+use super::maintain::Output;
 use super::serve::{self, Service, StopSignals};
 use super::{internal, process};
 use crate::api::admin::{Command, FailureKind, Reply};
@@ -29,7 +30,7 @@ const ENV_FILE: &str = "dev.env";
 /// The token is minted anew at each start.
 const TOKEN_DAYS: u64 = 30;
 
-pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
+pub(super) async fn run(args: DevArgs, output: Output) -> Result<(), CliError> {
     process::log_to_stderr(log::LevelFilter::Warn);
     let config = configure(&args)?;
     if !config.listen.ip().is_loopback() {
@@ -56,11 +57,12 @@ pub(super) async fn run(args: DevArgs) -> Result<(), CliError> {
             None
         }
     };
-    let welcome = Welcome { url: service.url(), token };
+    let data = folder.as_ref().map(|folder| folder.path().display().to_string());
+    let welcome = Welcome { address: service.url(), tenant: TENANT, token, data };
     if let Some(folder) = &folder {
         write_private(&folder.path().join(ENV_FILE), welcome.environment().as_bytes())?;
     }
-    welcome.print(folder.as_ref().map(DataFolder::path))?;
+    output.show(&welcome, || welcome.text())?;
     service.until_stopped(stop, &config, vault, admin).await
 }
 
@@ -115,34 +117,38 @@ async fn mint(vault: &Arc<Vault>) -> Result<Zeroizing<String>, CliError> {
 }
 
 /// What a developer needs to go on.
+#[derive(Serialize)]
 struct Welcome {
-    url: String,
+    address: String,
+    tenant: &'static str,
+    #[serde(serialize_with = "shown")]
     token: Zeroizing<String>,
+    /// `None` where it is kept in memory.
+    data: Option<String>,
+}
+
+/// The one place where a token is printed besides the mint.
+fn shown<S: Serializer>(token: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(token)
 }
 
 impl Welcome {
     fn environment(&self) -> Zeroizing<String> {
         Zeroizing::new(format!(
             "export TENURE_ADDR={}\nexport TENURE_TENANT={TENANT}\nexport TENURE_TOKEN={}\n",
-            self.url,
+            self.address,
             self.token.as_str()
         ))
     }
 
-    fn print(&self, folder: Option<&Path>) -> Result<(), CliError> {
-        let text = Zeroizing::new(self.text(folder));
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(internal)
-    }
-
-    fn text(&self, folder: Option<&Path>) -> String {
-        let Self { url, token } = self;
+    fn text(&self) -> String {
+        let Self { address: url, tenant: _, token, data } = self;
         let token = token.as_str();
-        let (kept, load) = match folder {
+        let (kept, load) = match data {
             Some(folder) => {
-                let file = std::path::absolute(folder.join(ENV_FILE));
-                let file = file.unwrap_or_else(|_| folder.join(ENV_FILE));
-                (folder.display().to_string(), format!(". {}", shell_quoted(&file)))
+                let file = Path::new(folder).join(ENV_FILE);
+                let file = std::path::absolute(&file).unwrap_or(file);
+                (folder.clone(), format!(". {}", shell_quoted(&file)))
             }
             None => {
                 let variables = self.environment().replace("export ", "").replace('\n', " ");

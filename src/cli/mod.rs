@@ -40,9 +40,9 @@ fn run(cli: Cli) -> Result<(), CliError> {
     let output = maintain::Output { json: cli.json };
     let work = async move {
         match cli.command {
-            Command::Dev(args) => dev::run(args).await,
+            Command::Dev(args) => dev::run(args, output).await,
             Command::Init(args) => serve::init(&args, output).await,
-            Command::Serve(args) => serve::run(args).await,
+            Command::Serve(args) => serve::run(args, output).await,
             Command::Tenant(args) => maintain::tenant(args, output).await,
             Command::Token(args) => maintain::token(args, output).await,
             Command::Sweep(args) => maintain::sweep(args, output).await,

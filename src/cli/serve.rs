@@ -94,8 +94,15 @@ fn initialized_text(answer: &Initialized, args: &StoreArgs) -> String {
     )
 }
 
+/// What a script wants to know of a server that has begun to serve.
+#[derive(Serialize)]
+struct Serving {
+    address: String,
+    data: String,
+}
+
 /// Serves a store until it is told to stop.
-pub(super) async fn run(args: ServeArgs) -> Result<(), CliError> {
+pub(super) async fn run(args: ServeArgs, output: Output) -> Result<(), CliError> {
     let listen = args.listen.map(|address| ("listen", address.to_string()));
     let flags = listen.into_iter().collect();
     let config = access::configure(&args.store, DevStore::Refused, flags)?;
@@ -112,7 +119,10 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), CliError> {
     };
     let stop = StopSignals::listen()?;
     let admin = service.admit(&folder, &vault).await?;
-    log::info!("serving {} on {}", folder.path().display(), service.url());
+    let serving = Serving { address: service.url(), data: folder.path().display().to_string() };
+    log::info!("serving {} on {}", serving.data, serving.address);
+    // For people the log says it.
+    output.show(&serving, String::new)?;
     service.until_stopped(stop, &config, vault, Some(admin)).await
 }
 
