@@ -126,7 +126,7 @@ fn check_owner_and_mode(path: &Path) -> Result<(), CliError> {
     let us = rustix::process::geteuid().as_raw();
     if metadata.uid() != us {
         return Err(CliError::usage(format!(
-            "{} belongs to user {1}, and this is user {us}: run as its owner ('sudo -u #{1} …')",
+            "{} belongs to user {1}, and this is user {us}: run as its owner (sudo -u '#{1}' …)",
             path.display(),
             metadata.uid(),
         )));
