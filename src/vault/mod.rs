@@ -248,6 +248,10 @@ impl Vault {
         });
         vault.doom_leftovers().await?;
         vault.destroy_doomed().await;
+        let left = vault.doomed.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if left > 0 {
+            log::warn!("the remains of {left} deleted tenants are not destroyed yet");
+        }
         Ok(vault)
     }
 
@@ -529,14 +533,14 @@ impl Vault {
         Ok(())
     }
 
-    /// Tries to; what fails is tried again.
+    /// Tries to; what fails is tried again. Whoever deleted was told.
     async fn destroy_doomed(&self) {
         let doomed = self.doomed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if doomed.is_empty() {
             return;
         }
         if let Err(error) = self.destroy(&doomed).await {
-            log::warn!("what remains of deleted tenants is not destroyed yet: {error}");
+            log::debug!("what remains of deleted tenants is not destroyed yet: {error}");
         }
     }
 

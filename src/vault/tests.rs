@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::api::admin::{Command, FailureKind, Reply, SecretCounts};
 use crate::domain::ClockReading;
-use crate::store::MemoryStore;
+use crate::store::{Change, MemoryStore};
 
 const START: i64 = 1_900_000_000;
 const DAY: i64 = 24 * 60 * 60;
@@ -447,4 +447,156 @@ async fn writers_of_one_name_at_once_leave_one_value_and_no_other_rows() {
     assert_eq!(bench.get("hot").await, Some(Some("last".into())));
     assert_eq!(bench.rows().await, 2);
     assert_eq!(bench.list().await, ["hot"]);
+}
+
+/// Someone who can write the disk, and has no key: rows change, the sealed
+/// ledger stays as it is.
+struct DiskWriter {
+    sealed: Vec<u8>,
+}
+
+impl LedgerSeal for DiskWriter {
+    fn digest_row(&self, _: &RowKey, _: &Row) -> [u8; 32] {
+        [0; 32]
+    }
+
+    fn seal(&self, _: &Ledger) -> Vec<u8> {
+        self.sealed.clone()
+    }
+
+    fn open(&self, _: &[u8]) -> Result<Ledger, crate::store::ForgedLedger> {
+        Ok(Ledger::EMPTY)
+    }
+}
+
+impl Bench {
+    async fn all_rows(&self, space: Space) -> Vec<(RowKey, Row)> {
+        let scan = Scan { prefix: Vec::new(), after: None, limit: usize::MAX };
+        self.store.scan(space, scan).await.unwrap().rows
+    }
+
+    async fn write_disk(&self, space: Space, changes: Vec<Change>) {
+        let sealed = self.store.ledger(space).await.unwrap().unwrap();
+        let batch = Batch { changes, floor: Floor::START, seal: Arc::new(DiskWriter { sealed }) };
+        self.store.commit(space, batch).await.unwrap();
+    }
+
+    async fn opens(&self) -> Option<OpenError> {
+        open(&self.store, &self.kek, &self.clock).await.err()
+    }
+}
+
+#[tokio::test]
+async fn a_system_or_keyring_row_that_is_altered_added_or_gone_is_noticed_at_open() {
+    let bench = Bench::new().await;
+    for space in [Space::System, Space::Keyring] {
+        for (key, row) in bench.all_rows(space).await {
+            let mut altered = row.clone();
+            *altered.bytes.last_mut().unwrap() ^= 1;
+            let other = RowKey::new([key.as_bytes(), b"2"].concat());
+            for (tampering, undo) in [
+                (
+                    Change::Delete { key: key.clone() },
+                    Change::Put { key: key.clone(), row: row.clone() },
+                ),
+                (
+                    Change::Put { key: key.clone(), row: altered },
+                    Change::Put { key: key.clone(), row: row.clone() },
+                ),
+                (
+                    Change::Put { key: other.clone(), row: row.clone() },
+                    Change::Delete { key: other.clone() },
+                ),
+            ] {
+                bench.write_disk(space, vec![tampering]).await;
+                let refused = bench.opens().await;
+                let expected = matches!(
+                    refused,
+                    Some(
+                        OpenError::Store(StoreError::Corrupted { .. })
+                            | OpenError::WrongKek
+                            | OpenError::NotInitialized
+                    )
+                );
+                assert!(expected, "{space:?}: {refused:?}");
+                bench.write_disk(space, vec![undo]).await;
+            }
+        }
+    }
+    assert_eq!(bench.opens().await, None, "as it was, it opens");
+}
+
+#[tokio::test]
+async fn a_system_row_put_back_from_an_earlier_time_is_noticed_at_open() {
+    let bench = Bench::new().await;
+    let before = bench.all_rows(Space::System).await;
+    bench.run(Command::TenantDelete { name: "acme".into() }).await.unwrap();
+    let back = before.into_iter().map(|(key, row)| Change::Put { key, row }).collect();
+    bench.write_disk(Space::System, back).await;
+    assert!(matches!(bench.opens().await, Some(OpenError::Store(StoreError::Corrupted { .. }))));
+}
+
+#[tokio::test]
+async fn a_tenants_altered_or_moved_rows_are_errors_and_never_another_value() {
+    let bench = Bench::new().await;
+    bench.put("a", Some("value of a"), OPEN()).await.unwrap();
+    bench.put("b", Some("value of b"), OPEN()).await.unwrap();
+    let tenant = bench.vault.tenant_named(&acme()).unwrap();
+    let space = Space::Tenant(tenant.id);
+    let rows = bench.all_rows(space).await;
+    let read = async |name: &str| {
+        let now = bench.vault.now();
+        let permit = bench.principal().await.may_read(&acme(), secret(name), now).unwrap();
+        let read = bench.vault.read(&permit, now).await;
+        read.map(|secret| secret.map(|secret| secret.value.unwrap().expose().to_owned()))
+    };
+    for (key, row) in &rows {
+        for (_, other) in rows.iter().filter(|(other, _)| other != key) {
+            let mut flipped = row.clone();
+            let middle = flipped.bytes.len() / 2;
+            flipped.bytes[middle] ^= 0x10;
+            let mut cut = row.clone();
+            cut.bytes.pop();
+            let empty = Row { version: row.version, bytes: Vec::new() };
+            for wrong in [other.clone(), flipped, cut, empty] {
+                let put = Change::Put { key: key.clone(), row: wrong };
+                bench.write_disk(space, vec![put]).await;
+                let (a, b) = (read("a").await, read("b").await);
+                let right = [
+                    a == Ok(Some("value of a".to_owned())),
+                    b == Ok(Some("value of b".to_owned())),
+                ];
+                let error = |read: &Result<Option<String>, VaultError>| {
+                    matches!(read, Err(VaultError::Store(StoreError::Corrupted { .. })))
+                };
+                assert!(right[0] || error(&a), "{a:?}");
+                assert!(right[1] || error(&b), "{b:?}");
+                assert_ne!(right, [true, true], "one of them is damaged");
+                let undo = Change::Put { key: key.clone(), row: row.clone() };
+                bench.write_disk(space, vec![undo]).await;
+            }
+        }
+    }
+    assert_eq!(read("a").await, Ok(Some("value of a".to_owned())));
+}
+
+#[tokio::test]
+async fn a_damaged_record_does_not_stop_the_sweep_of_others() {
+    let bench = Bench::new().await;
+    for (name, end) in [("a", 10), ("b", 20)] {
+        bench.put(name, Some("v"), window(None, Some(end))).await.unwrap();
+    }
+    let tenant = bench.vault.tenant_named(&acme()).unwrap();
+    let key = layout::head_key(&tenant.locate(&secret("a")));
+    let space = Space::Tenant(tenant.id);
+    let mut row = bench.store.get(space, &key).await.unwrap().unwrap();
+    row.bytes[40] ^= 1;
+    let sealed = bench.store.ledger(space).await.unwrap().unwrap();
+    let seal = Arc::new(DiskWriter { sealed });
+    let changes = vec![Change::Put { key, row }];
+    bench.store.commit(space, Batch { changes, floor: Floor::START, seal }).await.unwrap();
+    bench.clock.pass(100);
+    let sweep = Command::Sweep { tenant: None, retain_seconds: 0, dry_run: false };
+    let Ok(Reply::Swept { tenants, .. }) = bench.run(sweep).await else { panic!("no sweep") };
+    assert_eq!((tenants[0].secrets, tenants[0].damaged), (1, 1));
 }
