@@ -320,7 +320,9 @@ fn rust_log_makes_dev_tell_what_it_does() {
 fn dev_tells_a_script_in_json_what_it_tells_a_person_in_words() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
-    let dev = Dev::start_with(&data, |command| drop(command.arg("--json")));
+    let dev = Dev::start_with(&data, |command| {
+        command.arg("--json");
+    });
     let line = eventually("the welcome", || {
         let log = dev.log();
         log.lines().find(|line| line.starts_with('{')).map(str::to_owned)
