@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use tokio::sync::Semaphore;
+
 use crate::domain::{SecretName, ValidityWindow};
 
 /// What a list needs to know of a secret.
@@ -37,8 +39,7 @@ pub(super) struct Heads {
     state: RwLock<State>,
     /// Estimated bytes held.
     bytes: AtomicUsize,
-    /// The same, summed over all tenants.
-    total: Arc<AtomicUsize>,
+    budget: Arc<Budget>,
     /// When it was last listed, in ticks of a counter that the vault keeps.
     last_used: AtomicU64,
     /// One filling at a time.
@@ -55,12 +56,33 @@ enum State {
     Ready(Arc<HeadMap>),
 }
 
+/// What the heads of all tenants share.
+pub(super) struct Budget {
+    /// Estimated bytes held.
+    bytes: AtomicUsize,
+    /// Taken while heads are filled: what is gathered then is not counted yet,
+    /// so only a few may gather at once.
+    fillings: Semaphore,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { bytes: AtomicUsize::new(0), fillings: Semaphore::new(4) }
+    }
+}
+
+impl Budget {
+    pub(super) fn used(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
 impl Heads {
-    pub(super) fn new(total: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
         Self {
             state: RwLock::default(),
             bytes: AtomicUsize::new(0),
-            total,
+            budget,
             last_used: AtomicU64::new(0),
             filling: tokio::sync::Mutex::default(),
         }
@@ -106,12 +128,12 @@ impl Heads {
 
     fn grow(&self, by: usize) {
         self.bytes.fetch_add(by, Ordering::Relaxed);
-        self.total.fetch_add(by, Ordering::Relaxed);
+        self.budget.bytes.fetch_add(by, Ordering::Relaxed);
     }
 
     fn shrink(&self, by: usize) {
         self.bytes.fetch_sub(by, Ordering::Relaxed);
-        self.total.fetch_sub(by, Ordering::Relaxed);
+        self.budget.bytes.fetch_sub(by, Ordering::Relaxed);
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -145,6 +167,8 @@ impl Heads {
         if let Some(map) = self.ready() {
             return Ok(map);
         }
+        // Never closed; an error would only mean that nobody is counted.
+        let _few = self.budget.fillings.acquire().await.ok();
         *self.write() = State::Filling(Vec::new());
         // Left by an error or by a caller who went away: later changes would be
         // gathered for ever.

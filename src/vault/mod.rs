@@ -21,7 +21,7 @@ mod timekeeper;
 mod vectors;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ use crate::store::{
     Batch, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
 };
 
-use heads::Heads;
+use heads::{Budget, Heads};
 use keyring::{Keyring, Phase};
 use seal::SpaceSeal;
 use system::{System, TenantRecord};
@@ -156,7 +156,7 @@ pub struct Vault {
     administration: tokio::sync::Mutex<()>,
     name_locks: Box<[tokio::sync::Mutex<()>]>,
     /// What the sorted names of all tenants take.
-    list_cache_bytes: Arc<AtomicUsize>,
+    list_budget: Arc<Budget>,
     /// Orders the uses of list caches, for eviction.
     list_ticks: AtomicU64,
     /// When the persisted floor was last raised, in microseconds of the floor.
@@ -222,9 +222,9 @@ impl Vault {
         let (system, contents) = System::open(store.clone(), system_keys).await?;
         let mut floor = contents.floor;
         let mut tenants = Tenants::default();
-        let list_cache_bytes = Arc::new(AtomicUsize::new(0));
+        let list_budget = Arc::new(Budget::default());
         for record in &contents.tenants {
-            let heads = Heads::new(list_cache_bytes.clone());
+            let heads = Heads::new(list_budget.clone());
             let (tenant, tenant_floor) = open_tenant(&store, &keyring, record, heads).await?;
             floor = floor.max(tenant_floor);
             tenants.insert(Arc::new(tenant));
@@ -240,7 +240,7 @@ impl Vault {
             tenants: RwLock::new(tenants),
             administration: tokio::sync::Mutex::new(()),
             name_locks: (0..NAME_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
-            list_cache_bytes,
+            list_budget,
             list_ticks: AtomicU64::new(0),
             floor_persisted: AtomicI64::new(floor.at.unix_micros()),
             last_sweep: RwLock::new(contents.last_sweep),
@@ -419,7 +419,7 @@ impl Vault {
     /// those of `current` last.
     fn trim_list_caches(&self, current: &Arc<Tenant>) {
         let limit = self.options.list_cache_bytes;
-        let mut total = self.list_cache_bytes.load(Ordering::Relaxed);
+        let mut total = self.list_budget.used();
         if total <= limit {
             return;
         }
@@ -486,7 +486,7 @@ impl Vault {
 
     /// Opens a tenant that has a record, and serves it.
     async fn admit(&self, record: &TenantRecord) -> Result<Arc<Tenant>, StoreError> {
-        let heads = Heads::new(self.list_cache_bytes.clone());
+        let heads = Heads::new(self.list_budget.clone());
         let opened = open_tenant(&self.store, &self.keyring, record, heads).await;
         let (tenant, _) = opened.map_err(|error| match error {
             OpenError::Store(error) => error,

@@ -115,20 +115,8 @@ fn boot_instant(reading: ClockReading) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::Manual;
     use super::*;
-
-    /// A clock that tests set: wall seconds and seconds since boot.
-    struct Manual(Mutex<(i64, u64)>);
-
-    impl Clock for Manual {
-        fn read(&self) -> ClockReading {
-            let (wall, boot) = *self.0.lock().unwrap();
-            ClockReading {
-                wall: Timestamp::from_unix_seconds(wall),
-                since_boot: Duration::from_secs(boot),
-            }
-        }
-    }
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_unix_seconds(seconds)
