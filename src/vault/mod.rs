@@ -21,7 +21,7 @@ mod timekeeper;
 mod vectors;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -159,8 +159,8 @@ pub struct Vault {
     list_budget: Arc<Budget>,
     /// Orders the uses of list caches, for eviction.
     list_ticks: AtomicU64,
-    /// When the persisted floor was last raised, in microseconds of the floor.
-    floor_persisted: AtomicI64,
+    /// The highest floor that is durable.
+    floor_persisted: Mutex<Floor>,
     last_sweep: RwLock<Option<Timestamp>>,
     /// Tenants that exist no more, or never came to exist, and whose keys and
     /// rows are still to be destroyed.
@@ -242,7 +242,7 @@ impl Vault {
             name_locks: (0..NAME_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
             list_budget,
             list_ticks: AtomicU64::new(0),
-            floor_persisted: AtomicI64::new(floor.at.unix_micros()),
+            floor_persisted: Mutex::new(floor),
             last_sweep: RwLock::new(contents.last_sweep),
             doomed: Mutex::new(Vec::new()),
         });
@@ -363,8 +363,9 @@ impl Vault {
         self.time.now();
         self.destroy_doomed().await;
         let floor = self.time.floor();
-        let persisted = Timestamp::from_unix_micros(self.floor_persisted.load(Ordering::Relaxed));
-        if floor.at < persisted.saturating_add(FLOOR_INTERVAL) {
+        let persisted = *self.floor_persisted.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = floor.at < persisted.at.saturating_add(FLOOR_INTERVAL);
+        if floor.epoch == persisted.epoch && recent {
             return Ok(());
         }
         self.system.persist_floor(floor).await?;
@@ -412,7 +413,8 @@ impl Vault {
 
     /// A commit that carried `floor` is durable.
     fn note_floor(&self, floor: Floor) {
-        self.floor_persisted.store(floor.at.unix_micros(), Ordering::Relaxed);
+        let mut held = self.floor_persisted.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = floor.max(*held);
     }
 
     /// Drops the sorted names that were listed longest ago until the rest fits,

@@ -600,3 +600,17 @@ async fn a_damaged_record_does_not_stop_the_sweep_of_others() {
     let Ok(Reply::Swept { tenants, .. }) = bench.run(sweep).await else { panic!("no sweep") };
     assert_eq!((tenants[0].secrets, tenants[0].damaged), (1, 1));
 }
+
+#[tokio::test]
+async fn after_an_accepted_step_back_the_time_is_persisted_as_it_passes() {
+    let mut bench = Bench::new().await;
+    bench.put("a", Some("v"), window(None, Some(-9 * DAY + 50))).await.unwrap();
+    bench.clock.step(-9 * DAY);
+    bench.run(Command::ClockAccept).await.unwrap();
+    assert_eq!(bench.get("a").await, Some(Some("v".into())), "the operator says it is earlier");
+    bench.clock.pass(60);
+    bench.vault.keep_house().await.unwrap();
+    bench.clock.step(-30);
+    bench.reopen().await;
+    assert_eq!(bench.get("a").await, None);
+}
