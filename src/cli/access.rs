@@ -11,6 +11,7 @@ use super::failure::CliError;
 use super::{internal, kek, process};
 use crate::api::admin::{Command, Failure, Reply};
 use crate::config::{self, Config};
+use crate::crypto::Kek;
 use crate::http::{AdminClient, AdminError};
 use crate::store::Store;
 use crate::vault::{OpenError, Vault, VaultOptions, maintenance};
@@ -73,11 +74,11 @@ fn kek_beside(data: &Path, dev: DevStore) -> PathBuf {
 pub(super) async fn open_vault(
     folder: &DataFolder,
     config: &Config,
+    kek: &Kek,
     store: Arc<dyn Store>,
 ) -> Result<Arc<Vault>, CliError> {
-    let kek = kek::load(config)?;
     let place = folder.path().display().to_string();
-    let opened = Vault::open(store.clone(), &kek, Arc::new(SystemClock), options(config, place));
+    let opened = Vault::open(store.clone(), kek, Arc::new(SystemClock), options(config, place));
     match opened.await {
         Ok(vault) => Ok(vault),
         Err(error) => {
@@ -148,8 +149,9 @@ pub(super) async fn execute(args: &StoreArgs, command: Command) -> Result<Reply,
         }
         return Ok(reply);
     }
+    let kek = kek::load(&config)?;
     let store = folder.open(&config).await?;
-    let vault = open_vault(&folder, &config, store).await?;
+    let vault = open_vault(&folder, &config, &kek, store).await?;
     let outcome: Result<Reply, Failure> = maintenance::execute(&vault, command).await;
     vault.close().await;
     Ok(outcome?)

@@ -28,12 +28,6 @@ pub(super) enum Enter {
     Failed(CliError),
 }
 
-impl From<CliError> for Enter {
-    fn from(error: CliError) -> Self {
-        Self::Failed(error)
-    }
-}
-
 impl DataFolder {
     pub(super) fn path(&self) -> &Path {
         &self.0
@@ -101,23 +95,24 @@ impl DataFolder {
         });
         match opened.await.map_err(internal)? {
             Ok(store) => Ok(Arc::new(store)),
-            Err(error @ OpenError::InUse { .. }) => Err(CliError::unavailable(format!(
-                "{error}; another tenure holds {}: stop it, or let it start up fully so that this \
-                 command can speak to it",
-                self.0.display()
-            ))),
-            Err(error) => Err(internal(format!("{error}; {}", remedy(&error, &self.0)))),
+            Err(error) => Err(unopened(&error, &self.0)),
         }
     }
 }
 
-fn remedy(error: &OpenError, folder: &Path) -> String {
+/// With what to do about it.
+fn unopened(error: &OpenError, folder: &Path) -> CliError {
     let folder = folder.display();
     match error {
-        OpenError::InUse { .. } => format!("stop the process that holds {folder}"),
-        OpenError::Corrupted { .. } => format!("restore {folder} from a copy"),
-        OpenError::Unreadable { .. } => format!("look at the disk and the rights of {folder}"),
-        OpenError::DishonestSync => "build it as its README says".to_owned(),
+        OpenError::InUse { .. } => CliError::unavailable(format!(
+            "{error}; another tenure holds {folder}: stop it, or let it start up fully so that \
+             this command can speak to it"
+        )),
+        OpenError::Corrupted { .. } => internal(format!("{error}; restore {folder} from a copy")),
+        OpenError::Unreadable { .. } => {
+            internal(format!("{error}; look at the disk and the rights of {folder}"))
+        }
+        OpenError::DishonestSync => internal(format!("{error}; build it as its README says")),
     }
 }
 

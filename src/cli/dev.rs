@@ -17,7 +17,7 @@ use super::data::{DataFolder, write_private};
 use super::failure::CliError;
 use super::maintain::Output;
 use super::serve::{self, Service, StopSignals};
-use super::{internal, process};
+use super::{internal, kek, process};
 use crate::api::admin::{Command, FailureKind, Reply};
 use crate::config::{self, Config};
 use crate::crypto::Kek;
@@ -84,7 +84,8 @@ async fn on_disk(config: &Config) -> Result<(Option<DataFolder>, Arc<Vault>), Cl
         store.close().await;
         return Err(error);
     }
-    let vault = access::open_vault(&folder, config, store).await?;
+    let kek = kek::load(config)?;
+    let vault = access::open_vault(&folder, config, &kek, store).await?;
     Ok((Some(folder), vault))
 }
 

@@ -128,9 +128,9 @@ pub(super) async fn run(args: ServeArgs, output: Output) -> Result<(), CliError>
 
 async fn open(folder: &DataFolder, config: &Config) -> Result<Arc<Vault>, CliError> {
     // Before the databases are opened: a missing KEK should not take that long.
-    kek::load(config)?;
+    let kek = kek::load(config)?;
     let store = folder.open(config).await?;
-    access::open_vault(folder, config, store).await
+    access::open_vault(folder, config, &kek, store).await
 }
 
 /// What ends a service in good order. From [`StopSignals::listen`] on they no

@@ -91,11 +91,16 @@ pub enum DekState {
 }
 
 impl DekState {
-    const fn byte(self) -> u8 {
+    /// Its stored form. It is in the binding of a wrapped DEK too.
+    pub const fn byte(self) -> u8 {
         match self {
             Self::Active => 1,
             Self::Retired => 2,
         }
+    }
+
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Active, Self::Retired].into_iter().find(|state| state.byte() == byte)
     }
 }
 

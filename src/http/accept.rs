@@ -65,9 +65,7 @@ impl Wish {
             .filter_map(|part| part.split_once('='))
             .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
             .map_or(1000, |(_, value)| thousandths(value.trim()));
-        if (specificity, quality) > (self.specificity, self.quality)
-            || specificity > self.specificity
-        {
+        if (specificity, quality) > (self.specificity, self.quality) {
             *self = Self { specificity, quality };
         }
     }

@@ -109,18 +109,15 @@ async fn served(
         Found::OtherMethods(allow) => return Err(openapi::method_not_allowed(&allow)),
         Found::Nothing => return Err(openapi::unknown()),
     };
-    if route.endpoint == Endpoint::Health {
-        return Ok(system::health());
-    }
-    let vault = shared.state.vault().ok_or_else(problem::starting)?;
-    match route.endpoint {
-        Endpoint::Health => Ok(system::health()),
-        Endpoint::Readiness => system::readiness(vault),
-        Endpoint::BiscuitKeys => Ok(system::biscuit_keys(vault)),
-        Endpoint::OpenApi => Ok(openapi::serve_document()),
-        Endpoint::DocsRoot => Ok(openapi::redirect_to_docs()),
-        Endpoint::Docs => openapi::serve_docs(captures.tail),
-        Endpoint::Secret(call) => {
+    match (route.endpoint, shared.state.vault()) {
+        (Endpoint::Health, _) => Ok(system::health()),
+        (_, None) => Err(problem::starting()),
+        (Endpoint::Readiness, Some(vault)) => system::readiness(vault),
+        (Endpoint::BiscuitKeys, Some(vault)) => Ok(system::biscuit_keys(vault)),
+        (Endpoint::OpenApi, Some(_)) => Ok(openapi::serve_document()),
+        (Endpoint::DocsRoot, Some(_)) => Ok(openapi::redirect_to_docs()),
+        (Endpoint::Docs, Some(_)) => openapi::serve_docs(captures.tail),
+        (Endpoint::Secret(call), Some(vault)) => {
             let bounds =
                 Bounds { max_value_bytes: vault.max_value_bytes(), timeout: shared.body_timeout };
             secret_call(vault, call, captures, request, payload, bounds).await

@@ -188,7 +188,7 @@ impl Keyring {
         anchor: &AnchorKeys,
     ) -> [(RowKey, Vec<u8>); 2] {
         let wrapped = self.keys.wrap_dek(tenant, dek, DekState::Active);
-        let dek_row = [&[ACTIVE], wrapped.as_slice()].concat();
+        let dek_row = [&[DekState::Active.byte()], wrapped.as_slice()].concat();
         [
             (dek_key(tenant, dek.id()), dek_row),
             (anchor_key(tenant), self.keys.wrap_anchor(tenant, anchor)),
@@ -196,16 +196,9 @@ impl Keyring {
     }
 }
 
-const ACTIVE: u8 = 1;
-const RETIRED: u8 = 2;
-
 fn split_state(bytes: &[u8]) -> Result<(DekState, &[u8]), Malformed> {
     let mut fields = Reader::new(bytes);
-    let state = match fields.byte()? {
-        ACTIVE => DekState::Active,
-        RETIRED => DekState::Retired,
-        _ => return Err(Malformed),
-    };
+    let state = DekState::from_byte(fields.byte()?).ok_or(Malformed)?;
     Ok((state, fields.rest()))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::heads::HeadEntry;
 use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
-use super::{CreateError, DeleteError, Vault, VaultError};
+use super::{CreateError, DeleteError, Vault, VaultError, to_its_end};
 use crate::api::admin::{
     ClockStatus, Command, Failure, FailureKind, Reply, SecretCounts, Status, SweptTenant,
     Tenant as TenantRow,
@@ -97,8 +97,7 @@ async fn create_tenant(vault: &Arc<Vault>, name: &str) -> Result<Reply, Failure>
     let name = parse_tenant(name)?;
     // On a task of its own: a caller who goes away must not leave it half done.
     let (worker, wanted) = (vault.clone(), name.clone());
-    let created = tokio::spawn(async move { worker.create_tenant(wanted).await }).await;
-    match created.unwrap_or(Err(CreateError::Store(StoreError::Unknown))) {
+    match to_its_end(async move { worker.create_tenant(wanted).await }).await {
         Ok(tenant) => {
             Ok(Reply::TenantCreated { name: name.to_string(), id: tenant.id.to_string() })
         }
@@ -122,8 +121,7 @@ fn list_tenants(vault: &Vault) -> Reply {
 async fn delete_tenant(vault: &Arc<Vault>, name: &str) -> Result<Reply, Failure> {
     let name = parse_tenant(name)?;
     let (worker, doomed) = (vault.clone(), name.clone());
-    let deleted = tokio::spawn(async move { worker.delete_tenant(&doomed).await }).await;
-    match deleted.unwrap_or(Err(DeleteError::Store(StoreError::Unknown))) {
+    match to_its_end(async move { worker.delete_tenant(&doomed).await }).await {
         Ok(()) => Ok(Reply::TenantDeleted { name: name.to_string() }),
         Err(DeleteError::NoSuchTenant) => Err(no_such_tenant(&name)),
         Err(DeleteError::Store(error)) => Err(error.into()),

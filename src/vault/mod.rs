@@ -591,6 +591,12 @@ enum DeleteError {
     Unfinished(StoreError),
 }
 
+impl From<StoreError> for DeleteError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
 /// Unwraps a tenant's keys and opens its ledger, for its counter and floor.
 async fn open_tenant(
     store: &Arc<dyn Store>,
@@ -643,9 +649,11 @@ async fn audit(
 
 /// Runs a future on a task of its own, so that it ends even if its caller is
 /// dropped.
-async fn to_its_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, VaultError>> + Send + 'static,
-) -> Result<T, VaultError> {
+async fn to_its_end<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+{
     // A panic or a runtime that shuts down leaves the outcome open.
-    tokio::spawn(work).await.unwrap_or(Err(VaultError::Store(StoreError::Unknown)))
+    tokio::spawn(work).await.unwrap_or_else(|_| Err(StoreError::Unknown.into()))
 }

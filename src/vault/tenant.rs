@@ -131,9 +131,8 @@ impl Tenant {
             let old = self.head(&locator).await?;
             check(precondition, old.as_ref(), now)?;
             let Some(old) = old else { return Ok(Deleted::NothingThere) };
-            match self.commit(removal(&locator, &old), floor).await {
+            match self.remove(&locator, &old, floor).await {
                 Ok(()) => {
-                    self.heads.note(HeadChange::Delete(name.clone(), old.version));
                     let expired = old.head.window.state_at(now) == WindowState::Expired;
                     return Ok(if expired { Deleted::NothingThere } else { Deleted::Removed });
                 }
@@ -171,11 +170,8 @@ impl Tenant {
         if end > cutoff {
             return Ok(false);
         }
-        match self.commit(removal(locator, &old), floor).await {
-            Ok(()) => {
-                self.heads.note(HeadChange::Delete(old.head.name.clone(), old.version));
-                Ok(true)
-            }
+        match self.remove(locator, &old, floor).await {
+            Ok(()) => Ok(true),
             Err(StoreError::Conflict) => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -196,12 +192,7 @@ impl Tenant {
         &self,
         after: Option<RowKey>,
     ) -> Result<(Vec<(RowKey, Timestamp, Locator)>, bool), VaultError> {
-        let prefix = layout::EXPIRY_PREFIX.to_vec();
-        let Page { rows, more } = self
-            .store
-            .scan(self.space(), Scan { prefix, after, limit: PAGE_ROWS })
-            .await
-            .map_err(|e| self.explain(e))?;
+        let Page { rows, more } = self.page(layout::EXPIRY_PREFIX, after).await?;
         let parse = |(key, _): (RowKey, Row)| {
             let (at, locator) =
                 layout::parse_expiry_key(&key).map_err(|_| self.corrupted("the expiry index"))?;
@@ -227,8 +218,7 @@ impl Tenant {
     ) -> Result<(), VaultError> {
         let mut after = None;
         loop {
-            let scan = Scan { prefix: layout::HEAD_PREFIX.to_vec(), after, limit: PAGE_ROWS };
-            let page = self.store.scan(self.space(), scan).await.map_err(|e| self.explain(e))?;
+            let page = self.page(layout::HEAD_PREFIX, after).await?;
             for (key, row) in &page.rows {
                 let locator = layout::parse_head_key(key).map_err(|_| self.corrupted("a head"))?;
                 let StoredHead { version, head } = self.open_head(&locator, row)?;
@@ -262,6 +252,23 @@ impl Tenant {
             self.heads.drop_all();
         }
         outcome
+    }
+
+    /// Removes all rows of a secret, and its name from the sorted ones.
+    async fn remove(
+        &self,
+        locator: &Locator,
+        old: &StoredHead,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        self.commit(removal(locator, old), floor).await?;
+        self.heads.note(HeadChange::Delete(old.head.name.clone(), old.version));
+        Ok(())
+    }
+
+    async fn page(&self, prefix: &[u8], after: Option<RowKey>) -> Result<Page, VaultError> {
+        let scan = Scan { prefix: prefix.to_vec(), after, limit: PAGE_ROWS };
+        self.store.scan(self.space(), scan).await.map_err(|error| self.explain(error))
     }
 
     async fn row(&self, key: &RowKey) -> Result<Option<Row>, VaultError> {

@@ -76,11 +76,6 @@ fn a_credential_that_is_none_is_refused_alike_on_every_call() {
         let get = Request::get(secret(GOOD)).header("Authorization", &value);
         bench.hold_bare("the scheme has no case", &get, Done(200));
     }
-    bench.hold_bare(
-        "no such path",
-        &Request::get("/m4rker"),
-        Problem(404, "route_not_found", None),
-    );
     bench.log_tells_nothing();
 }
 
@@ -93,11 +88,6 @@ fn a_header_that_is_not_text_is_refused() {
         assert_eq!(bench.dev.client().send_raw(&raw).unwrap().status, status);
         bench.goes_on("a header that is not text");
     }
-    bench.hold_bare(
-        "no such path",
-        &Request::get("/m4rker"),
-        Problem(404, "route_not_found", None),
-    );
     bench.log_tells_nothing();
 }
 
@@ -120,11 +110,6 @@ fn a_credential_without_the_scope_is_refused() {
     bench.hold_bare("to read", &Request::get(secret(GOOD)).bearer(&read), Done(200));
     let put = Request::put(secret(TARGET), r#"{"value":"m4rker hush"}"#);
     bench.hold_bare("to write", &put.bearer(&write), Done(204));
-    bench.hold_bare(
-        "no such path",
-        &Request::get("/m4rker"),
-        Problem(404, "route_not_found", None),
-    );
     bench.log_tells_nothing();
 }
 
@@ -201,11 +186,6 @@ fn a_documented_check_narrows_and_nothing_else_is_let_pass() {
     assert_eq!(list.json(), serde_json::json!([]));
     bench.sent_tokens.push(both);
     client.send(&Request::put(secret(GOOD), body).bearer(&bench.token));
-    bench.hold_bare(
-        "no such path",
-        &Request::get("/m4rker"),
-        Problem(404, "route_not_found", None),
-    );
     bench.log_tells_nothing();
 }
 
@@ -258,11 +238,6 @@ fn an_undocumented_block_refuses_the_whole_token() {
     for honoured in [in_blocks(&[1, 1, 1]), in_blocks(&[16]), sealed(&token)] {
         bench.hold_bare("within", &Request::get(secret(GOOD)).bearer(&honoured), Done(200));
     }
-    bench.hold_bare(
-        "no such path",
-        &Request::get("/m4rker"),
-        Problem(404, "route_not_found", None),
-    );
     bench.log_tells_nothing();
 }
 

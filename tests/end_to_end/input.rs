@@ -87,11 +87,6 @@ fn a_key_that_is_no_name_is_refused_and_the_server_goes_on() {
     bench.hold("127 characters", Request::get(&longest), Done(200));
     let list = bench.hold("the list", Request::get("/api/dev/secrets"), Done(200)).json();
     assert_eq!(list.as_array().unwrap().len(), 2, "{list}");
-    bench.hold_bare(
-        "no such path",
-        &Request::get("/m4rker"),
-        Problem(404, "route_not_found", None),
-    );
     bench.log_tells_nothing();
 }
 
@@ -241,11 +236,6 @@ fn a_body_that_is_not_asked_for_is_refused_and_nothing_is_stored() {
         let read = bench.hold(what, Request::get(secret(TARGET)), Done(200));
         assert!(read.json() == expected, "{what} is read as it was written");
     }
-    bench.hold_bare(
-        "no such path",
-        &Request::get("/m4rker"),
-        Problem(404, "route_not_found", None),
-    );
     bench.log_tells_nothing();
 }
 
@@ -302,11 +292,6 @@ fn a_time_that_cannot_be_meant_is_refused() {
     let farthest = r#"{"value":"m4rker hush","expiresOn":"9999-12-31T23:59:59.999999999Z"}"#;
     bench.hold("year 9999", Request::put(secret(TARGET), farthest), Done(204));
     assert_eq!(bench.status(TARGET), 200);
-    bench.hold_bare(
-        "no such path",
-        &Request::get("/m4rker"),
-        Problem(404, "route_not_found", None),
-    );
     bench.log_tells_nothing();
 }
 
@@ -341,11 +326,6 @@ fn a_body_of_another_type_is_refused() {
     for kind in ["application/json", "APPLICATION/JSON", "application/json; charset=utf-8"] {
         bench.hold(kind, put().header("Content-Type", kind), Done(204));
     }
-    bench.hold_bare(
-        "no such path",
-        &Request::get("/m4rker"),
-        Problem(404, "route_not_found", None),
-    );
     bench.log_tells_nothing();
 }
 
@@ -461,11 +441,6 @@ fn a_length_that_lies_harms_nobody() {
     );
     assert_eq!(until_closed(&bench.dev, chunked.as_bytes()).0, Some(204));
     assert_eq!(bench.status(TARGET), 200);
-    bench.hold_bare(
-        "no such path",
-        &Request::get("/m4rker"),
-        Problem(404, "route_not_found", None),
-    );
     bench.log_tells_nothing();
 }
 

@@ -82,7 +82,9 @@ impl Bench {
 
     /// Once all was sent: names, values, bodies and tokens are nowhere in what
     /// the server wrote at its finest level.
-    pub fn log_tells_nothing(self) {
+    pub fn log_tells_nothing(mut self) {
+        let nowhere = Request::get("/m4rker");
+        self.hold_bare("no such path", &nowhere, Problem(404, "route_not_found", None));
         let log = self.dev.log();
         assert!(log.contains("DEBUG") && log.contains("(no route)"), "the log is at its finest");
         let bytes = MARK.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
