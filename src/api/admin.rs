@@ -38,6 +38,21 @@ pub enum Command {
     ClockAccept,
 }
 
+/// How far a long command is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// What is being worked on, for people: a tenant, a database.
+    pub what: String,
+    /// In units of the command's own: rows or bytes.
+    pub done: u64,
+    /// `None` where the end is not known.
+    pub of: Option<u64>,
+}
+
+/// Where a long command tells how far it is; called often, and must be cheap.
+pub type Report = dyn Fn(Progress) + Send + Sync;
+
 /// What came of it.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case", rename_all_fields = "camelCase")]

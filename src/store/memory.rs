@@ -10,7 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::staging::{PageBuilder, ledger_of, stage, weigh};
-use super::{Batch, Health, Ledger, LedgerSeal, Page, Row, RowKey, Scan, Space, Store, StoreError};
+use super::{
+    Batch, Health, Ledger, LedgerSeal, Page, Row, RowKey, Scan, Snapshot, Space, Store, StoreError,
+};
 use crate::domain::{Floor, TenantId};
 
 /// Rows in ordered maps, one lock per space.
@@ -22,7 +24,7 @@ pub struct MemoryStore {
     closed: AtomicBool,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Rows {
     rows: BTreeMap<RowKey, Row>,
     ledger: Option<Vec<u8>>,
@@ -112,6 +114,28 @@ impl Rows {
     }
 }
 
+/// A copy of everything: nothing here is large.
+struct MemorySnapshot {
+    rows: Rows,
+    cursors: Vec<Scan>,
+}
+
+#[async_trait]
+impl Snapshot for MemorySnapshot {
+    fn ledger(&self) -> Option<&[u8]> {
+        self.rows.ledger.as_deref()
+    }
+
+    async fn next(&mut self, cursor: usize) -> Result<Page, StoreError> {
+        let Some(scan) = self.cursors.get_mut(cursor) else { return Ok(Page::default()) };
+        let page = self.rows.page(scan);
+        if let Some((last, _)) = page.rows.last() {
+            scan.after = Some(last.clone());
+        }
+        Ok(page)
+    }
+}
+
 #[async_trait]
 impl Store for MemoryStore {
     async fn get(&self, space: Space, key: &RowKey) -> Result<Option<Row>, StoreError> {
@@ -138,6 +162,17 @@ impl Store for MemoryStore {
         let rows = self.space(space)?;
         let rows = read(&rows);
         Ok(rows.alive()?.ledger.clone())
+    }
+
+    async fn snapshot(
+        &self,
+        space: Space,
+        prefixes: &[&[u8]],
+    ) -> Result<Box<dyn Snapshot>, StoreError> {
+        let rows = self.space(space)?;
+        let rows = read(&rows).alive()?.clone();
+        let cursor = |prefix: &&[u8]| Scan { prefix: prefix.to_vec(), after: None, limit: 1_000 };
+        Ok(Box::new(MemorySnapshot { rows, cursors: prefixes.iter().map(cursor).collect() }))
     }
 
     async fn create_tenant(&self, id: TenantId) -> Result<(), StoreError> {

@@ -239,6 +239,20 @@ pub struct Health {
     pub reason: Option<String>,
 }
 
+/// A space as it was at one commit, read while others write to it: what a check
+/// against the ledger and a backup need. It holds memory in the store; drop it
+/// when done.
+#[async_trait]
+pub trait Snapshot: Send {
+    /// The sealed ledger as of that commit, or `None` where there was none yet.
+    fn ledger(&self) -> Option<&[u8]>;
+
+    /// The next rows of one cursor, in ascending order of their keys; `cursor` is
+    /// the place of its prefix in the list the snapshot was taken with. After the
+    /// page without [`Page::more`], empty pages.
+    async fn next(&mut self, cursor: usize) -> Result<Page, StoreError>;
+}
+
 /// The contract. Every engine passes one suite of tests, `conformance`.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -254,6 +268,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// The sealed ledger, or `None` where nothing was ever committed.
     async fn ledger(&self, space: Space) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The space as it is now, durable, for cursors that walk the rows under each
+    /// of `prefixes` (none of which begins another) at their own pace. Rows
+    /// outside of them cannot be read.
+    async fn snapshot(
+        &self,
+        space: Space,
+        prefixes: &[&[u8]],
+    ) -> Result<Box<dyn Snapshot>, StoreError>;
 
     /// Makes an empty space; durable when it returns. Creating it twice is
     /// [`StoreError::Conflict`].

@@ -53,7 +53,9 @@ use self::placement::{Placement, Record};
 use self::queue::{Done, Refusal, RowWork, Work};
 use self::shelf::{Seen, Shelf, Slot, Withdrawn};
 use super::staging::{PageBuilder, ledger_of, weigh};
-use super::{Batch, Health, LedgerSeal, Page, Row, RowKey, Scan, Space, Store, StoreError};
+use super::{
+    Batch, Health, LedgerSeal, Page, Row, RowKey, Scan, Snapshot, Space, Store, StoreError,
+};
 use crate::domain::{Floor, TenantId};
 
 /// How much the engine may take.
@@ -714,6 +716,14 @@ impl Store for SledStore {
     async fn ledger(&self, space: Space) -> Result<Option<Vec<u8>>, StoreError> {
         let read = |tree: &Tree| Ok(tree.get(LEDGER)?.map(|sealed| sealed.to_vec()));
         self.home(space)?.read(Seen::Key(LEDGER), read).await
+    }
+
+    async fn snapshot(
+        &self,
+        _space: Space,
+        _prefixes: &[&[u8]],
+    ) -> Result<Box<dyn Snapshot>, StoreError> {
+        Err(StoreError::Unknown)
     }
 
     async fn create_tenant(&self, id: TenantId) -> Result<(), StoreError> {
