@@ -1,20 +1,25 @@
 //! How a command reaches a store: through the server that runs on it, or by
 //! opening it.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use tokio::sync::mpsc;
 
 use super::args::StoreArgs;
 use super::clock::SystemClock;
 use super::data::{DataFolder, Enter};
 use super::failure::CliError;
+use super::progress::Bar;
 use super::{internal, kek, process};
-use crate::api::admin::{Command, Failure, Reply};
+use crate::api::admin::{Command, Reply};
 use crate::config::{self, Config};
 use crate::crypto::Kek;
 use crate::http::{AdminClient, AdminError};
 use crate::store::Store;
-use crate::vault::{OpenError, Vault, VaultOptions, maintenance};
+use crate::vault::maintenance::{self, Ends, Exchange};
+use crate::vault::{OpenError, Vault, VaultOptions};
 
 const SYSTEM_CONFIG: &str = "/etc/tenure/tenure.toml";
 const DEV_DATA: &str = "./.tenure";
@@ -132,18 +137,45 @@ impl From<AdminError> for CliError {
     fn from(error: AdminError) -> Self {
         match error {
             AdminError::Failed(failure) => failure.into(),
+            AdminError::File(_) => internal(error),
             other => Self::unavailable(other),
         }
     }
 }
 
+/// A file beside a command.
+pub(super) enum Beside {
+    Nothing,
+    /// Read by the command.
+    Upload(Box<dyn Read + Send>),
+    /// Written by the command.
+    Download(Box<dyn Write>),
+}
+
 /// Carries out one maintenance command, wherever the store is open.
 pub(super) async fn execute(args: &StoreArgs, command: Command) -> Result<Reply, CliError> {
+    execute_with(args, command, Beside::Nothing).await
+}
+
+/// The same for one that reads or writes a file, which is opened on this side:
+/// the server may neither see this folder nor be allowed to enter it.
+pub(super) async fn execute_with(
+    args: &StoreArgs,
+    command: Command,
+    mut beside: Beside,
+) -> Result<Reply, CliError> {
     let config = configure(args, DevStore::Allowed, Vec::new())?;
     process::log_to_stderr(log::LevelFilter::Warn);
     let folder = enter(&config)?;
+    let bar = Bar::new();
     if let Some(client) = AdminClient::connect(folder.path())? {
-        let mut reply = client.send(&command)?;
+        let (upload, download): (Option<&mut (dyn Read + Send)>, Option<&mut dyn Write>) =
+            match &mut beside {
+                Beside::Nothing => (None, None),
+                Beside::Upload(file) => (Some(file.as_mut()), None),
+                Beside::Download(file) => (None, Some(file.as_mut())),
+            };
+        let mut reply = client.send(&command, upload, download, &mut |now| bar.show(now))?;
         if let Reply::Status(status) = &mut reply {
             status.serving = true;
         }
@@ -152,7 +184,57 @@ pub(super) async fn execute(args: &StoreArgs, command: Command) -> Result<Reply,
     let kek = kek::load(&config)?;
     let store = folder.open(&config).await?;
     let vault = open_vault(&folder, &config, &kek, store).await?;
-    let outcome: Result<Reply, Failure> = maintenance::execute(&vault, command).await;
+    let outcome = here(&vault, command, beside, &bar).await;
     vault.close().await;
-    Ok(outcome?)
+    outcome
 }
+
+/// In this process.
+async fn here(
+    vault: &Arc<Vault>,
+    command: Command,
+    beside: Beside,
+    bar: &Bar,
+) -> Result<Reply, CliError> {
+    let (exchange, Ends { mut progress, upload, mut download }) = Exchange::new();
+    let mut written = None;
+    let mut reading = None;
+    match beside {
+        Beside::Nothing => drop(upload),
+        Beside::Upload(file) => reading = Some(std::thread::spawn(|| send_pieces(file, upload))),
+        Beside::Download(file) => written = Some(file),
+    }
+    let work = maintenance::execute(vault, command, exchange);
+    let flow = async {
+        loop {
+            tokio::select! {
+                Some(piece) = download.recv() => if let Some(file) = &mut written {
+                    file.write_all(&piece)?;
+                },
+                Some(now) = progress.recv() => bar.show(now),
+                else => return Ok(()),
+            }
+        }
+    };
+    // A file that cannot be written ends the command; any other end of the flow is
+    // that of the command.
+    let (outcome, ()) = tokio::try_join!(async { Ok(work.await) }, flow)
+        .map_err(|error: std::io::Error| internal(AdminError::File(error)))?;
+    match (outcome, reading.map(std::thread::JoinHandle::join)) {
+        (Err(_), Some(Ok(Err(error)))) => Err(internal(AdminError::File(error))),
+        (outcome, _) => Ok(outcome?),
+    }
+}
+
+/// Ends early where nobody takes more.
+fn send_pieces(mut file: Box<dyn Read + Send>, to: mpsc::Sender<Vec<u8>>) -> std::io::Result<()> {
+    loop {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        file.as_mut().take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
+        if piece.is_empty() || to.blocking_send(piece).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+const PIECE_BYTES: usize = 256 * 1024;

@@ -23,7 +23,8 @@ use crate::config::{self, Config};
 use crate::crypto::Kek;
 use crate::domain::Scope;
 use crate::store::MemoryStore;
-use crate::vault::{Vault, maintenance};
+use crate::vault::Vault;
+use crate::vault::maintenance::{self, Exchange};
 
 const TENANT: &str = "dev";
 const ENV_FILE: &str = "dev.env";
@@ -100,7 +101,7 @@ async fn in_memory(config: &Config) -> Result<(Option<DataFolder>, Arc<Vault>), 
 /// Makes the tenant where it is missing, and a token for all of it.
 async fn mint(vault: &Arc<Vault>) -> Result<Zeroizing<String>, CliError> {
     let create = Command::TenantCreate { name: TENANT.to_owned() };
-    match maintenance::execute(vault, create).await {
+    match maintenance::execute(vault, create, Exchange::none()).await {
         Ok(_) => {}
         Err(failure) if failure.kind == FailureKind::Conflict => {}
         Err(failure) => return Err(failure.into()),
@@ -111,7 +112,7 @@ async fn mint(vault: &Arc<Vault>) -> Result<Zeroizing<String>, CliError> {
         ttl_seconds: TOKEN_DAYS * 24 * 60 * 60,
         subject: TENANT.to_owned(),
     };
-    match maintenance::execute(vault, mint).await? {
+    match maintenance::execute(vault, mint, Exchange::none()).await? {
         Reply::Token { token, .. } => Ok(Zeroizing::new(token)),
         _ => Err(internal("the mint answered with something else")),
     }

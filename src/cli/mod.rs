@@ -14,6 +14,7 @@ mod failure;
 mod kek;
 mod maintain;
 mod process;
+mod progress;
 mod serve;
 
 use std::process::ExitCode;

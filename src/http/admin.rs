@@ -6,39 +6,37 @@
 //! say. Who calls [`AdminServer::start`] holds the database's lock, so that a
 //! socket found there was left behind and is replaced.
 
-use std::any::Any;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use actix_web::body::BoxBody;
-use actix_web::dev::{
-    Extensions, Payload, ServerHandle, ServiceRequest, ServiceResponse, fn_service,
-};
-use actix_web::http::{Method, header};
-use actix_web::rt::net::UnixStream;
-use actix_web::web::Bytes;
-use actix_web::{App, Error, HttpResponse, HttpServer};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
-use tokio::task::JoinHandle;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
-use crate::api::admin::{Command, Failure, FailureKind, Reply};
-use crate::vault::{Vault, maintenance};
+use super::admin_frames::{self, HEADER_BYTES, Kind};
+use crate::api::admin::{Command, Failure, FailureKind, Progress, Reply};
+use crate::vault::Vault;
+use crate::vault::maintenance::{self, Exchange};
 
-use super::problem;
-
-pub(super) const PATH: &str = "/admin";
 const SOCKET: &str = "admin.sock";
-const MAX_COMMAND_BYTES: usize = 64 * 1024;
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stop waits for commands under way.
+const LAST_COMMANDS: Duration = Duration::from_secs(30);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the socket is bound and connected to.
 ///
@@ -68,43 +66,71 @@ impl Address {
     }
 }
 
-/// A served admin socket.
+/// A served admin socket, on a thread of its own: a command may compute for long,
+/// and no request for a secret should wait for it.
 pub struct AdminServer {
     socket: PathBuf,
-    handle: ServerHandle,
-    task: JoinHandle<io::Result<()>>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl AdminServer {
-    /// Must be called within a tokio runtime, by who holds the database's lock.
+    /// Called by who holds the database's lock.
     pub fn start(data: &Path, vault: Arc<Vault>) -> io::Result<Self> {
         let listener = bind(data)?;
-        let server = HttpServer::new(move || {
-            let vault = Arc::clone(&vault);
-            App::new().default_service(fn_service(move |request: ServiceRequest| {
-                let vault = Arc::clone(&vault);
-                async move { Ok::<_, Error>(answer(&vault, request).await) }
-            }))
-        })
-        .workers(1)
-        .on_connect(remember_peer)
-        .client_request_timeout(Duration::from_secs(5))
-        .disable_signals()
-        .listen_uds(listener)?
-        .run();
-        let handle = server.handle();
-        Ok(Self { socket: data.join(SOCKET), handle, task: tokio::spawn(server) })
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || {
+            runtime.block_on(async move {
+                match UnixListener::from_std(listener) {
+                    Ok(listener) => serve(listener, &vault, stopped).await,
+                    Err(error) => log::error!("the admin socket is not served: {error}"),
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(serve)?;
+        Ok(Self { socket: data.join(SOCKET), stop, thread })
     }
 
-    /// Finishes the commands under way and removes the socket.
+    /// Finishes the commands under way, for some time, and removes the socket.
     pub async fn stop(self) -> io::Result<()> {
-        self.handle.stop(true).await;
-        let ended = self.task.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+        // It may have ended by itself.
+        let _ = self.stop.send(());
+        let thread = self.thread;
+        let ended = tokio::task::spawn_blocking(move || thread.join()).await;
+        let ended = match ended {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(io::Error::other("the admin socket's thread panicked")),
+        };
         fs::remove_file(&self.socket).and(ended)
     }
 }
 
-fn bind(data: &Path) -> io::Result<UnixListener> {
+async fn serve(listener: UnixListener, vault: &Arc<Vault>, mut stopped: oneshot::Receiver<()>) {
+    let mut commands = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = &mut stopped => break,
+            Some(_) = commands.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(commands.spawn(answer(stream, Arc::clone(vault)))),
+                Err(error) => {
+                    // Out of descriptors, most likely: others are given time to end.
+                    log::warn!("the admin socket: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let all = async { while commands.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_COMMANDS, all).await.is_err() {
+        log::warn!("maintenance commands under way were broken off");
+    }
+}
+
+fn bind(data: &Path) -> io::Result<net::UnixListener> {
     let denied = |message: String| io::Error::new(io::ErrorKind::PermissionDenied, message);
     let folder = fs::metadata(data)?;
     if folder.uid() != own_uid() || folder.mode() & 0o077 != 0 {
@@ -120,7 +146,7 @@ fn bind(data: &Path) -> io::Result<UnixListener> {
     // process's, and 0177 would take the right to enter from a folder that another
     // thread makes at this moment; so it is 0077, and the rest is taken after.
     let before = rustix::process::umask(Mode::from_raw_mode(0o077));
-    let bound = UnixListener::bind(address.path());
+    let bound = net::UnixListener::bind(address.path());
     rustix::process::umask(before);
     let listener = bound?;
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))?;
@@ -146,72 +172,136 @@ fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// The user at the other end, as the kernel saw it when it connected.
-struct Peer {
-    uid: u32,
+/// By the user at the other end, as the kernel saw it when it connected.
+fn is_operator(peer: Option<u32>) -> bool {
+    peer.is_some_and(|uid| uid == own_uid() || uid == 0)
 }
 
-fn remember_peer(connection: &dyn Any, facts: &mut Extensions) {
-    let stream = connection.downcast_ref::<UnixStream>();
-    if let Some(credentials) = stream.and_then(|stream| stream.peer_cred().ok()) {
-        facts.insert(Peer { uid: credentials.uid() });
+/// Serves one connection: one command, and what flows beside it.
+async fn answer(stream: UnixStream, vault: Arc<Vault>) {
+    let peer = stream.peer_cred().ok().map(|credentials| credentials.uid());
+    let (mut input, output) = stream.into_split();
+    let mut output = Output(output);
+    let outcome = if is_operator(peer) {
+        match tokio::time::timeout(COMMAND_TIMEOUT, command(&mut input)).await {
+            Ok(Ok(command)) => match carry_out(&vault, command, input, &mut output).await {
+                Some(outcome) => outcome,
+                None => return log::info!("a maintenance command was broken off by its caller"),
+            },
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(failure(FailureKind::Usage, "the command did not arrive in time")),
+        }
+    } else {
+        Err(failure(FailureKind::Usage, "only the owner of the data folder or root may command"))
+    };
+    let sent = match &outcome {
+        Ok(reply) => output.send_json(Kind::Reply, reply).await,
+        Err(failure) => output.send_json(Kind::Failure, failure).await,
+    };
+    if let Err(error) = sent {
+        // What was done is done; who asked does not hear of it.
+        log::info!("the answer to a maintenance command was not taken: {error}");
     }
 }
 
-fn is_operator(peer: Option<&Peer>) -> bool {
-    peer.is_some_and(|peer| peer.uid == own_uid() || peer.uid == 0)
+async fn command(input: &mut OwnedReadHalf) -> Result<Command, Failure> {
+    let unknown = || {
+        let why = "the command is not known: is the client of another version?";
+        failure(FailureKind::Usage, why)
+    };
+    match receive(input).await {
+        Ok((Kind::Command, payload)) => serde_json::from_slice(&payload).map_err(|_| unknown()),
+        Ok(_) => Err(unknown()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(unknown()),
+        Err(_) => Err(failure(FailureKind::Usage, "the command did not arrive whole")),
+    }
 }
 
-async fn answer(vault: &Arc<Vault>, request: ServiceRequest) -> ServiceResponse<BoxBody> {
-    let (request, mut payload) = request.into_parts();
-    let outcome = if !is_operator(request.conn_data::<Peer>()) {
-        Err(failure(FailureKind::Usage, "only the owner of the data folder or root may command"))
-    } else if request.method() != Method::POST || request.path() != PATH {
-        Err(failure(FailureKind::Usage, "there is only POST /admin here"))
-    } else {
-        // The vault survives a panic as it does in `dispatch`.
-        AssertUnwindSafe(carry_out(vault, &mut payload)).catch_unwind().await.unwrap_or_else(|_| {
+/// `None` where the caller went away first: nobody waits for it any more. What
+/// must not be left half done runs on a task of its own.
+async fn carry_out(
+    vault: &Arc<Vault>,
+    command: Command,
+    input: OwnedReadHalf,
+    output: &mut Output,
+) -> Option<Result<Reply, Failure>> {
+    let (exchange, ends) = Exchange::new();
+    // The vault survives a panic as it does in `dispatch`.
+    let work = AssertUnwindSafe(maintenance::execute(vault, command, exchange)).catch_unwind();
+    let work = async {
+        work.await.unwrap_or_else(|_| {
             log::error!("a maintenance command panicked");
             Err(failure(FailureKind::Internal, "the server failed; its log says why"))
         })
     };
-    let response = match outcome {
-        Ok(reply) => json(HttpResponse::Ok(), &reply),
-        Err(failure) => json(HttpResponse::build(problem::admin_status(failure.kind)), &failure),
-    };
-    ServiceResponse::new(request, response)
+    let (ended, outcome) = (send_all(ends.progress, ends.download, output), work);
+    tokio::select! {
+        (outcome, ()) = async { tokio::join!(outcome, ended) } => Some(outcome),
+        () = feed(input, ends.upload) => None,
+    }
 }
 
-async fn carry_out(vault: &Arc<Vault>, payload: &mut Payload) -> Result<Reply, Failure> {
-    let mut body = Vec::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk =
-            chunk.map_err(|_| failure(FailureKind::Usage, "the command did not arrive whole"))?;
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_COMMAND_BYTES {
-            return Err(failure(FailureKind::Usage, "the command is too large"));
+/// Passes on what comes from the caller, until the caller is gone.
+async fn feed(mut input: OwnedReadHalf, upload: mpsc::Sender<Vec<u8>>) {
+    let mut upload = Some(upload);
+    while let Ok((Kind::Data, payload)) = receive(&mut input).await {
+        match &upload {
+            // Nobody reads any more: the rest is taken and forgotten, so that the
+            // caller comes to read the answer.
+            Some(sender) if !payload.is_empty() => drop(sender.send(payload).await),
+            _ => upload = None,
         }
     }
-    let command: Command = serde_json::from_slice(&body).map_err(|_| {
-        failure(FailureKind::Usage, "the command is not known: is the client of another version?")
-    })?;
-    maintenance::execute(vault, command).await
+}
+
+/// Passes on what goes to the caller, until the command lets go of its ends.
+async fn send_all(
+    mut progress: mpsc::Receiver<Progress>,
+    mut download: mpsc::Receiver<Vec<u8>>,
+    output: &mut Output,
+) {
+    loop {
+        let sent = tokio::select! {
+            Some(piece) = download.recv() => output.send(Kind::Data, &piece).await,
+            Some(progress) = progress.recv() => output.send_json(Kind::Progress, &progress).await,
+            else => return,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+struct Output(OwnedWriteHalf);
+
+impl Output {
+    async fn send(&mut self, kind: Kind, payload: &[u8]) -> io::Result<()> {
+        let too_long = || io::Error::new(io::ErrorKind::InvalidData, "the answer is too long");
+        let header = admin_frames::header(kind, payload.len()).ok_or_else(too_long)?;
+        self.0.write_all(&header).await?;
+        self.0.write_all(payload).await
+    }
+
+    /// A reply may hold a token: it is written into memory that is wiped, with
+    /// room for any token at once.
+    async fn send_json(&mut self, kind: Kind, payload: &impl Serialize) -> io::Result<()> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
+        serde_json::to_writer(&mut *bytes, payload)?;
+        self.send(kind, &bytes).await
+    }
+}
+
+async fn receive(input: &mut OwnedReadHalf) -> io::Result<(Kind, Vec<u8>)> {
+    let mut header = [0; HEADER_BYTES];
+    input.read_exact(&mut header).await?;
+    let (kind, length) = admin_frames::parse(header).ok_or(io::ErrorKind::InvalidData)?;
+    let mut payload = vec![0; length];
+    input.read_exact(&mut payload).await?;
+    Ok((kind, payload))
 }
 
 fn failure(kind: FailureKind, message: &str) -> Failure {
     Failure { kind, message: message.to_owned() }
-}
-
-/// A reply may hold a token: it is written into memory that is wiped, with room
-/// for any token at once.
-fn json(mut response: actix_web::HttpResponseBuilder, body: &impl Serialize) -> HttpResponse {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
-    // These types serialize, and writing to memory does not fail.
-    let _ = serde_json::to_writer(&mut *bytes, body);
-    response
-        .insert_header((header::CONTENT_TYPE, "application/json"))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(Bytes::from_owner(bytes))
 }
 
 #[cfg(test)]
@@ -266,7 +356,7 @@ mod tests {
     #[test]
     fn strangers_are_no_operators() {
         assert!(!is_operator(None));
-        assert!(is_operator(Some(&Peer { uid: 0 })) && is_operator(Some(&Peer { uid: own_uid() })));
-        assert!(!is_operator(Some(&Peer { uid: own_uid().wrapping_add(1).max(1) })));
+        assert!(is_operator(Some(0)) && is_operator(Some(own_uid())));
+        assert!(!is_operator(Some(own_uid().wrapping_add(1).max(1))));
     }
 }

@@ -1,11 +1,11 @@
 //! The other end of the admin socket: how a command line reaches a running
 //! server.
 //!
-//! One connection per command, spoken by hand: the server is this very program,
-//! and a client library would load certificates to talk to a socket. Blocking,
-//! since who calls it has nothing else to do.
+//! One connection per command. Blocking, since who calls it has nothing else to
+//! do.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,15 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::api::admin::{Command, Failure, Reply};
-
-use super::admin::{Address, PATH};
+use super::admin::Address;
+use super::admin_frames::{self, HEADER_BYTES, Kind};
+use crate::api::admin::{Command, Failure, Progress, Reply};
 
 /// A sweep of millions is answered when it is done.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// The server takes a file at the speed of its disk, with pauses.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+const PIECE_BYTES: usize = 256 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -28,6 +30,9 @@ pub enum AdminError {
     /// Somebody else listens there; what is sent may be a secret.
     #[error("the socket in {} is served by another user (uid {peer}) than the folder's (uid {owner})", data.display())]
     Foreign { data: PathBuf, peer: u32, owner: u32 },
+    /// The file that is sent or received, on this side.
+    #[error("the file cannot be read or written: {0}")]
+    File(io::Error),
     #[error("the server's answer is not understood: is it of another version?")]
     Answer,
     /// The server understood and did not do it.
@@ -51,12 +56,40 @@ impl AdminClient {
         }
     }
 
-    /// Sends one command and waits for its end.
-    pub fn send(&self, command: &Command) -> Result<Reply, AdminError> {
-        let mut stream = connection(&self.data)?;
-        let answer = exchange(&mut stream, command)
-            .map_err(|source| AdminError::Io { data: self.data.clone(), source })?;
-        understood(&answer)
+    /// Sends one command and waits for its end. `upload` is sent after it,
+    /// `download` gets what the command writes, `report` hears how far it is.
+    pub fn send(
+        &self,
+        command: &Command,
+        upload: Option<&mut (dyn Read + Send)>,
+        download: Option<&mut dyn Write>,
+        report: &mut dyn FnMut(Progress),
+    ) -> Result<Reply, AdminError> {
+        let stream = connection(&self.data)?;
+        let lost = |source| AdminError::Io { data: self.data.clone(), source };
+        let ready = stream
+            .set_write_timeout(Some(SEND_TIMEOUT))
+            .and_then(|()| stream.set_read_timeout(Some(ANSWER_TIMEOUT)));
+        ready.map_err(lost)?;
+        let payload = Zeroizing::new(serde_json::to_vec(command).map_err(|e| lost(e.into()))?);
+        send_frame(&stream, Kind::Command, &payload).map_err(lost)?;
+        std::thread::scope(|scope| {
+            let sent = upload.map(|file| scope.spawn(|| send_file(&stream, file)));
+            let answer = listen(&stream, download, report).map_err(|error| match error {
+                Interrupted::Here(source) => AdminError::File(source),
+                Interrupted::There(source) => lost(source),
+                Interrupted::Misunderstood => AdminError::Answer,
+            });
+            // A sender that still waits for its reader learns that there is none.
+            let _ = stream.shutdown(Shutdown::Both);
+            let sent = sent.map_or(Ok(()), |sent| sent.join().unwrap_or(Ok(())));
+            match (answer, sent) {
+                // Why the server refused says more than that it stopped reading.
+                (Ok(answer), _) => Ok(answer?),
+                (Err(_), Err(unreadable)) => Err(AdminError::File(unreadable)),
+                (Err(error), Ok(())) => Err(error),
+            }
+        })
     }
 }
 
@@ -77,47 +110,77 @@ fn connection(data: &Path) -> Result<UnixStream, AdminError> {
     Ok(stream)
 }
 
-fn exchange(stream: &mut UnixStream, command: &Command) -> io::Result<Zeroizing<Vec<u8>>> {
-    stream.set_write_timeout(Some(SEND_TIMEOUT))?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let body = Zeroizing::new(serde_json::to_vec(command)?);
-    write!(
-        stream,
-        "POST {PATH} HTTP/1.1\r\nHost: tenure\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    )?;
-    stream.write_all(&body)?;
-    let mut answer = Zeroizing::new(Vec::with_capacity(16 * 1024));
-    stream.read_to_end(&mut answer)?;
-    Ok(answer)
+fn send_frame(mut stream: &UnixStream, kind: Kind, payload: &[u8]) -> io::Result<()> {
+    let too_long = || io::Error::new(io::ErrorKind::InvalidData, "the command is too long");
+    stream.write_all(&admin_frames::header(kind, payload.len()).ok_or_else(too_long)?)?;
+    stream.write_all(payload)
 }
 
-fn understood(answer: &[u8]) -> Result<Reply, AdminError> {
-    const END_OF_HEAD: &[u8] = b"\r\n\r\n";
-    let end = answer
-        .windows(END_OF_HEAD.len())
-        .position(|window| window == END_OF_HEAD)
-        .ok_or(AdminError::Answer)?;
-    let (head, rest) = answer.split_at_checked(end).ok_or(AdminError::Answer)?;
-    let body = rest.strip_prefix(END_OF_HEAD).ok_or(AdminError::Answer)?;
-    let head = std::str::from_utf8(head).map_err(|_| AdminError::Answer)?;
-    // A server that died half-way through its answer closed the connection too.
-    if announced_length(head) != Some(body.len()) {
-        return Err(AdminError::Answer);
+/// An error is one of reading the file: that the server takes no more of it is
+/// for the server to explain.
+fn send_file(stream: &UnixStream, file: &mut (dyn Read + Send)) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let length = match file.read(&mut piece) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                // The server must not take what it has for all of it.
+                let _ = stream.shutdown(Shutdown::Both);
+                return Err(error);
+            }
+            Ok(length) => length,
+        };
+        let piece = piece.get(..length).unwrap_or_default();
+        if send_frame(stream, Kind::Data, piece).is_err() || length == 0 {
+            return Ok(());
+        }
     }
-    if head.starts_with("HTTP/1.1 200 ") {
-        return serde_json::from_slice(body).map_err(|_| AdminError::Answer);
-    }
-    let failure: Failure = serde_json::from_slice(body).map_err(|_| AdminError::Answer)?;
-    Err(failure.into())
 }
 
-fn announced_length(head: &str) -> Option<usize> {
-    head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok()).flatten()
-    })
+/// Why no answer came.
+enum Interrupted {
+    /// What came could not be written here.
+    Here(io::Error),
+    There(io::Error),
+    Misunderstood,
+}
+
+fn listen(
+    stream: &UnixStream,
+    mut download: Option<&mut dyn Write>,
+    report: &mut dyn FnMut(Progress),
+) -> Result<Result<Reply, Failure>, Interrupted> {
+    loop {
+        let (kind, payload) = receive_frame(stream)?;
+        let misunderstood = |_: serde_json::Error| Interrupted::Misunderstood;
+        match (kind, &mut download) {
+            (Kind::Reply, _) => {
+                return serde_json::from_slice(&payload).map(Ok).map_err(misunderstood);
+            }
+            (Kind::Failure, _) => {
+                return serde_json::from_slice(&payload).map(Err).map_err(misunderstood);
+            }
+            (Kind::Progress, _) => {
+                report(serde_json::from_slice(&payload).map_err(misunderstood)?);
+            }
+            (Kind::Data, Some(file)) => file.write_all(&payload).map_err(Interrupted::Here)?,
+            (Kind::Data, None) | (Kind::Command, _) => return Err(Interrupted::Misunderstood),
+        }
+    }
+}
+
+fn receive_frame(mut stream: &UnixStream) -> Result<(Kind, Zeroizing<Vec<u8>>), Interrupted> {
+    let mut header = [0; HEADER_BYTES];
+    let there = |error: io::Error| match error.kind() {
+        // A server that died half-way through its answer closed the connection.
+        io::ErrorKind::UnexpectedEof => Interrupted::Misunderstood,
+        _ => Interrupted::There(error),
+    };
+    stream.read_exact(&mut header).map_err(there)?;
+    let (kind, length) = admin_frames::parse(header).ok_or(Interrupted::Misunderstood)?;
+    let mut payload = Zeroizing::new(vec![0; length]);
+    stream.read_exact(&mut payload).map_err(there)?;
+    Ok((kind, payload))
 }
 
 #[cfg(test)]
@@ -127,56 +190,62 @@ mod tests {
     use super::*;
     use crate::api::admin::FailureKind;
 
-    fn serve_once(data: &Path, answer: &'static str) -> std::thread::JoinHandle<String> {
+    /// Answers one command with `answer`, and tells what it was.
+    fn serve_once(data: &Path, answer: Vec<u8>) -> std::thread::JoinHandle<Vec<u8>> {
         let listener = UnixListener::bind(data.join("admin.sock")).unwrap();
         std::thread::spawn(move || {
             drop(listener.accept().unwrap()); // connect() only looks
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = vec![0; 64 * 1024];
-            let length = stream.read(&mut request).unwrap();
-            stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-            let more = stream.read(&mut request[length..]).unwrap_or(0);
-            stream.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8(request[..length + more].to_vec()).unwrap()
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let (kind, command) = receive_frame(&stream).ok().unwrap();
+            assert_eq!(kind, Kind::Command);
+            stream.write_all(&answer).unwrap();
+            command.to_vec()
         })
     }
 
-    fn ask(answer: &'static str) -> (Result<Reply, AdminError>, String) {
+    fn frame(kind: Kind, payload: &str) -> Vec<u8> {
+        let header = admin_frames::header(kind, payload.len()).unwrap();
+        [&header, payload.as_bytes()].concat()
+    }
+
+    fn ask(answer: Vec<u8>) -> (Result<Reply, AdminError>, String, Vec<Progress>) {
         let dir = tempfile::tempdir().unwrap();
         let server = serve_once(dir.path(), answer);
         let client = AdminClient::connect(dir.path()).unwrap().unwrap();
-        let reply = client.send(&Command::TenantCreate { name: "acme".into() });
-        (reply, server.join().unwrap())
+        let command = Command::TenantCreate { name: "acme".into() };
+        let mut heard = Vec::new();
+        let reply = client.send(&command, None, None, &mut |progress| heard.push(progress));
+        (reply, String::from_utf8(server.join().unwrap()).unwrap(), heard)
     }
 
+    const CREATED: &str = r#"{"reply":"tenant-created","name":"acme","id":"00"}"#;
+
     #[test]
-    fn a_reply_is_understood() {
-        let (reply, request) = ask(
-            "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"reply\":\"tenant-created\",\"name\":\"acme\",\"id\":\"00\"}",
-        );
+    fn a_reply_is_understood_and_progress_before_it_is_told() {
+        let progress = frame(Kind::Progress, r#"{"what":"acme","done":1,"of":2}"#);
+        let answer = [progress, frame(Kind::Reply, CREATED)].concat();
+        let (reply, command, heard) = ask(answer);
         assert!(matches!(reply, Ok(Reply::TenantCreated { name, .. }) if name == "acme"));
-        assert!(request.starts_with("POST /admin HTTP/1.1\r\n"), "{request}");
-        assert!(request.ends_with(r#"{"command":"tenant-create","name":"acme"}"#), "{request}");
+        assert_eq!(command, r#"{"command":"tenant-create","name":"acme"}"#);
+        assert_eq!(heard, [Progress { what: "acme".into(), done: 1, of: Some(2) }]);
     }
 
     #[test]
     fn a_failure_is_told_as_it_was() {
-        let (reply, _) = ask(
-            "HTTP/1.1 409 Conflict\r\ncontent-length: 38\r\n\r\n{\"kind\":\"conflict\",\"message\":\"exists\"}",
-        );
-        let Err(AdminError::Failed(failure)) = reply else { panic!("a failure") };
+        let failed = frame(Kind::Failure, r#"{"kind":"conflict","message":"exists"}"#);
+        let Err(AdminError::Failed(failure)) = ask(failed).0 else { panic!("a failure") };
         assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Conflict, "exists"));
     }
 
     #[test]
     fn half_an_answer_is_none() {
-        for answer in [
-            "",
-            "HTTP/1.1 200 OK\r\n",
-            "HTTP/1.1 200 OK\r\n\r\n{}",
-            "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{}",
-        ] {
-            assert!(matches!(ask(answer).0, Err(AdminError::Answer)), "{answer:?}");
+        let whole = frame(Kind::Reply, CREATED);
+        let nonsense = [frame(Kind::Reply, "{}"), b"HTTP/1.1 200 OK\r\n".to_vec()];
+        let halves = (0..whole.len()).step_by(7).map(|end| whole[..end].to_vec());
+        for answer in halves.chain(nonsense) {
+            let text = format!("{answer:?}");
+            assert!(matches!(ask(answer).0, Err(AdminError::Answer)), "{text}");
         }
     }
 

@@ -13,6 +13,7 @@
 mod accept;
 mod admin;
 mod admin_client;
+mod admin_frames;
 mod body;
 mod client_address;
 mod conditions;

@@ -12,7 +12,6 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 
-use crate::api::admin::FailureKind;
 use crate::api::json::Malformed;
 use crate::api::problem::{Code, FieldErrors, Problem};
 use crate::api::secret::BadBody;
@@ -103,17 +102,6 @@ pub(super) fn printable(request_id: &HeaderValue) -> &str {
 
 fn status(code: Code) -> StatusCode {
     StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-}
-
-/// The status of an answer on the admin socket.
-pub(super) fn admin_status(kind: FailureKind) -> StatusCode {
-    match kind {
-        FailureKind::Usage => StatusCode::BAD_REQUEST,
-        FailureKind::NotFound => StatusCode::NOT_FOUND,
-        FailureKind::Conflict | FailureKind::ClockDisputed => StatusCode::CONFLICT,
-        FailureKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        FailureKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-    }
 }
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"tenure\"");

@@ -4,12 +4,14 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use super::heads::HeadEntry;
 use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
 use super::{CreateError, DeleteError, Vault, VaultError, to_its_end};
 use crate::api::admin::{
-    ClockStatus, Command, Failure, FailureKind, Reply, SecretCounts, Status, SweptTenant,
+    ClockStatus, Command, Failure, FailureKind, Progress, Reply, SecretCounts, Status, SweptTenant,
     Tenant as TenantRow,
 };
 use crate::auth::{self, Mint, Subject};
@@ -19,8 +21,58 @@ use crate::store::StoreError;
 /// The longest life of a token: what outlives this is forgotten, not in use.
 const MAX_TTL: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
+/// What flows beside a command while it is carried out.
+#[derive(Debug)]
+pub struct Exchange {
+    progress: mpsc::Sender<Progress>,
+    /// The file that the command reads, in pieces; closed at its end.
+    pub upload: mpsc::Receiver<Vec<u8>>,
+    /// The file that it writes.
+    pub download: mpsc::Sender<Vec<u8>>,
+}
+
+/// The other ends, for who asked.
+#[derive(Debug)]
+pub struct Ends {
+    pub progress: mpsc::Receiver<Progress>,
+    pub upload: mpsc::Sender<Vec<u8>>,
+    pub download: mpsc::Receiver<Vec<u8>>,
+}
+
+/// Pieces of a file that may be under way.
+const PIECES: usize = 8;
+
+impl Exchange {
+    pub fn new() -> (Self, Ends) {
+        let (progress, heard) = mpsc::channel(16);
+        let (upload, uploaded) = mpsc::channel(PIECES);
+        let (download, downloaded) = mpsc::channel(PIECES);
+        let ends = Ends { progress: heard, upload, download: downloaded };
+        (Self { progress, upload: uploaded, download }, ends)
+    }
+
+    /// For a command that neither reads nor writes a file, and nobody who wants to
+    /// hear how far it is.
+    pub fn none() -> Self {
+        Self::new().0
+    }
+
+    /// Tells who asked how far it is, and never waits for them: where they are
+    /// slow, they miss some.
+    pub fn report(&self) -> impl Fn(Progress) + Send + Sync + 'static {
+        let progress = self.progress.clone();
+        move |now| drop(progress.try_send(now))
+    }
+}
+
 /// Carries out one command.
-pub async fn execute(vault: &Arc<Vault>, command: Command) -> Result<Reply, Failure> {
+pub async fn execute(
+    vault: &Arc<Vault>,
+    command: Command,
+    exchange: Exchange,
+) -> Result<Reply, Failure> {
+    // Let go of at the end, which tells who asked that nothing more will flow.
+    let _exchange = exchange;
     match command {
         Command::Status => status(vault).await,
         Command::TenantCreate { name } => create_tenant(vault, &name).await,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::maintenance::Exchange;
 use super::*;
 use crate::api::admin::{Command, FailureKind, Reply, SecretCounts};
 use crate::domain::ClockReading;
@@ -70,7 +71,7 @@ impl Bench {
     }
 
     async fn run(&self, command: Command) -> Result<Reply, crate::api::admin::Failure> {
-        maintenance::execute(&self.vault, command).await
+        maintenance::execute(&self.vault, command, Exchange::none()).await
     }
 
     async fn token(&self, tenant: &str) -> String {

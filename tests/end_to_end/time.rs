@@ -12,7 +12,8 @@ use tenure::domain::{
     Clock, ClockReading, SecretName, SecretValue, TenantName, Timestamp, ValidityWindow,
 };
 use tenure::store::{SledOptions, SledStore};
-use tenure::vault::{NewSecret, Precondition, Vault, VaultOptions, maintenance};
+use tenure::vault::maintenance::{self, Exchange};
+use tenure::vault::{NewSecret, Precondition, Vault, VaultOptions};
 use zeroize::Zeroizing;
 
 use crate::support::{Serve, init, maintain};
@@ -90,7 +91,7 @@ impl Bench {
     }
 
     async fn run(&self, command: Command) -> Result<Reply, Failure> {
-        maintenance::execute(&self.vault, command).await
+        maintenance::execute(&self.vault, command, Exchange::none()).await
     }
 
     async fn principal(&self) -> Arc<tenure::auth::Principal> {
@@ -250,7 +251,7 @@ async fn move_floor(data: &Path, seconds: i64) {
     let clock = Manual::at(i64::try_from(now).expect("before 10,000") + seconds);
     let (store, options) = (open_store(&data.join("store")), VaultOptions::default());
     let vault = Vault::open(store, &kek, clock, options).await.expect("it opens");
-    maintenance::execute(&vault, Command::ClockAccept).await.expect("accepted");
+    maintenance::execute(&vault, Command::ClockAccept, Exchange::none()).await.expect("accepted");
     vault.close().await;
 }
 

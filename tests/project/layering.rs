@@ -54,6 +54,7 @@ const LIBRARIES: &[Library] = &[
     Library { name: "clap", under: &["src/cli/"], files: ANY },
     Library { name: "crc32fast", under: &["src/store/sled_engine/"], files: ANY },
     Library { name: "env_logger", under: &["src/cli/"], files: 1 },
+    Library { name: "indicatif", under: &["src/cli/"], files: 1 },
     Library { name: "prost", under: &["src/auth/biscuit.rs"], files: 1 },
     Library { name: "quick_cache", under: &["src/auth/", "src/vault/"], files: 1 },
     Library { name: "ring", under: &["src/crypto/"], files: 1 },

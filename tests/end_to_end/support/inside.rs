@@ -12,7 +12,8 @@ use tenure::crypto::Kek;
 use tenure::domain::{Clock, ClockReading, Timestamp};
 use tenure::http::{AppState, Running, Server, ServerOptions};
 use tenure::store::MemoryStore;
-use tenure::vault::{Vault, VaultOptions, maintenance};
+use tenure::vault::maintenance::{self, Exchange};
+use tenure::vault::{Vault, VaultOptions};
 use tokio::runtime::{Builder, Runtime};
 
 use super::http::{Answer, Client, Request};
@@ -93,7 +94,8 @@ impl Inside {
     }
 
     fn execute(&self, command: Command) -> Reply {
-        let done = self.runtime.block_on(maintenance::execute(&self.vault, command));
+        let done =
+            self.runtime.block_on(maintenance::execute(&self.vault, command, Exchange::none()));
         done.expect("the operator's command is carried out")
     }
 }
