@@ -7,16 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::failure::CliError;
+use super::format::{self, Format};
 use super::internal;
 use crate::config::Config;
 use crate::store::{OpenError, Progress, SledOptions, SledStore, Store};
 
-const FORMAT_FILE: &str = "FORMAT";
-/// The whole of that file. A later format has another number.
-const FORMAT: &str = "tenure data 1\n";
-const STORE: &str = "store";
-
-/// A data folder that is there and of this version's format.
+/// A data folder that is there and of a format this version can open.
 #[derive(Debug, Clone)]
 pub(super) struct DataFolder(PathBuf);
 
@@ -35,18 +31,10 @@ impl DataFolder {
 
     /// Enters a folder that `create` made.
     pub(super) fn enter(path: &Path) -> Result<Self, Enter> {
-        match fs::read_to_string(path.join(FORMAT_FILE)) {
-            Ok(format) if format == FORMAT => {}
-            Ok(_) => {
-                return Err(Enter::Failed(CliError::usage(format!(
-                    "{} was written by a newer version of tenure; run that one",
-                    path.display()
-                ))));
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Enter::Absent),
-            Err(error) => return Err(Enter::Failed(cannot("read", path, &error))),
+        match Format::of(path).map_err(Enter::Failed)? {
+            Some(_) => Ok(Self(path.to_owned())),
+            None => Err(Enter::Absent),
         }
-        Ok(Self(path.to_owned()))
     }
 
     /// Makes the folder, or takes an empty one. Entering one that exists is no
@@ -71,7 +59,7 @@ impl DataFolder {
             )));
         }
         check_owner_and_mode(path)?;
-        write_private(&path.join(FORMAT_FILE), FORMAT.as_bytes())?;
+        format::CURRENT.write(path)?;
         Ok(Self(path.to_owned()))
     }
 
@@ -79,7 +67,7 @@ impl DataFolder {
     /// may: files of another user in it would lock the owner out.
     pub(super) async fn open(&self, config: &Config) -> Result<Arc<dyn Store>, CliError> {
         check_owner_and_mode(&self.0)?;
-        let folder = self.0.join(STORE);
+        let data = self.0.clone();
         let store = &config.store;
         let options = SledOptions {
             cache_bytes_total: store.cache_bytes.get(),
@@ -89,14 +77,14 @@ impl DataFolder {
             ..SledOptions::default()
         };
         let opened = tokio::task::spawn_blocking(move || {
-            SledStore::open(&folder, options, &|Progress { opened, of, .. }| {
+            format::bring_up_to_date(&data)?;
+            let folder = format::CURRENT.store(&data);
+            let opened = SledStore::open(&folder, options, &|Progress { opened, of, .. }| {
                 log::info!("opened {opened} of {of} databases");
-            })
+            });
+            opened.map_err(|error| unopened(&error, &data))
         });
-        match opened.await.map_err(internal)? {
-            Ok(store) => Ok(Arc::new(store)),
-            Err(error) => Err(unopened(&error, &self.0)),
-        }
+        Ok(Arc::new(opened.await.map_err(internal)??))
     }
 }
 

@@ -11,6 +11,7 @@ mod clock;
 mod data;
 mod dev;
 mod failure;
+mod format;
 mod kek;
 mod maintain;
 mod process;
