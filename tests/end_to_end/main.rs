@@ -12,6 +12,7 @@ mod cli;
 mod credentials;
 mod dev;
 mod durability;
+mod history;
 mod input;
 mod load;
 mod matrix;

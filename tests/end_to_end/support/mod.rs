@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod http;
 pub mod inside;
+pub mod linearizable;
 pub mod program;
 pub mod serve;
 pub mod tokens;
