@@ -250,6 +250,11 @@ pub trait Snapshot: Send {
     /// The next rows of one cursor, in ascending order of their keys; `cursor` is
     /// the place of its prefix in the list the snapshot was taken with. After the
     /// page without [`Page::more`], empty pages.
+    ///
+    /// After [`StoreError::NotApplied`] the same page may be had later, or, if the
+    /// engine could not keep the snapshot for so long, not at all: then take
+    /// another. The store limits what it keeps for snapshots, and beyond that
+    /// refuses writes to their spaces, so read on without pause.
     async fn next(&mut self, cursor: usize) -> Result<Page, StoreError>;
 }
 

@@ -15,6 +15,7 @@ use super::encoding::{LEDGER, TENANT_TREE, decode_row, encode_row, stored_key, t
 use super::engine::{Bytes, EngineError, Tree, TreeWrites};
 use super::queue::{Done, Queue, RowWork, Taken};
 use super::shelf::{Shelf, ShelfError, Slot, Touched, Unsynced};
+use super::snapshot::Live;
 use super::{OpenError, files};
 use crate::store::staging::stage;
 use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, StoreError};
@@ -171,6 +172,10 @@ impl Committer {
                 None => answer(done, self.create(&shelf)),
             },
             Taken::Drop { shelf, done } => answer(done, self.drop_tree(&shelf)),
+            Taken::Snapshot { shelf, live, done } => {
+                done(self.begin_snapshot(&shelf, &live));
+                Ok(())
+            }
         }
     }
 
@@ -269,6 +274,9 @@ impl Committer {
         let explain = |error| self.shared.explain(shelf.space, ShelfError::Engine(error));
         let staged = stage(batch, part.ledger, |key| part.current(key).map_err(explain))?;
         if let Some(ledger) = staged.ledger {
+            // The first change of a row since a snapshot began finds the row of then.
+            let current = |key: &RowKey| part.current(key).map_err(explain);
+            shelf.snapshots.preserve(staged.rows.keys(), current)?;
             part.ledger = ledger;
             part.seal = Some(Arc::clone(&batch.seal));
             part.rows.extend(staged.rows.into_iter().map(|(key, row)| {
@@ -347,6 +355,21 @@ impl Committer {
             self.shared.unsynced.settled();
         }
         self.ledgers.extend(ledgers);
+        Ok(())
+    }
+}
+
+// Snapshots.
+
+impl Committer {
+    /// Here, between two drains, all that was applied is durable.
+    fn begin_snapshot(&self, shelf: &Shelf, live: &Arc<Live>) -> Result<(), StoreError> {
+        if let Some(refusal) = self.shared.refusal() {
+            return Err(refusal);
+        }
+        let ledger = shelf.read(|tree| Ok(tree.get(LEDGER)?.map(|sealed| sealed.to_vec())));
+        let ledger = ledger.map_err(|error| self.shared.explain(shelf.space, error))?;
+        shelf.snapshots.begin(live, ledger);
         Ok(())
     }
 }

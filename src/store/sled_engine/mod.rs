@@ -18,6 +18,7 @@
 //! | `queue` | what waits, bounded |
 //! | `committer` | one drain: judge, apply, sync, mark, answer |
 //! | `placement` | which tenant is where |
+//! | `snapshot` | a space as of one commit, while others write |
 
 mod committer;
 mod database;
@@ -29,6 +30,7 @@ mod mark;
 mod placement;
 mod queue;
 mod shelf;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +54,7 @@ use self::engine::{Bytes, EngineError, Tree, TreeWrites};
 use self::placement::{Placement, Record};
 use self::queue::{Done, Refusal, RowWork, Work};
 use self::shelf::{Seen, Shelf, Slot, Withdrawn};
+use self::snapshot::{Holdings, SledSnapshot};
 use super::staging::{PageBuilder, ledger_of, weigh};
 use super::{
     Batch, Health, LedgerSeal, Page, Row, RowKey, Scan, Snapshot, Space, Store, StoreError,
@@ -73,6 +76,12 @@ pub struct SledOptions {
     /// Measured: creating the 10,000th tree of a database costs 90 KB, and
     /// 10,000 of them 911 MB.
     pub tenants_per_database: usize,
+    /// What all snapshots together may keep of rows that were replaced since.
+    /// Beyond it, writes that would need more are refused.
+    pub snapshot_bytes: usize,
+    /// A snapshot whose reader has not asked for so long ends when a writer needs
+    /// its memory.
+    pub snapshot_patience: Duration,
 }
 
 impl Default for SledOptions {
@@ -83,6 +92,8 @@ impl Default for SledOptions {
             full_floor_bytes: 256 << 20,
             hard_floor_bytes: 64 << 20,
             tenants_per_database: 512,
+            snapshot_bytes: 64 << 20,
+            snapshot_patience: Duration::from_secs(60),
         }
     }
 }
@@ -122,6 +133,7 @@ struct Inner {
     system: Home,
     keyring: RwLock<Home>,
     tenants: RwLock<Tenants>,
+    snapshots: Arc<Holdings>,
     /// Held while tenants are created or dropped, or the keyring is replaced.
     changing: Mutex<()>,
     /// Given back when the store is closed; the last field, so that it is dropped
@@ -379,9 +391,11 @@ impl Inner {
         }
 
         let tenants = Self::open_tenants(folder, &options, &placement, progress)?;
+        let snapshots = Holdings::new(options.snapshot_bytes, options.snapshot_patience);
         Ok(Self {
             folder: folder.to_owned(),
             options,
+            snapshots: Arc::new(snapshots),
             system,
             keyring: RwLock::new(keyring),
             tenants: RwLock::new(tenants),
@@ -652,7 +666,38 @@ fn write_keyring(
 
 // The contract.
 
+#[cfg(test)]
 impl SledStore {
+    pub(super) fn snapshot_bytes_held(&self) -> usize {
+        self.inner.snapshots.held()
+    }
+}
+
+/// How many rows a page of a snapshot has at most; its bytes end it earlier.
+const SNAPSHOT_PAGE: usize = 1_000;
+
+impl SledStore {
+    pub(super) async fn snapshot_in_pages(
+        &self,
+        space: Space,
+        prefixes: &[&[u8]],
+        page_rows: usize,
+    ) -> Result<Box<dyn Snapshot>, StoreError> {
+        let Home { database, shelf } = self.home(space)?;
+        let holdings = &self.inner.snapshots;
+        let snapshot = SledSnapshot::new(holdings, &database.shared, &shelf, prefixes, page_rows);
+        let live = Arc::clone(&snapshot.live);
+        let (sender, receiver) = oneshot::channel();
+        let done: Done = Box::new(move |outcome| {
+            // A caller that stopped waiting is not told.
+            let _ = sender.send(outcome);
+        });
+        database.submit(Work::Snapshot { shelf, live, done })?;
+        let begun = receiver.await;
+        begun.unwrap_or(Err(StoreError::NotApplied { retry_after: RETRY_AFTER }))?;
+        Ok(Box::new(snapshot))
+    }
+
     fn home(&self, space: Space) -> Result<Home, StoreError> {
         match space {
             Space::System => Ok(self.inner.system.clone()),
@@ -720,10 +765,10 @@ impl Store for SledStore {
 
     async fn snapshot(
         &self,
-        _space: Space,
-        _prefixes: &[&[u8]],
+        space: Space,
+        prefixes: &[&[u8]],
     ) -> Result<Box<dyn Snapshot>, StoreError> {
-        Err(StoreError::Unknown)
+        self.snapshot_in_pages(space, prefixes, SNAPSHOT_PAGE).await
     }
 
     async fn create_tenant(&self, id: TenantId) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::shelf::Shelf;
+use super::snapshot::Live;
 use crate::store::{Batch, Space, StoreError};
 
 /// Called once with the outcome; dropped uncalled, it stands for `Unknown`.
@@ -15,8 +16,20 @@ pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 pub(super) enum Work {
     Rows(RowWork),
-    Create { shelf: Arc<Shelf>, done: Done },
-    Drop { shelf: Arc<Shelf>, done: Done },
+    Create {
+        shelf: Arc<Shelf>,
+        done: Done,
+    },
+    Drop {
+        shelf: Arc<Shelf>,
+        done: Done,
+    },
+    /// Begins a snapshot.
+    Snapshot {
+        shelf: Arc<Shelf>,
+        live: Arc<Live>,
+        done: Done,
+    },
 }
 
 /// What can be applied together with others in one drain.
@@ -39,7 +52,8 @@ impl Work {
     pub fn refuse(self, error: StoreError) {
         let (Self::Rows(RowWork::Commit { done, .. } | RowWork::Place { done, .. })
         | Self::Create { done, .. }
-        | Self::Drop { done, .. }) = self;
+        | Self::Drop { done, .. }
+        | Self::Snapshot { done, .. }) = self;
         done(Err(error));
     }
 
@@ -56,6 +70,7 @@ pub(super) enum Taken {
     Rows(Vec<RowWork>),
     Create { shelf: Arc<Shelf>, done: Done },
     Drop { shelf: Arc<Shelf>, done: Done },
+    Snapshot { shelf: Arc<Shelf>, live: Arc<Live>, done: Done },
 }
 
 /// Why a work was not taken in.
@@ -139,6 +154,9 @@ impl Queue {
             match state.pop() {
                 Some(Work::Create { shelf, done }) => return Some(Taken::Create { shelf, done }),
                 Some(Work::Drop { shelf, done }) => return Some(Taken::Drop { shelf, done }),
+                Some(Work::Snapshot { shelf, live, done }) => {
+                    return Some(Taken::Snapshot { shelf, live, done });
+                }
                 Some(Work::Rows(first)) => return Some(Taken::Rows(take_rows(&mut state, first))),
                 None if state.closed => return None,
                 None => {
