@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::database::{Kind, OnDisk, PLACEMENT, Presence, Site};
+use super::database::{CommitError, Kind, OnDisk, PLACEMENT, Presence, Site};
 use super::encoding::{LEDGER, TENANT_TREE, decode_row, encode_row, stored_key, tree_name};
 use super::engine::{Bytes, EngineError, Tree, TreeWrites};
 use super::queue::{Done, Queue, RowWork, Taken};
@@ -120,12 +120,26 @@ pub(super) struct Committer {
     ledgers: HashMap<Space, Ledger>,
 }
 
-/// Failed in a way after which the database must be opened again.
-struct Failed(String);
+/// Why nothing can be written as it stands.
+enum Failed {
+    /// The database must be opened again.
+    Reopen(String),
+    /// It is damaged, and what it holds in memory must not reach the disk.
+    BrokenOff(String),
+}
 
 impl From<EngineError> for Failed {
     fn from(error: EngineError) -> Self {
-        Self(error.to_string())
+        Self::Reopen(error.to_string())
+    }
+}
+
+impl From<CommitError> for Failed {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Failed(error) => error.into(),
+            CommitError::BrokenOff(error) => Self::BrokenOff(error.to_string()),
+        }
     }
 }
 
@@ -147,12 +161,16 @@ impl Committer {
     pub fn run(mut self) {
         while let Some(taken) = self.shared.queue.take() {
             let outcome = catch_unwind(AssertUnwindSafe(|| self.work(taken)))
-                .unwrap_or_else(|_| Err(Failed("a panic in the committer".to_owned())));
-            if let Err(Failed(reason)) = outcome
-                && catch_unwind(AssertUnwindSafe(|| self.recover(reason))).is_err()
-            {
-                let error = self.site.corrupted("a panic while it was opened again");
-                self.give_up(&error);
+                .unwrap_or_else(|_| Err(Failed::Reopen("a panic in the committer".to_owned())));
+            match outcome {
+                Ok(()) => {}
+                Err(Failed::BrokenOff(reason)) => self.stop_writing(&reason),
+                Err(Failed::Reopen(reason)) => {
+                    if catch_unwind(AssertUnwindSafe(|| self.recover(reason))).is_err() {
+                        let error = self.site.corrupted("a panic while it was opened again");
+                        self.give_up(&error);
+                    }
+                }
             }
         }
         self.put_away();
@@ -162,6 +180,11 @@ impl Committer {
     }
 
     fn work(&mut self, taken: Taken) -> Result<(), Failed> {
+        // What was let in just before the database was found to be damaged.
+        if let Some(refusal @ StoreError::Corrupted { .. }) = self.shared.refusal() {
+            taken.refuse(&refusal);
+            return Ok(());
+        }
         match taken {
             Taken::Rows(works) => self.drain(works),
             Taken::Create { shelf, done } => match self.refuse_growth() {
@@ -180,7 +203,7 @@ impl Committer {
     }
 
     fn disk(&mut self) -> Result<&mut OnDisk, Failed> {
-        self.disk.as_mut().ok_or_else(|| Failed("the database is not open".to_owned()))
+        self.disk.as_mut().ok_or_else(|| Failed::Reopen("the database is not open".to_owned()))
     }
 
     fn free_bytes(&self) -> u64 {
@@ -248,7 +271,7 @@ impl Committer {
             drain.answers.push((done, outcome));
         }
         let outcome = catch_unwind(AssertUnwindSafe(|| self.write(drain.spaces, drain.places)))
-            .unwrap_or_else(|_| Err(Failed("a panic while writing".to_owned())));
+            .unwrap_or_else(|_| Err(Failed::Reopen("a panic while writing".to_owned())));
         if outcome.is_err() {
             self.shared.unsynced.failed();
         }
@@ -429,7 +452,7 @@ impl Committer {
                 disk.engine.drop_tree(name).map_err(failed)?;
             }
             if !leftovers.is_empty() {
-                disk.commit(Vec::new()).map_err(failed)?;
+                disk.commit(Vec::new()).map_err(|error| failed(error.into()))?;
             }
         }
         self.disk = Some(disk);
@@ -473,6 +496,22 @@ impl Committer {
                 return;
             }
             pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    /// A drain broke off over a damaged page. What it did in memory is shown to
+    /// nobody and never flushed, so that the next start finds all that was
+    /// acknowledged; until then the rest can be read.
+    fn stop_writing(&mut self, reason: &str) {
+        let error = self.site.corrupted(reason);
+        log::error!("{error}; nothing is written to it any more");
+        let what = error.to_string();
+        self.shared.set_status(Status::Broken(what.clone()));
+        if let Some(disk) = self.disk.take() {
+            disk.abandon();
+        }
+        for work in self.shared.queue.take_all() {
+            work.refuse(StoreError::Corrupted { what: what.clone() });
         }
     }
 

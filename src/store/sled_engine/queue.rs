@@ -73,6 +73,20 @@ pub(super) enum Taken {
     Snapshot { shelf: Arc<Shelf>, live: Arc<Live>, done: Done },
 }
 
+impl Taken {
+    pub fn refuse(self, error: &StoreError) {
+        let works = match self {
+            Self::Rows(rows) => rows.into_iter().map(Work::Rows).collect(),
+            Self::Create { shelf, done } => vec![Work::Create { shelf, done }],
+            Self::Drop { shelf, done } => vec![Work::Drop { shelf, done }],
+            Self::Snapshot { shelf, live, done } => vec![Work::Snapshot { shelf, live, done }],
+        };
+        for work in works {
+            work.refuse(error.clone());
+        }
+    }
+}
+
 /// Why a work was not taken in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
