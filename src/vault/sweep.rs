@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::tenant::Tenant;
+use super::tenant::{PAGE_ROWS, Tenant};
 use super::{Vault, VaultError};
 use crate::domain::Timestamp;
 use crate::store::StoreError;
@@ -75,7 +75,7 @@ impl Vault {
         let cutoff = self.time.floor().at.saturating_sub(retain);
         let (mut swept, mut after) = (Swept::default(), None);
         loop {
-            let (page, more) = tenant.expiries(after).await?;
+            let (page, more) = tenant.expiries(after, PAGE_ROWS).await?;
             after = page.last().map(|(key, ..)| key.clone());
             for (_, indexed, locator) in page {
                 if indexed > cutoff {
