@@ -31,6 +31,10 @@ pub(super) enum SweepMode {
     CountOnly,
 }
 
+/// Rows of the expiry index that are read first. Most sweeps find little, so the
+/// pages grow with what was found.
+const FIRST_ROWS: usize = 16;
+
 impl Vault {
     /// The background sweep: every tenant, what expired longer ago than
     /// `retain`. Does nothing while the clock is disputed.
@@ -73,9 +77,10 @@ impl Vault {
             return Err(SweepError::ClockDisputed);
         }
         let cutoff = self.time.floor().at.saturating_sub(retain);
-        let (mut swept, mut after) = (Swept::default(), None);
+        let (mut swept, mut after, mut rows) = (Swept::default(), None, FIRST_ROWS);
         loop {
-            let (page, more) = tenant.expiries(after, PAGE_ROWS).await?;
+            let (page, more) = tenant.expiries(after, rows).await?;
+            rows = (rows * 2).min(PAGE_ROWS);
             after = page.last().map(|(key, ..)| key.clone());
             for (_, indexed, locator) in page {
                 if indexed > cutoff {

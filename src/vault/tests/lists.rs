@@ -265,3 +265,36 @@ async fn many_tenants_share_the_memory_and_none_takes_more_than_there_is() {
     }
     assert!(budget.used() > LIMIT / 4, "what there is room for is kept");
 }
+
+#[tokio::test]
+async fn a_sweep_reads_what_has_expired_and_not_what_exists() {
+    let (bench, store) = Bench::new().await.counting(0).await;
+    let lists = Lists::new(&bench, "acme").await;
+    for number in 0..10_000 {
+        let end = if number % 1_000 == 7 { 10 } else { DAY + number };
+        lists.put(&format!("s{number}"), window(None, Some(end))).await;
+    }
+    bench.clock.pass(20);
+    store.reads();
+    bench.vault.sweep_expired(Duration::ZERO).await;
+    let swept = store.reads();
+    // A page of the index, and the head of each that has expired.
+    assert_eq!(swept, Reads { calls: 11, rows: 16 + 10 });
+    let left = SecretCounts { valid: 9_990, pending: 0, expired: 0 };
+    assert_eq!(bench.counts().await, left);
+    store.reads();
+    bench.vault.sweep_expired(Duration::ZERO).await;
+    assert_eq!(store.reads().rows, 16, "nothing is left to remove");
+}
+
+#[tokio::test]
+async fn a_sweep_of_many_tenants_asks_each_once() {
+    const TENANTS: u64 = 200;
+    let (bench, store) = Bench::new().await.counting(0).await;
+    for tenant in 0..TENANTS {
+        bench.run(Command::TenantCreate { name: format!("t{tenant}") }).await.unwrap();
+    }
+    store.reads();
+    bench.vault.sweep_expired(Duration::ZERO).await;
+    assert_eq!(store.reads(), Reads { calls: TENANTS + 1, rows: 0 });
+}
