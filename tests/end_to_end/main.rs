@@ -13,6 +13,7 @@ mod credentials;
 mod dev;
 mod durability;
 mod input;
+mod lists;
 mod load;
 mod matrix;
 mod support;
