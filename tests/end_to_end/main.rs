@@ -15,6 +15,7 @@ mod durability;
 mod frozen;
 mod history;
 mod input;
+mod lists;
 mod load;
 mod matrix;
 mod support;
