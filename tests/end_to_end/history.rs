@@ -4,33 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::support::linearizable::{Act, Recorded, Value, check};
-use crate::support::{Answer, Client, Dev, Request, secret};
+use crate::support::{Answer, Client, Dev, Random, Request, secret};
 
 const CLIENTS: usize = 6;
 const SECRETS: usize = 4;
 const SIZES: [usize; 3] = [40, 500, 9_000];
-
-/// SplitMix64: what fails can be repeated from the seed in its message.
-struct Random(u64);
-
-impl Random {
-    fn seeded() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        Self(now.as_nanos() as u64)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % end
-    }
-}
 
 /// What all clients share: a clock that orders their calls and returns, and
 /// numbers for values, no two alike.
