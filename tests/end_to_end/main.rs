@@ -16,6 +16,7 @@ mod history;
 mod input;
 mod load;
 mod matrix;
+mod power_loss;
 mod support;
 mod time;
 mod tls;

@@ -9,12 +9,14 @@ pub mod linearizable;
 pub mod program;
 pub mod random;
 pub mod serve;
+pub mod tenants;
 pub mod tokens;
 pub mod writers;
 
 pub use http::{Answer, Client, Request};
 pub use inside::{Inside, Operated};
-pub use program::{Dev, Output, secret, tenure};
+pub use program::{Dev, Output, Starting, secret, tenure};
 pub use random::Random;
 pub use serve::{Serve, ended, eventually, init, maintain, signal};
+pub use tenants::Tenants;
 pub use writers::{Writers, quiet, two_tenants};

@@ -16,9 +16,9 @@ use fuser::{
     WriteFlags,
 };
 
-use super::Machine;
 use super::disk::{Attributes, Disk, Kind, Number, Outcome, Owner};
 use super::file::PAGE;
+use super::{Before, Machine};
 
 /// sled's largest write is its segment of 512 KiB.
 const MAX_WRITE: u32 = 1 << 20;
@@ -38,8 +38,17 @@ impl Front {
     }
 
     /// Errors without power.
-    fn with<T>(&self, act: impl FnOnce(&mut Disk) -> Outcome<T>) -> Result<T, Errno> {
-        self.machine.operate(act).map_err(Errno::from_i32)
+    fn look<T>(&self, act: impl FnOnce(&mut Disk) -> Outcome<T>) -> Result<T, Errno> {
+        self.machine.look(act).map_err(Errno::from_i32)
+    }
+
+    /// As [`Front::look`], and counted as a step.
+    fn change<T>(&self, act: impl FnOnce(&mut Disk) -> Outcome<T>) -> Result<T, Errno> {
+        self.machine.change(Before::AnyStep, act).map_err(Errno::from_i32)
+    }
+
+    fn sync(&self, number: INodeNo) -> Result<(), Errno> {
+        self.machine.change(Before::Sync, |disk| disk.sync(number.0)).map_err(Errno::from_i32)
     }
 
     fn made(
@@ -51,7 +60,7 @@ impl Front {
         mode: u32,
     ) -> Result<FileAttr, Errno> {
         let owner = Owner { user: request.uid(), group: request.gid() };
-        self.with(|disk| {
+        self.change(|disk| {
             let number = disk.make(kind, parent.0, name, mode as u16, owner)?;
             Ok(attributes(&disk.attributes(number)?))
         })
@@ -107,7 +116,7 @@ impl Filesystem for Front {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = self.with(|disk| {
+        let found = self.look(|disk| {
             let number = disk.find(parent.0, name)?;
             Ok(attributes(&disk.attributes(number)?))
         });
@@ -115,7 +124,7 @@ impl Filesystem for Front {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match self.with(|disk| disk.attributes(ino.0)) {
+        match self.look(|disk| disk.attributes(ino.0)) {
             Ok(found) => reply.attr(&NO_TIME, &attributes(&found)),
             Err(error) => reply.error(error),
         }
@@ -139,7 +148,7 @@ impl Filesystem for Front {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let outcome = self.with(|disk| {
+        let outcome = self.change(|disk| {
             if let Some(mode) = mode {
                 disk.set_mode(ino.0, mode as u16)?;
             }
@@ -195,7 +204,7 @@ impl Filesystem for Front {
         reply: ReplyCreate,
     ) {
         let made = self.made(request, Kind::File, parent, name, mode);
-        let opened = made.and_then(|made| self.with(|disk| disk.open(made.ino.0)).map(|()| made));
+        let opened = made.and_then(|made| self.look(|disk| disk.open(made.ino.0)).map(|()| made));
         match opened {
             Ok(made) => {
                 let flags = FopenFlags::FOPEN_DIRECT_IO;
@@ -206,11 +215,11 @@ impl Filesystem for Front {
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer(reply, self.with(|disk| disk.remove(Kind::File, parent.0, name)));
+        answer(reply, self.change(|disk| disk.remove(Kind::File, parent.0, name)));
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer(reply, self.with(|disk| disk.remove(Kind::Folder, parent.0, name)));
+        answer(reply, self.change(|disk| disk.remove(Kind::Folder, parent.0, name)));
     }
 
     fn rename(
@@ -226,11 +235,11 @@ impl Filesystem for Front {
         if !flags.is_empty() {
             return reply.error(Errno::EINVAL);
         }
-        answer(reply, self.with(|disk| disk.rename((parent.0, name), (newparent.0, newname))));
+        answer(reply, self.change(|disk| disk.rename((parent.0, name), (newparent.0, newname))));
     }
 
     fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        match self.with(|disk| disk.open(ino.0)) {
+        match self.look(|disk| disk.open(ino.0)) {
             Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO),
             Err(error) => reply.error(error),
         }
@@ -246,7 +255,7 @@ impl Filesystem for Front {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let closed = self.with(|disk| {
+        let closed = self.look(|disk| {
             disk.close(ino.0);
             Ok(())
         });
@@ -268,7 +277,7 @@ impl Filesystem for Front {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.with(|disk| disk.read(ino.0, offset, size.into())) {
+        match self.look(|disk| disk.read(ino.0, offset, size.into())) {
             Ok(data) => reply.data(&data),
             Err(error) => reply.error(error),
         }
@@ -286,22 +295,22 @@ impl Filesystem for Front {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.with(|disk| disk.write(ino.0, offset, data)) {
+        match self.change(|disk| disk.write(ino.0, offset, data)) {
             Ok(written) => reply.written(written as u32),
             Err(error) => reply.error(error),
         }
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        answer(reply, self.with(|disk| disk.sync(ino.0)));
+        answer(reply, self.sync(ino));
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        answer(reply, self.with(|disk| disk.sync(ino.0)));
+        answer(reply, self.sync(ino));
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let listed = self.with(|disk| {
+        let listed = self.look(|disk| {
             let mut listing = vec![
                 (OsString::from("."), ino.0, FileType::Directory),
                 (OsString::from(".."), disk.parent(ino.0), FileType::Directory),
@@ -346,7 +355,7 @@ impl Filesystem for Front {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        match self.with(|disk| Ok(disk.space())) {
+        match self.look(|disk| Ok(disk.space())) {
             Ok((all, free)) => {
                 let page = PAGE as u32;
                 reply.statfs(all, free, free, 1 << 20, 1 << 20, page, 255, page);

@@ -14,6 +14,7 @@ mod front;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, MountOption};
 use tempfile::TempDir;
@@ -31,30 +32,76 @@ enum Power {
     Off,
 }
 
+struct State {
+    power: Power,
+    disk: Disk,
+    /// How many steps changed the disk or synced something.
+    steps: u64,
+    /// From which step on the power fails, and before which.
+    fails: Option<(u64, Before)>,
+}
+
+/// What the power fails before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    AnyStep,
+    /// When there is something to lose.
+    Sync,
+}
+
 struct Machine {
-    state: Mutex<(Power, Disk)>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Machine {
-    fn state(&self) -> MutexGuard<'_, (Power, Disk)> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set_power(&self, power: Power) {
-        self.state().0 = power;
+        let mut state = self.state();
+        state.power = power;
+        state.fails = None;
         self.changed.notify_all();
     }
 
-    fn operate<T>(&self, act: impl FnOnce(&mut Disk) -> Outcome<T>) -> Outcome<T> {
-        let mut state = self
-            .changed
-            .wait_while(self.state(), |(power, _)| *power == Power::Failing)
-            .unwrap_or_else(PoisonError::into_inner);
-        match &mut *state {
-            (Power::On, disk) => act(disk),
-            _ => Err(libc::EIO),
+    /// Until the power fails by itself, or for some time.
+    fn wait_for_failure(&self, most: Duration) {
+        let on = |state: &mut State| state.power == Power::On;
+        // Which of the two it was does not matter.
+        let _ = self.changed.wait_timeout_while(self.state(), most, on);
+    }
+
+    fn look<T>(&self, act: impl FnOnce(&mut Disk) -> Outcome<T>) -> Outcome<T> {
+        self.operate(self.state(), act)
+    }
+
+    fn change<T>(&self, what: Before, act: impl FnOnce(&mut Disk) -> Outcome<T>) -> Outcome<T> {
+        let mut state = self.state();
+        if state.power == Power::On {
+            let due = |(from, before): (u64, Before)| {
+                from <= state.steps && (before == Before::AnyStep || before == what)
+            };
+            if state.fails.is_some_and(due) {
+                state.power = Power::Failing;
+                self.changed.notify_all();
+            } else {
+                state.steps += 1;
+            }
         }
+        self.operate(state, act)
+    }
+
+    fn operate<T>(
+        &self,
+        state: MutexGuard<'_, State>,
+        act: impl FnOnce(&mut Disk) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let failing = |state: &mut State| state.power == Power::Failing;
+        let mut state =
+            self.changed.wait_while(state, failing).unwrap_or_else(PoisonError::into_inner);
+        if state.power == Power::On { act(&mut state.disk) } else { Err(libc::EIO) }
     }
 }
 
@@ -92,8 +139,9 @@ impl FaultyFs {
             user: rustix::process::geteuid().as_raw(),
             group: rustix::process::getegid().as_raw(),
         };
-        let state = Mutex::new((Power::On, Disk::new(owner)));
-        let machine = Arc::new(Machine { state, changed: Condvar::new() });
+        let disk = Disk::new(owner);
+        let state = State { power: Power::On, disk, steps: 0, fails: None };
+        let machine = Arc::new(Machine { state: Mutex::new(state), changed: Condvar::new() });
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("tenure-test".to_owned())];
         let session = fuser::spawn_mount(Front::new(Arc::clone(&machine)), &data, &config);
@@ -110,7 +158,25 @@ impl FaultyFs {
 
     /// Looks at the disk, or changes what it does.
     pub fn with<T>(&self, act: impl FnOnce(&mut Disk) -> T) -> T {
-        act(&mut self.machine.state().1)
+        act(&mut self.machine.state().disk)
+    }
+
+    /// How many steps changed the disk or synced something, ever.
+    pub fn steps(&self) -> u64 {
+        self.machine.state().steps
+    }
+
+    /// As [`FaultyFs::cut_power`], but after so many further steps and just before the
+    /// next one, or the next sync; or after `most` where there are fewer by then.
+    ///
+    /// Between a write and its sync is hardly any time on a disk of memory, so a
+    /// random moment would find everything synced; a random step does not.
+    pub fn cut_power_after(&self, steps: u64, before: Before, most: Duration, pid: u32) {
+        let mut state = self.machine.state();
+        state.fails = Some((state.steps + steps, before));
+        drop(state);
+        self.machine.wait_for_failure(most);
+        self.cut_power(pid);
     }
 
     /// The power fails at this moment: nothing that was asked of the disk and not
@@ -124,6 +190,10 @@ impl FaultyFs {
         // A process that had ended by itself is what a start may be cut off from.
         assert!(killed.is_some(), "a process has a number");
         self.machine.set_power(Power::Off);
+    }
+
+    pub fn has_power(&self) -> bool {
+        self.machine.state().power == Power::On
     }
 
     /// After the process was waited for. Answers how much was not durable.
