@@ -18,6 +18,7 @@ mod input;
 mod lists;
 mod load;
 mod matrix;
+mod power_loss;
 mod support;
 mod time;
 mod tls;
