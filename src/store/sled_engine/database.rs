@@ -128,6 +128,8 @@ pub(super) struct OnDisk {
     mark: Mark,
     /// How many drains were applied, ever.
     sequence: u64,
+    /// Keys and values since it was opened.
+    written: u64,
     /// Written first and last in each transaction. sled promises that a
     /// transaction is recovered whole, but not when it broke off over an error:
     /// then these two differ.
@@ -161,7 +163,7 @@ impl OnDisk {
         }
         let tree = |name| engine.tree(name).map_err(|error| site.failed(error));
         let (first, last) = (tree(META_FIRST)?, tree(META_LAST)?);
-        let mut database = Self { engine, path, mark, sequence: 0, first, last };
+        let mut database = Self { engine, path, mark, sequence: 0, written: 0, first, last };
         database.verify(site)?;
         database.settle().map_err(|error| site.failed(error))?;
         Self::refuse_blobs(site, &database.path)?;
@@ -248,6 +250,11 @@ impl OnDisk {
         self.sync_files()
     }
 
+    /// In bytes of keys and values, since it was opened.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     #[cfg(test)]
     pub fn sequence(&self) -> u64 {
         self.sequence
@@ -262,6 +269,10 @@ impl OnDisk {
         all.push(numbered(&self.first));
         all.extend(writes);
         all.push(numbered(&self.last));
+        let weigh = |(key, value): &(Bytes, Option<Bytes>)| {
+            (key.len() + value.as_ref().map_or(0, |value| value.len())) as u64
+        };
+        self.written += all.iter().flat_map(|part| &part.writes).map(weigh).sum::<u64>();
         Engine::apply(&all)?;
         self.engine.flush()?;
         self.mark.advance(sequence).map_err(io_error)?;

@@ -910,9 +910,10 @@ impl Inner {
     fn close(&self) {
         {
             let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-            for database in self.databases() {
-                database.close();
-            }
+            let databases = self.databases();
+            // Each takes its time to finish, all of them at once.
+            databases.iter().for_each(|database| database.shared.queue.close());
+            databases.iter().for_each(|database| database.close());
         }
         let _compacted = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
