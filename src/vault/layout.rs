@@ -21,6 +21,7 @@ const VALUE: u8 = b'v';
 const EXPIRY: u8 = b'x';
 
 pub(super) const HEAD_PREFIX: &[u8] = &[HEAD];
+pub(super) const VALUE_PREFIX: &[u8] = &[VALUE];
 pub(super) const EXPIRY_PREFIX: &[u8] = &[EXPIRY];
 
 pub(super) fn head_key(locator: &Locator) -> RowKey {
@@ -49,6 +50,15 @@ pub(super) fn parse_head_key(key: &RowKey) -> Result<Locator, Malformed> {
     let locator = fields.array()?;
     fields.end()?;
     Ok(locator)
+}
+
+/// Whose, which version's and which piece: a value row's key.
+pub(super) fn parse_value_key(key: &RowKey) -> Result<(Locator, u64, u16), Malformed> {
+    let mut fields = Reader::new(key.as_bytes());
+    fields.format(VALUE)?;
+    let parsed = (fields.array()?, fields.u64()?, fields.u16()?);
+    fields.end()?;
+    Ok(parsed)
 }
 
 /// When and whose: an expiry row's key. The time is cut to whole seconds.
@@ -188,5 +198,7 @@ mod tests {
         assert_eq!(parse_head_key(&head_key(&locator)), Ok(locator));
         assert_eq!(parse_head_key(&value_key(&locator, 1, 0)), Err(Malformed));
         assert_eq!(parse_expiry_key(&head_key(&locator)), Err(Malformed));
+        assert_eq!(parse_value_key(&value_key(&locator, 7, 9)), Ok((locator, 7, 9)));
+        assert_eq!(parse_value_key(&head_key(&locator)), Err(Malformed));
     }
 }

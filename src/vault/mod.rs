@@ -5,6 +5,7 @@
 //! name; an expired secret is never served again, whatever the clock does. It
 //! knows nothing of HTTP, files or configuration.
 
+mod check;
 mod codec;
 mod heads;
 mod keyring;
