@@ -7,6 +7,7 @@
 
 mod check;
 mod codec;
+mod grouped;
 mod heads;
 mod keyring;
 mod layout;
@@ -20,6 +21,7 @@ mod tests;
 mod timekeeper;
 #[cfg(test)]
 mod vectors;
+mod verify;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -619,3 +619,128 @@ async fn after_an_accepted_step_back_the_time_is_persisted_as_it_passes() {
     bench.reopen().await;
     assert_eq!(bench.get("a").await, None);
 }
+
+impl Bench {
+    /// Every fault of the whole store, and of how many secrets.
+    async fn faults(&self) -> (Vec<String>, u64) {
+        let verify = Command::Verify { tenant: None, rows_per_second: None };
+        let Reply::Verified(found) = self.run(verify).await.unwrap() else { panic!("no report") };
+        let faults: Vec<_> = found.parts.iter().flat_map(|part| part.faults.clone()).collect();
+        assert_eq!(found.sound, faults.is_empty());
+        (faults, found.parts.iter().map(|part| part.secrets).sum())
+    }
+}
+
+/// Of every shape: small, null, in several rows, with either end.
+async fn of_every_shape(bench: &Bench) {
+    let long = "0123456789abcdef".repeat(600);
+    for (name, value, bounds) in [
+        ("small", Some("a"), (None, None)),
+        ("null", None, (None, None)),
+        ("long", Some(long.as_str()), (None, Some(START + 5))),
+        ("later", Some("b"), (Some(START + DAY), Some(START + 2 * DAY))),
+        ("gone", Some("c"), (None, Some(START - 1))),
+    ] {
+        bench.put(name, value, window(bounds.0, bounds.1)).await.unwrap();
+    }
+    bench.put("small", Some("again"), window(None, None)).await.unwrap();
+    bench.put("dropped", Some("d"), window(None, None)).await.unwrap();
+    bench.delete("dropped").await;
+}
+
+#[tokio::test]
+async fn a_whole_store_verifies_as_sound() {
+    let bench = Bench::new().await;
+    of_every_shape(&bench).await;
+    bench.run(Command::TenantCreate { name: "empty".into() }).await.unwrap();
+    assert_eq!(bench.faults().await, (vec![], 5));
+    let one = Command::Verify { tenant: Some("acme".into()), rows_per_second: Some(1_000_000) };
+    let Reply::Verified(found) = bench.run(one).await.unwrap() else { panic!("no report") };
+    assert_eq!((found.parts.len(), found.parts[0].secrets, found.sound), (1, 5, true));
+    let nobody = Command::Verify { tenant: Some("nobody".into()), rows_per_second: None };
+    assert_eq!(bench.run(nobody).await.err().unwrap().kind, FailureKind::NotFound);
+}
+
+#[tokio::test]
+async fn every_row_altered_removed_or_added_is_found_by_verify() {
+    let bench = Bench::new().await;
+    of_every_shape(&bench).await;
+    let id = bench.vault.tenant_named(&acme()).unwrap().id;
+    for space in [Space::Tenant(id), Space::System, Space::Keyring] {
+        for (key, row) in bench.all_rows(space).await {
+            let mut altered = row.clone();
+            match altered.bytes.last_mut() {
+                Some(last) => *last ^= 1,
+                None => altered.bytes.push(1),
+            }
+            let newer = Row { version: row.version + 1, ..row.clone() };
+            let other = RowKey::new([key.as_bytes(), b"2"].concat());
+            let put = |row: &Row| Change::Put { key: key.clone(), row: row.clone() };
+            for (tampering, undo) in [
+                (Change::Delete { key: key.clone() }, put(&row)),
+                (put(&altered), put(&row)),
+                (put(&newer), put(&row)),
+                (
+                    Change::Put { key: other.clone(), row: row.clone() },
+                    Change::Delete { key: other.clone() },
+                ),
+            ] {
+                let what = format!("{space}: {tampering:?}");
+                bench.write_disk(space, vec![tampering]).await;
+                assert_ne!(bench.faults().await.0, Vec::<String>::new(), "{what}");
+                bench.write_disk(space, vec![undo]).await;
+            }
+        }
+    }
+    assert_eq!(bench.faults().await, (vec![], 5));
+}
+
+#[tokio::test]
+async fn a_whole_secret_put_back_from_an_older_copy_is_found_by_verify() {
+    let bench = Bench::new().await;
+    let id = bench.vault.tenant_named(&acme()).unwrap().id;
+    let space = Space::Tenant(id);
+    bench.put("password", Some("old"), window(None, None)).await.unwrap();
+    let old = bench.all_rows(space).await;
+    bench.put("password", Some("new"), window(None, None)).await.unwrap();
+    let new = bench.all_rows(space).await;
+    let drop_new = new.iter().map(|(key, _)| Change::Delete { key: key.clone() });
+    bench.write_disk(space, drop_new.collect()).await;
+    let put_old = old.into_iter().map(|(key, row)| Change::Put { key, row });
+    bench.write_disk(space, put_old.collect()).await;
+    assert_eq!(bench.get("password").await, Some(Some("old".into())), "nothing else shows it");
+    let (faults, _) = bench.faults().await;
+    assert_eq!(faults, ["a row is not the one that was last written: put back or altered"]);
+}
+
+#[tokio::test]
+async fn an_index_that_disagrees_with_the_secrets_is_named() {
+    let bench = Bench::new().await;
+    of_every_shape(&bench).await;
+    let space = Space::Tenant(bench.vault.tenant_named(&acme()).unwrap().id);
+    let (key, _) = bench.all_rows(space).await.pop().unwrap();
+    bench.write_disk(space, vec![Change::Delete { key }]).await;
+    let (faults, _) = bench.faults().await;
+    assert!(faults[0].contains("3 have an end, and 2 are in the index"), "{faults:?}");
+}
+
+#[tokio::test]
+async fn secrets_verify_as_sound_while_others_write() {
+    let bench = Bench::new().await;
+    let writer = async {
+        for round in 0..200 {
+            let name = format!("n{}", round % 7);
+            bench.put(&name, Some("value"), window(None, Some(START + DAY))).await.unwrap();
+            if round % 3 == 0 {
+                bench.delete(&name).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let verifier = async {
+        for _ in 0..20 {
+            assert_eq!(bench.faults().await.0, Vec::<String>::new());
+        }
+    };
+    tokio::join!(writer, verifier);
+}

@@ -12,6 +12,7 @@ mod cli;
 mod credentials;
 mod dev;
 mod durability;
+mod frozen;
 mod history;
 mod input;
 mod load;

@@ -104,7 +104,7 @@ impl Site {
         OpenError::Corrupted { database: self.name.clone(), reason: reason.to_string() }
     }
 
-    fn unreadable(&self, reason: &dyn ToString) -> OpenError {
+    pub fn unreadable(&self, reason: &dyn ToString) -> OpenError {
         OpenError::Unreadable { database: self.name.clone(), reason: reason.to_string() }
     }
 
@@ -117,8 +117,8 @@ impl Site {
     }
 }
 
-const META_FIRST: &[u8] = b"meta";
-const META_LAST: &[u8] = b"meta-end";
+pub(super) const META_FIRST: &[u8] = b"meta";
+pub(super) const META_LAST: &[u8] = b"meta-end";
 const SEQUENCE: &[u8] = b"sequence";
 const OPENINGS: &[u8] = b"openings";
 
@@ -178,6 +178,11 @@ impl OnDisk {
         }
     }
 
+    /// Of a database that is written to; an opening proves it by itself.
+    pub fn prove_no_blobs(&self, site: &Site) -> Result<(), OpenError> {
+        Self::refuse_blobs(site, &self.path)
+    }
+
     fn verify(&mut self, site: &Site) -> Result<(), OpenError> {
         let read = |tree: &Tree| number(tree, SEQUENCE).map_err(|error| site.failed(error));
         let (first, last) = (read(&self.first)?, read(&self.last)?);
@@ -233,7 +238,22 @@ impl OnDisk {
 
     /// Applies `writes` as one, makes them durable, and marks them.
     pub fn commit(&mut self, writes: Vec<TreeWrites>) -> Result<(), EngineError> {
-        let sequence = self.sequence + 1;
+        self.commit_as(self.sequence + 1, writes)
+    }
+
+    /// Makes all that stands here durable under the sequence of `other`, whose
+    /// place it is to take.
+    pub fn follow(&mut self, other: &Self) -> Result<(), EngineError> {
+        self.commit_as(other.sequence, Vec::new())?;
+        self.sync_files()
+    }
+
+    #[cfg(test)]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn commit_as(&mut self, sequence: u64, writes: Vec<TreeWrites>) -> Result<(), EngineError> {
         let numbered = |tree: &Tree| TreeWrites {
             tree: tree.clone(),
             writes: vec![(Bytes::from(SEQUENCE), Some(encode_number(sequence)))],
