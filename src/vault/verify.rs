@@ -129,6 +129,7 @@ async fn plain(
         };
         for (key, row) in &page.rows {
             counted.add(&seal.digest_row(key, row));
+            counted.highest_version = counted.highest_version.max(row.version);
             if let Err(fault) = examine(key, row) {
                 part.fault(fault);
             }

@@ -99,7 +99,9 @@ impl Shared {
             Status::ReadOnly(_) | Status::Closed => {
                 Some(StoreError::NotApplied { retry_after: RETRY_AFTER })
             }
-            Status::Broken(what) => Some(StoreError::Corrupted { what }),
+            Status::Broken(reason) => {
+                Some(StoreError::Corrupted { what: format!("database {} ({reason})", self.name) })
+            }
         }
     }
 
@@ -624,12 +626,11 @@ impl Committer {
 
     fn give_up(&mut self, error: &OpenError) {
         log::error!("{error}");
-        let what = error.to_string();
         self.put_away();
-        self.shared.set_status(Status::Broken(what.clone()));
+        self.shared.set_status(Status::Broken(error.reason()));
         self.shared.queue.close();
         for work in self.shared.queue.take_all() {
-            work.refuse(StoreError::Corrupted { what: what.clone() });
+            work.refuse(self.shared.refusal().unwrap_or(StoreError::Unknown));
         }
     }
 }
