@@ -16,7 +16,7 @@ use crate::config::TimeSpan;
         tenure dev                 a local store, a token and three commands to paste\n  \
         tenure init --config F     a store for a server; then: tenure serve --config F\n\n\
         Exit codes: 0 done, 1 internal, 2 usage, 3 not found, 4 conflict, 5 unavailable,\n\
-        6 clock disputed. Colour only on a terminal; NO_COLOR turns it off.",
+        6 clock disputed, 7 damage found. Colour only on a terminal; NO_COLOR turns it off.",
     arg_required_else_help = true
 )]
 pub(super) struct Cli {
@@ -56,6 +56,16 @@ pub(super) enum Command {
     Status(StoreArgs),
     /// Settle a dispute about the time
     Clock(ClockArgs),
+    /// Give back the space of what was deleted or replaced
+    #[command(after_help = "Example:\n  tenure compact --dry-run     # sizes, and what would be \
+        done\n  tenure compact\n  tenure compact --all         # no deleted ciphertext stays on \
+        the disk\n\nA database is written anew beside the old one, while the server goes on: that \
+        takes up to\ntwice the space that lives in it.")]
+    Compact(CompactArgs),
+    /// Read and decrypt everything, and tell what is damaged or missing
+    #[command(after_help = "Example:\n  tenure verify\n  tenure verify --tenant acme --rate 2000 \
+        --json\n\nWorks on a running server as well. Exit code 7: damage was found.")]
+    Verify(VerifyArgs),
 }
 
 /// Which store.
@@ -81,6 +91,19 @@ pub(super) struct DevArgs {
     /// Keep everything in memory and forget it at the end
     #[arg(long, conflicts_with = "data")]
     pub(super) ephemeral: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// Only this tenant; else every tenant, the keyring and the system
+    #[arg(long, value_name = "NAME")]
+    pub(super) tenant: Option<String>,
+    /// Rows read in a second, at most [default: 20000 on a running server, else as
+    /// many as can be]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) rate: Option<u32>,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
 }
 
 #[derive(Debug, Args)]
@@ -183,6 +206,21 @@ pub(super) struct SweepArgs {
     #[arg(long, default_value = "0s")]
     pub(super) retain: TimeSpan,
     /// Only say how many would be removed
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompactArgs {
+    /// Only this database; otherwise those over 16 MiB of which two thirds are garbage
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    pub(super) database: Option<String>,
+    /// Every database, whatever it holds
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Only show what would be done
     #[arg(long)]
     pub(super) dry_run: bool,
     #[command(flatten)]

@@ -7,12 +7,14 @@ use zeroize::Zeroizing;
 
 use super::access;
 use super::args::{
-    ClockArgs, ClockCommand, StoreArgs, SweepArgs, TenantArgs, TenantCommand, TokenArgs,
-    TokenCommand,
+    ClockArgs, ClockCommand, CompactArgs, StoreArgs, SweepArgs, TenantArgs, TenantCommand,
+    TokenArgs, TokenCommand, VerifyArgs,
 };
 use super::failure::{CliError, Exit};
 use super::internal;
-use crate::api::admin::{Command, Reply, Status};
+use crate::api::admin::{
+    Command, CompactedDatabase, Databases, Reply, Status, Verification, VerifiedPart,
+};
 use crate::auth::{self, Inspection};
 
 /// How answers are shown.
@@ -271,4 +273,81 @@ pub(super) async fn clock(args: &ClockArgs, output: Output) -> Result<(), CliErr
         }
         _ => String::new(),
     })
+}
+
+pub(super) async fn compact(args: CompactArgs, output: Output) -> Result<(), CliError> {
+    let databases = match (args.database, args.all) {
+        (Some(name), _) => Databases::One(name),
+        (None, true) => Databases::All,
+        (None, false) => Databases::Wasteful,
+    };
+    let command = Command::Compact { databases, dry_run: args.dry_run };
+    let reply = access::execute(&args.store, command).await?;
+    output.show(&reply, || match &reply {
+        Reply::Compacted { dry_run, databases } => compaction_table(databases, *dry_run),
+        _ => String::new(),
+    })
+}
+
+fn compaction_table(databases: &[CompactedDatabase], dry_run: bool) -> String {
+    let width = databases.iter().map(|row| row.database.len()).max().unwrap_or(0).max(8);
+    let mut table = format!("{:width$}  {:>12}  {:>12}  COMPACTED\n", "DATABASE", "SIZE", "LIVE");
+    for row in databases {
+        let CompactedDatabase { database, bytes, live_bytes, chosen, bytes_after } = row;
+        let live = live_bytes.map_or_else(|| "damaged".to_owned(), size);
+        let done = match bytes_after {
+            Some(after) => format!("to {}", size(*after)),
+            None if dry_run && *chosen => "would be".to_owned(),
+            None => "no".to_owned(),
+        };
+        table += &format!("{database:width$}  {:>12}  {live:>12}  {done}\n", size(*bytes));
+    }
+    table
+}
+
+pub(super) async fn verify(args: VerifyArgs, output: Output) -> Result<(), CliError> {
+    let command = Command::Verify { tenant: args.tenant, rows_per_second: args.rate };
+    let reply = access::execute(&args.store, command).await?;
+    output.show(&reply, || match &reply {
+        Reply::Verified(verification) => verification_text(verification),
+        _ => String::new(),
+    })?;
+    match reply {
+        Reply::Verified(Verification { sound: false, .. }) => Err(CliError {
+            exit: Exit::Damaged,
+            message: "damage was found; 'tenure backup restore' brings back what a backup holds, \
+                      the whole store or one tenant beside it (--tenant NAME --as NEW)"
+                .to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn verification_text(verification: &Verification) -> String {
+    let name = |part: &VerifiedPart| match &part.tenant {
+        Some(tenant) => format!("tenant {tenant}"),
+        None => part.part.clone(),
+    };
+    let width = verification.parts.iter().map(|part| name(part).len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for part in &verification.parts {
+        let found = match part.fault_count {
+            0 => "sound".to_owned(),
+            count => format!("{count} faults"),
+        };
+        text += &format!(
+            "{:width$}  {:>9} secrets  {:>9} rows  {found}\n",
+            name(part),
+            part.secrets,
+            part.rows
+        );
+        for fault in &part.faults {
+            text += &format!("  {fault}\n");
+        }
+        let unlisted = part.fault_count.saturating_sub(part.faults.len() as u64);
+        if unlisted > 0 {
+            text += &format!("  and {unlisted} more\n");
+        }
+    }
+    text
 }

@@ -105,7 +105,7 @@ impl Site {
         OpenError::Corrupted { database: self.name.clone(), reason: reason.to_string() }
     }
 
-    fn unreadable(&self, reason: &dyn ToString) -> OpenError {
+    pub fn unreadable(&self, reason: &dyn ToString) -> OpenError {
         OpenError::Unreadable { database: self.name.clone(), reason: reason.to_string() }
     }
 
@@ -118,8 +118,8 @@ impl Site {
     }
 }
 
-const META_FIRST: &[u8] = b"meta";
-const META_LAST: &[u8] = b"meta-end";
+pub(super) const META_FIRST: &[u8] = b"meta";
+pub(super) const META_LAST: &[u8] = b"meta-end";
 const SEQUENCE: &[u8] = b"sequence";
 const OPENINGS: &[u8] = b"openings";
 
@@ -129,6 +129,8 @@ pub(super) struct OnDisk {
     mark: Mark,
     /// How many drains were applied, ever.
     sequence: u64,
+    /// Keys and values since it was opened.
+    written: u64,
     /// Written first and last in each transaction. sled promises that a
     /// transaction is recovered whole, but not when it broke off over an error:
     /// then these two differ.
@@ -163,7 +165,7 @@ impl OnDisk {
         }
         let tree = |name| engine.tree(name).map_err(|error| site.failed(error));
         let (first, last) = (tree(META_FIRST)?, tree(META_LAST)?);
-        let mut database = Self { engine, path, mark, sequence: 0, first, last };
+        let mut database = Self { engine, path, mark, sequence: 0, written: 0, first, last };
         database.verify(site)?;
         database.settle().map_err(|error| site.failed(error))?;
         Self::refuse_blobs(site, &database.path)?;
@@ -188,6 +190,11 @@ impl OnDisk {
                 Err(site.corrupted(format!("its log is damaged near byte {offset} of its file db")))
             }
         }
+    }
+
+    /// Of a database that is written to; an opening proves it by itself.
+    pub fn prove_no_blobs(&self, site: &Site) -> Result<(), OpenError> {
+        Self::refuse_blobs(site, &self.path)
     }
 
     fn verify(&mut self, site: &Site) -> Result<(), OpenError> {
@@ -245,7 +252,27 @@ impl OnDisk {
 
     /// Applies `writes` as one, makes them durable, and marks them.
     pub fn commit(&mut self, writes: Vec<TreeWrites>) -> Result<(), CommitError> {
-        let sequence = self.sequence + 1;
+        self.commit_as(self.sequence + 1, writes)
+    }
+
+    /// Makes all that stands here durable under the sequence of `other`, whose
+    /// place it is to take.
+    pub fn follow(&mut self, other: &Self) -> Result<(), EngineError> {
+        self.commit_as(other.sequence, Vec::new())?;
+        self.sync_files()
+    }
+
+    /// In bytes of keys and values, since it was opened.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    #[cfg(test)]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn commit_as(&mut self, sequence: u64, writes: Vec<TreeWrites>) -> Result<(), CommitError> {
         let numbered = |tree: &Tree| TreeWrites {
             tree: tree.clone(),
             writes: vec![(Bytes::from(SEQUENCE), Some(encode_number(sequence)))],
@@ -254,6 +281,10 @@ impl OnDisk {
         all.push(numbered(&self.first));
         all.extend(writes);
         all.push(numbered(&self.last));
+        let weigh = |(key, value): &(Bytes, Option<Bytes>)| {
+            (key.len() + value.as_ref().map_or(0, |value| value.len())) as u64
+        };
+        self.written += all.iter().flat_map(|part| &part.writes).map(weigh).sum::<u64>();
         self.apply(&all)?;
         self.engine.flush()?;
         self.mark.advance(sequence).map_err(io_error)?;
