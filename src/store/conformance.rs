@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::{
     Batch, Change, ForgedLedger, Ledger, LedgerSeal, MemoryStore, Page, Row, RowKey, Scan,
-    SledOptions, SledStore, Space, Store, StoreError,
+    SledOptions, SledStore, Snapshot, Space, Store, StoreError,
 };
 use crate::domain::{Floor, TenantId, Timestamp};
 
@@ -166,6 +168,26 @@ pub(super) async fn assert_ledger_adds_up(store: &dyn Store, space: Space) {
         counted.add(&seal().digest_row(&key, &row));
     }
     assert_eq!((found.rows, found.digest), (counted.rows, counted.digest), "{space}");
+}
+
+/// What is left to read of one cursor.
+async fn rest(snapshot: &mut dyn Snapshot, cursor: usize) -> Vec<(RowKey, Row)> {
+    let mut rows = Vec::new();
+    loop {
+        let page = snapshot.next(cursor).await.unwrap();
+        rows.extend(page.rows);
+        if !page.more {
+            return rows;
+        }
+    }
+}
+
+/// Holds a snapshot's rows against its own ledger.
+pub(super) fn assert_adds_up(snapshot: &dyn Snapshot, rows: &[(RowKey, Row)]) {
+    let found = snapshot.ledger().map_or(Ledger::EMPTY, |sealed| seal().open(sealed).unwrap());
+    let mut counted = Ledger::EMPTY;
+    rows.iter().for_each(|(key, row)| counted.add(&seal().digest_row(key, row)));
+    assert_eq!((found.rows, found.digest), (counted.rows, counted.digest));
 }
 
 /// Options for folders of tests: small, and content with any free space.
@@ -377,6 +399,107 @@ async fn batches_of_one_drain_see_each_other(store: &dyn Store) {
     assert_ledger_adds_up(store, A).await;
 }
 
+async fn a_snapshot_stays_as_it_was_while_others_write(store: &dyn Store) {
+    let empty = store.snapshot(A, &[b""]).await.unwrap();
+    assert_eq!(empty.ledger(), None);
+    let puts = ["a1", "a2", "a3", "b1", "c1"].map(|name| put(name, 1, name));
+    store.commit(A, batch(puts.to_vec())).await.unwrap();
+    let before = store.ledger(A).await.unwrap();
+    let mut snapshot = store.snapshot(A, &[b"a", b"b", b"z"]).await.unwrap();
+    let changes = vec![delete("a1"), put("a2", 2, "new"), put("a4", 2, "new"), delete("b1")];
+    store.commit(A, batch(changes)).await.unwrap();
+    store.commit(A, batch(vec![put("a1", 3, "again"), put("z", 3, "new")])).await.unwrap();
+    assert_eq!(snapshot.ledger(), before.as_deref());
+    let as_it_was = |name: &str| (key(name), row(1, name));
+    assert_eq!(rest(&mut *snapshot, 1).await, [as_it_was("b1")]);
+    assert_eq!(rest(&mut *snapshot, 0).await, ["a1", "a2", "a3"].map(as_it_was));
+    assert_eq!(rest(&mut *snapshot, 2).await, []);
+    for cursor in 0..4 {
+        assert_eq!(snapshot.next(cursor).await, Ok(Page::default()));
+    }
+    let mut empty = empty;
+    assert_eq!(rest(&mut *empty, 0).await, []);
+    let mut later = store.snapshot(A, &[b""]).await.unwrap();
+    let rows = rest(&mut *later, 0).await;
+    assert_eq!(rows, everything(store, A).await.unwrap());
+    assert_adds_up(&*later, &rows);
+}
+
+async fn what_is_removed_while_a_snapshot_is_read_is_still_in_it(store: &dyn Store) {
+    let name = |n: u64| format!("{:?}-{n:04}", n % 2);
+    for n in 0..30u64 {
+        let puts = (0..100).map(|i| put(&name(n * 100 + i), 1, "as it was")).collect();
+        store.commit(A, batch(puts)).await.unwrap();
+    }
+    let all = everything(store, A).await.unwrap();
+    let mut snapshot = store.snapshot(A, &[b"0", b"1"]).await.unwrap();
+    let first = snapshot.next(1).await.unwrap();
+    assert!(first.more && !first.rows.is_empty() && first.rows.len() < 1_500);
+    for n in 0..30u64 {
+        let gone = (0..100).map(|i| delete(&name(n * 100 + i)));
+        let new = (0..100).map(|i| put(&format!("{}-new", name(n * 100 + i)), 2, "new"));
+        store.commit(A, batch(gone.chain(new).collect())).await.unwrap();
+    }
+    let mut rows = rest(&mut *snapshot, 0).await;
+    rows.extend(first.rows);
+    rows.extend(rest(&mut *snapshot, 1).await);
+    assert_eq!(rows, all);
+    assert_adds_up(&*snapshot, &rows);
+}
+
+async fn a_page_of_a_snapshot_ends_at_its_bytes(store: &dyn Store) {
+    let full = vec![1; Row::MAX_BYTES];
+    let name = |n: u64, i: u64| format!("{n}-{i:03}");
+    for n in 0..4 {
+        let puts = (0..100).map(|i| put(&name(n, i), 1, &full)).collect();
+        store.commit(A, batch(puts)).await.unwrap();
+    }
+    let mut snapshot = store.snapshot(A, &[b""]).await.unwrap();
+    for n in 0..4 {
+        store.commit(A, batch((0..100).map(|i| delete(&name(n, i))).collect())).await.unwrap();
+    }
+    let page = snapshot.next(0).await.unwrap();
+    let bytes: usize = page.rows.iter().map(|(_, row)| row.bytes.len()).sum();
+    assert!(page.more && bytes < Page::MAX_BYTES + Row::MAX_BYTES);
+    assert_eq!(page.rows.len() + rest(&mut *snapshot, 0).await.len(), 400);
+}
+
+async fn a_snapshot_ends_with_its_tenant_and_its_store(store: &dyn Store) {
+    store.commit(A, batch(vec![put("a", 1, "x")])).await.unwrap();
+    let mut of_a = store.snapshot(A, &[b""]).await.unwrap();
+    let mut of_b = store.snapshot(Space::Tenant(tenant(2)), &[b""]).await.unwrap();
+    store.drop_tenant(tenant(1)).await.unwrap();
+    assert_eq!(of_a.next(0).await, Err(StoreError::TenantGone));
+    assert!(matches!(store.snapshot(A, &[b""]).await.err(), Some(StoreError::TenantGone)));
+    store.create_tenant(tenant(1)).await.unwrap();
+    assert_eq!(of_a.next(0).await, Err(StoreError::TenantGone));
+    assert_eq!(of_b.next(0).await, Ok(Page::default()));
+    let mut of_b = store.snapshot(Space::Tenant(tenant(2)), &[b""]).await.unwrap();
+    store.close().await;
+    assert!(matches!(of_b.next(0).await, Err(StoreError::NotApplied { .. })));
+    assert!(matches!(store.snapshot(A, &[b""]).await.err(), Some(StoreError::NotApplied { .. })));
+}
+
+async fn a_compaction_changes_nothing_that_can_be_read(store: &dyn Store) {
+    let spaces = [Space::System, Space::Keyring, A, Space::Tenant(tenant(2))];
+    for (version, space) in (1..).zip(spaces) {
+        store.commit(space, batch(vec![put("a", version, "a"), put("b", 9, "b")])).await.unwrap();
+        store.commit(space, batch(vec![delete("b")])).await.unwrap();
+    }
+    for used in store.usage().await.unwrap() {
+        assert!(used.live.unwrap() <= used.bytes);
+        let compacted = store.compact(&used.name, &|done, of| assert!(done <= of)).await;
+        assert!(compacted.unwrap().is_some());
+    }
+    assert_eq!(store.compact("no such database", &|_, _| {}).await, Ok(None));
+    for (version, space) in (1..).zip(spaces) {
+        assert_eq!(everything(store, space).await.unwrap(), [(key("a"), row(version, "a"))]);
+        assert_ledger_adds_up(store, space).await;
+        assert_eq!(ledger(store, space).await.commits, 2);
+        store.commit(space, batch(vec![put("c", 10, "c")])).await.unwrap();
+    }
+}
+
 async fn a_closed_store_answers_nothing(store: &dyn Store) {
     assert!(store.health().writable);
     store.close().await;
@@ -429,18 +552,42 @@ engines! {
     a_replaced_keyring_holds_exactly_the_new_rows
     of_many_writers_of_one_version_one_wins
     batches_of_one_drain_see_each_other
+    a_snapshot_stays_as_it_was_while_others_write
+    what_is_removed_while_a_snapshot_is_read_is_still_in_it
+    a_page_of_a_snapshot_ends_at_its_bytes
+    a_snapshot_ends_with_its_tenant_and_its_store
     a_closed_store_answers_nothing
+    a_compaction_changes_nothing_that_can_be_read
 }
 
 // sled against the model.
 
 #[derive(Debug, Clone)]
 enum Op {
-    Commit { space: u8, changes: Vec<(u8, Kind)>, floor: i64 },
+    Commit {
+        space: u8,
+        changes: Vec<(u8, Kind)>,
+        floor: i64,
+    },
     Create(u8),
     Drop(u8),
     ReplaceKeyring(Vec<u8>),
-    Scan { space: u8, prefix: u8, after: Option<u8>, limit: usize },
+    Scan {
+        space: u8,
+        prefix: u8,
+        after: Option<u8>,
+        limit: usize,
+    },
+    Snapshot {
+        space: u8,
+        split: bool,
+    },
+    /// One page of a snapshot, by their ages.
+    Next {
+        snapshot: usize,
+        cursor: usize,
+    },
+    Compact(usize),
     Reopen,
 }
 
@@ -482,6 +629,9 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => prop::collection::vec(0..24u8, 0..5).prop_map(Op::ReplaceKeyring),
         3 => (0..8u8, 0..24u8, prop::option::of(0..24u8), 0..6usize)
             .prop_map(|(space, prefix, after, limit)| Op::Scan { space, prefix, after, limit }),
+        2 => (0..8u8, any::<bool>()).prop_map(|(space, split)| Op::Snapshot { space, split }),
+        6 => (0..9usize, 0..4usize).prop_map(|(snapshot, cursor)| Op::Next { snapshot, cursor }),
+        2 => (0..4usize).prop_map(Op::Compact),
         2 => Just(Op::Reopen),
     ]
 }
@@ -492,13 +642,54 @@ struct Pair {
     sled: Option<SledStore>,
     model: MemoryStore,
     version: u64,
+    snapshots: Vec<Taken>,
+}
+
+/// A snapshot of sled's, and what it must hold.
+struct Taken {
+    space: Space,
+    snapshot: Box<dyn Snapshot>,
+    expected: Vec<Vec<(RowKey, Row)>>,
+    read: Vec<Vec<(RowKey, Row)>>,
+    /// What reading it answers since its space went away.
+    ended: Option<StoreError>,
+}
+
+const SPLIT: [&[u8]; 4] = [&[0], &[2], &[1], &[3]];
+
+impl Taken {
+    /// Answers whether there is more.
+    async fn next(&mut self, cursor: usize) -> bool {
+        let page = match (self.snapshot.next(cursor).await, &self.ended) {
+            (Ok(page), None) => page,
+            (answer, ended) => {
+                assert_eq!(answer.err(), *ended);
+                return false;
+            }
+        };
+        match self.read.get_mut(cursor) {
+            Some(read) => read.extend(page.rows),
+            None => assert_eq!(page, Page::default()),
+        }
+        page.more
+    }
+
+    async fn finish(mut self) {
+        for cursor in 0..self.read.len() {
+            while self.next(cursor).await {}
+        }
+        if self.ended.is_none() {
+            assert_eq!(self.read, self.expected);
+            assert_adds_up(&*self.snapshot, &self.read.concat());
+        }
+    }
 }
 
 impl Pair {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sled = Some(open(&folder));
-        Self { folder, sled, model: MemoryStore::new(), version: 0 }
+        Self { folder, sled, model: MemoryStore::new(), version: 0, snapshots: Vec::new() }
     }
 
     fn sled(&self) -> &SledStore {
@@ -534,10 +725,11 @@ impl Pair {
                 self.sled().create_tenant(tenant(n)).await,
                 self.model.create_tenant(tenant(n)).await
             ),
-            Op::Drop(n) => assert_eq!(
-                self.sled().drop_tenant(tenant(n)).await,
-                self.model.drop_tenant(tenant(n)).await
-            ),
+            Op::Drop(n) => {
+                let expected = self.model.drop_tenant(tenant(n)).await;
+                assert_eq!(self.sled().drop_tenant(tenant(n)).await, expected);
+                self.end_snapshots(|space| space == space_of(n), StoreError::TenantGone);
+            }
             Op::ReplaceKeyring(numbers) => {
                 self.version += 1;
                 let fresh = |n: u8| (key_of(n), row(self.version, [n]));
@@ -546,6 +738,7 @@ impl Pair {
                 let replaced = self.sled().replace_keyring(rows.clone(), Floor::START, seal());
                 assert_eq!(replaced.await, Ok(()));
                 self.model.replace_keyring(rows, Floor::START, seal()).await.unwrap();
+                self.end_snapshots(|space| space == Space::Keyring, not_now());
             }
             Op::Scan { space, prefix, after, limit } => {
                 let scan = Scan {
@@ -556,10 +749,54 @@ impl Pair {
                 let expected = self.model.scan(space_of(space), scan.clone()).await;
                 assert_eq!(self.sled().scan(space_of(space), scan).await, expected);
             }
+            Op::Snapshot { space, split } => self.take(space_of(space), split).await,
+            Op::Next { snapshot, cursor } => {
+                if let Some(taken) = self.snapshots.get_mut(snapshot) {
+                    taken.next(cursor).await;
+                }
+            }
+            Op::Compact(database) => {
+                let usage = self.sled().usage().await.unwrap();
+                let Some(used) = usage.get(database) else { return };
+                let compacted = self.sled().compact(&used.name, &|_, _| {}).await;
+                assert!(compacted.unwrap().is_some());
+            }
             Op::Reopen => {
                 self.sled = None;
+                self.end_snapshots(|_| true, not_now());
                 self.sled = Some(open(&self.folder));
             }
+        }
+    }
+
+    async fn take(&mut self, space: Space, split: bool) {
+        let prefixes = if split { &SPLIT[..] } else { &[&[] as &[u8]][..] };
+        let snapshot = match self.sled().snapshot_in_pages(space, prefixes, 2).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                return assert_eq!(self.model.snapshot(space, prefixes).await.err(), Some(error));
+            }
+        };
+        let mut model = self.model.snapshot(space, prefixes).await.unwrap();
+        assert_eq!(snapshot.ledger(), model.ledger());
+        let mut expected = Vec::new();
+        for cursor in 0..prefixes.len() {
+            expected.push(rest(&mut *model, cursor).await);
+        }
+        let read = vec![Vec::new(); prefixes.len()];
+        self.snapshots.push(Taken { space, snapshot, expected, read, ended: None });
+    }
+
+    fn end_snapshots(&mut self, which: impl Fn(Space) -> bool, error: StoreError) {
+        let alive = |taken: &&mut Taken| taken.ended.is_none() && which(taken.space);
+        for taken in self.snapshots.iter_mut().filter(alive) {
+            taken.ended = Some(error.clone());
+        }
+    }
+
+    async fn finish_snapshots(&mut self) {
+        for taken in std::mem::take(&mut self.snapshots) {
+            taken.finish().await;
         }
     }
 
@@ -577,7 +814,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
     fn sled_and_the_model_agree_on_every_answer(ops in prop::collection::vec(ops(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -587,8 +824,115 @@ proptest! {
                 pair.apply(op).await;
                 pair.assert_alike().await;
             }
+            pair.finish_snapshots().await;
             pair.apply(Op::Reopen).await;
             pair.assert_alike().await;
+        });
+    }
+}
+
+fn not_now() -> StoreError {
+    StoreError::NotApplied { retry_after: Duration::from_secs(1) }
+}
+
+// Snapshots while a writer does not wait for them.
+
+/// What each of `batches` makes of the rows, from none on.
+fn history(batches: &[Vec<Change>]) -> Vec<Vec<(RowKey, Row)>> {
+    let mut rows: BTreeMap<RowKey, Row> = BTreeMap::new();
+    let mut states = vec![Vec::new()];
+    for batch in batches {
+        for change in batch {
+            match change {
+                Change::Put { key, row } => drop(rows.insert(key.clone(), row.clone())),
+                Change::Delete { key } => drop(rows.remove(key)),
+                Change::Expect { .. } => {}
+            }
+        }
+        states.push(rows.iter().map(|(key, row)| (key.clone(), row.clone())).collect());
+    }
+    states
+}
+
+/// Up to 60 names of three beginnings; every batch changes something.
+fn batches() -> impl Strategy<Value = Vec<Vec<Change>>> {
+    let len = prop::option::weighted(0.6, 0..600usize);
+    let batch = prop::collection::btree_map(0..60u8, len, 0..12);
+    prop::collection::vec(batch, 100..200).prop_map(|batches| {
+        let one = |(version, changes): (u64, BTreeMap<u8, Option<usize>>)| {
+            let name = |n: u8| format!("{}{n:02}", ["a", "b", "c"][usize::from(n % 3)]);
+            let change = |(n, len): (u8, Option<usize>)| match len {
+                Some(len) => put(&name(n), version, vec![n; len]),
+                None => delete(&name(n)),
+            };
+            let always = put("a", version, "in every batch");
+            changes.into_iter().map(change).chain([always]).collect()
+        };
+        (1..).zip(batches).map(one).collect()
+    })
+}
+
+/// Takes snapshots and reads them, a little of each cursor in turn, until told
+/// that the writer is done. Answers how many.
+async fn read_snapshots(
+    store: &SledStore,
+    states: &[Vec<(RowKey, Row)>],
+    done: &AtomicBool,
+) -> u32 {
+    let mut taken = 0;
+    let mut last = false;
+    while !last {
+        last = done.load(Ordering::SeqCst);
+        let mut snapshot = store.snapshot_in_pages(A, &[b"c", b"a", b"b"], 3).await.unwrap();
+        let sealed = snapshot.ledger().map(<[u8]>::to_vec);
+        let ledger = sealed.map_or(Ledger::EMPTY, |sealed| seal().open(&sealed).unwrap());
+        let mut read = [Vec::new(), Vec::new(), Vec::new()];
+        let mut more = [true; 3];
+        while more.contains(&true) {
+            for cursor in 0..3 {
+                let page = snapshot.next(cursor).await.unwrap();
+                more[cursor] = page.more;
+                read[cursor].extend(page.rows);
+            }
+            tokio::task::yield_now().await;
+        }
+        let [c, a, b] = read;
+        let rows = [a, b, c].concat();
+        assert_adds_up(&*snapshot, &rows);
+        assert_eq!(rows, states[usize::try_from(ledger.commits).unwrap()]);
+        taken += 1;
+    }
+    taken
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+    #[test]
+    fn a_snapshot_is_the_state_at_its_ledgers_commit(batches in batches()) {
+        let states = history(&batches);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Arc::new(open(&folder));
+            create_two(&*store).await;
+            let done = Arc::new(AtomicBool::new(false));
+            let states = Arc::new(states);
+            let readers: Vec<_> = (0..2).map(|_| tokio::spawn({
+                let (store, states, done) = (store.clone(), states.clone(), done.clone());
+                async move { read_snapshots(&store, &states, &done).await }
+            })).collect();
+            for some in batches.chunks(5) {
+                let commits = some.iter().map(|changes| store.commit(A, batch(changes.clone())));
+                for answer in together(commits).await {
+                    answer.unwrap();
+                }
+            }
+            done.store(true, Ordering::SeqCst);
+            for reader in readers {
+                assert!(reader.await.unwrap() > 1);
+            }
+            assert_eq!(&everything(&*store, A).await.unwrap(), states.last().unwrap());
+            assert_eq!(store.snapshot_bytes_held(), 0);
         });
     }
 }

@@ -11,7 +11,8 @@ use async_trait::async_trait;
 
 use super::staging::{PageBuilder, ledger_of, stage, weigh};
 use super::{
-    Batch, Health, Ledger, LedgerSeal, Page, Row, RowKey, Scan, Snapshot, Space, Store, StoreError,
+    Batch, Compacted, DatabaseUse, Health, Ledger, LedgerSeal, Page, Row, RowKey, Scan, Snapshot,
+    Space, Store, StoreError,
 };
 use crate::domain::{Floor, TenantId};
 
@@ -21,7 +22,7 @@ pub struct MemoryStore {
     system: Arc<RwLock<Rows>>,
     keyring: Arc<RwLock<Rows>>,
     tenants: RwLock<BTreeMap<TenantId, Arc<RwLock<Rows>>>>,
-    closed: AtomicBool,
+    closed: Arc<AtomicBool>,
 }
 
 #[derive(Default, Clone)]
@@ -43,16 +44,20 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn refuse_if(closed: &AtomicBool) -> Result<(), StoreError> {
+    if closed.load(Ordering::Acquire) {
+        return Err(StoreError::NotApplied { retry_after: Duration::from_secs(1) });
+    }
+    Ok(())
+}
+
 impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
     }
 
     fn refuse_if_closed(&self) -> Result<(), StoreError> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(StoreError::NotApplied { retry_after: Duration::from_secs(1) });
-        }
-        Ok(())
+        refuse_if(&self.closed)
     }
 
     fn space(&self, space: Space) -> Result<Arc<RwLock<Rows>>, StoreError> {
@@ -118,6 +123,9 @@ impl Rows {
 struct MemorySnapshot {
     rows: Rows,
     cursors: Vec<Scan>,
+    /// What was copied, and whether its store is closed: with them it ends.
+    origin: Arc<RwLock<Rows>>,
+    closed: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -127,6 +135,8 @@ impl Snapshot for MemorySnapshot {
     }
 
     async fn next(&mut self, cursor: usize) -> Result<Page, StoreError> {
+        refuse_if(&self.closed)?;
+        read(&self.origin).alive()?;
         let Some(scan) = self.cursors.get_mut(cursor) else { return Ok(Page::default()) };
         let page = self.rows.page(scan);
         if let Some((last, _)) = page.rows.last() {
@@ -169,10 +179,12 @@ impl Store for MemoryStore {
         space: Space,
         prefixes: &[&[u8]],
     ) -> Result<Box<dyn Snapshot>, StoreError> {
-        let rows = self.space(space)?;
-        let rows = read(&rows).alive()?.clone();
+        let origin = self.space(space)?;
+        let rows = read(&origin).alive()?.clone();
         let cursor = |prefix: &&[u8]| Scan { prefix: prefix.to_vec(), after: None, limit: 1_000 };
-        Ok(Box::new(MemorySnapshot { rows, cursors: prefixes.iter().map(cursor).collect() }))
+        let cursors = prefixes.iter().map(cursor).collect();
+        let closed = Arc::clone(&self.closed);
+        Ok(Box::new(MemorySnapshot { rows, cursors, origin, closed }))
     }
 
     async fn create_tenant(&self, id: TenantId) -> Result<(), StoreError> {
@@ -224,6 +236,20 @@ impl Store for MemoryStore {
 
     async fn size(&self) -> u64 {
         0
+    }
+
+    async fn usage(&self) -> Result<Vec<DatabaseUse>, StoreError> {
+        self.refuse_if_closed()?;
+        Ok(Vec::new())
+    }
+
+    async fn compact(
+        &self,
+        _database: &str,
+        _progress: &(dyn Fn(u64, u64) + Send + Sync),
+    ) -> Result<Option<Compacted>, StoreError> {
+        self.refuse_if_closed()?;
+        Ok(None)
     }
 
     async fn close(&self) {

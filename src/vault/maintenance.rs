@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::heads::{Look, Place};
 use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
+use super::verify::{Pace, verify};
 use super::{CreateError, DeleteError, Vault, VaultError, to_its_end};
 use crate::api::admin::{
     ClockStatus, Command, Failure, FailureKind, Progress, Reply, SecretCounts, Status, SweptTenant,
@@ -65,14 +66,13 @@ impl Exchange {
     }
 }
 
-/// Carries out one command.
+/// Carries out one command. The exchange is let go of at its end, which tells who
+/// asked that nothing more will flow.
 pub async fn execute(
     vault: &Arc<Vault>,
     command: Command,
     exchange: Exchange,
 ) -> Result<Reply, Failure> {
-    // Let go of at the end, which tells who asked that nothing more will flow.
-    let _exchange = exchange;
     match command {
         Command::Status => status(vault).await,
         Command::TenantCreate { name } => create_tenant(vault, &name).await,
@@ -88,6 +88,11 @@ pub async fn execute(
             sweep(vault, tenant.as_deref(), retain, mode).await
         }
         Command::ClockAccept => accept_clock(vault).await,
+        Command::Verify { tenant, rows_per_second } => {
+            let (pace, report) = (Pace::new(rows_per_second), exchange.report());
+            let found = verify(vault, tenant.as_deref(), pace, &report).await?;
+            Ok(Reply::Verified(found))
+        }
     }
 }
 
@@ -280,7 +285,7 @@ fn parse_tenant(name: &str) -> Result<TenantName, Failure> {
         .map_err(|error| failure(FailureKind::Usage, format!("a tenant's name {error}")))
 }
 
-fn find_tenant(vault: &Vault, name: &str) -> Result<Arc<Tenant>, Failure> {
+pub(super) fn find_tenant(vault: &Vault, name: &str) -> Result<Arc<Tenant>, Failure> {
     let name = parse_tenant(name)?;
     vault.tenant_named(&name).ok_or_else(|| no_such_tenant(&name))
 }

@@ -5,7 +5,9 @@
 //! name; an expired secret is never served again, whatever the clock does. It
 //! knows nothing of HTTP, files or configuration.
 
+mod check;
 mod codec;
+mod grouped;
 mod heads;
 mod keyring;
 mod layout;
@@ -20,6 +22,7 @@ mod tests;
 mod timekeeper;
 #[cfg(test)]
 mod vectors;
+mod verify;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;

@@ -10,7 +10,7 @@ use super::keyring::SpaceKeys;
 use super::layout::{self, Head, Locator, ValueShape};
 use super::seal::SpaceSeal;
 use super::{Deleted, NewSecret, Precondition, Secret, VaultError};
-use crate::crypto::{AnchorKeys, Binding, DekSet, Purpose, Undecryptable};
+use crate::crypto::{Binding, Purpose, Undecryptable};
 use crate::domain::{
     Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, WindowState,
 };
@@ -31,8 +31,7 @@ pub(super) struct Tenant {
     pub(super) name: TenantName,
     pub(super) created_on: Timestamp,
     store: Arc<dyn Store>,
-    deks: DekSet,
-    anchor: Arc<AnchorKeys>,
+    keys: SpaceKeys,
     seal: Arc<SpaceSeal>,
     next_version: AtomicU64,
     pub(super) heads: Heads,
@@ -57,12 +56,11 @@ impl Tenant {
         ledger: Option<&Ledger>,
         heads: Heads,
     ) -> Self {
-        let SpaceKeys { deks, anchor } = keys;
-        let seal = Arc::new(SpaceSeal::Anchor(anchor.clone()));
+        let seal = Arc::new(SpaceSeal::Anchor(keys.anchor.clone()));
         let highest = ledger.map_or(0, |ledger| ledger.highest_version);
         let next_version = AtomicU64::new(highest.saturating_add(1));
         let sound = ledger.is_some();
-        Self { id, name, created_on, store, deks, anchor, seal, next_version, heads, sound }
+        Self { id, name, created_on, store, keys, seal, next_version, heads, sound }
     }
 
     pub(super) async fn read(
@@ -241,7 +239,11 @@ impl Tenant {
     }
 
     pub(super) fn locate(&self, name: &SecretName) -> Locator {
-        self.anchor.index().locate(name.as_str().as_bytes())
+        self.keys.anchor.index().locate(name.as_str().as_bytes())
+    }
+
+    pub(super) fn keys(&self) -> (&SpaceKeys, &SpaceSeal) {
+        (&self.keys, &self.seal)
     }
 
     fn space(&self) -> Space {
@@ -304,6 +306,7 @@ impl Tenant {
     fn open_head(&self, locator: &Locator, row: &Row) -> Result<StoredHead, VaultError> {
         let binding = self.head_binding(locator, row.version);
         let plaintext = self
+            .keys
             .deks
             .decrypt(&binding, &row.bytes)
             .map_err(|Undecryptable| self.corrupted("a head"))?;
@@ -332,6 +335,7 @@ impl Tenant {
         }
         let binding = self.value_binding(name, stored.version);
         let mut plaintext = self
+            .keys
             .deks
             .decrypt(&binding, &envelope)
             .map_err(|Undecryptable| self.corrupted("a value"))?;
@@ -352,7 +356,7 @@ impl Tenant {
         now: Now,
     ) -> Vec<Change> {
         let envelope = new.value.as_ref().map(|value| {
-            self.deks.encrypt(&self.value_binding(name, version), value.expose().as_bytes())
+            self.keys.deks.encrypt(&self.value_binding(name, version), value.expose().as_bytes())
         });
         let pieces: Vec<&[u8]> = envelope.iter().flat_map(|bytes| layout::chunks(bytes)).collect();
         let value = match envelope {
@@ -369,7 +373,7 @@ impl Tenant {
             updated_on: now.wall(),
             value,
         };
-        let head = self.deks.encrypt(&self.head_binding(locator, version), &head.encode());
+        let head = self.keys.deks.encrypt(&self.head_binding(locator, version), &head.encode());
 
         let put = |key, bytes: Vec<u8>| Change::Put { key, row: Row { version, bytes } };
         let mut changes = Vec::with_capacity(6 + pieces.len());

@@ -18,8 +18,12 @@
 //! | `queue` | what waits, bounded |
 //! | `committer` | one drain: judge, apply, sync, mark, answer |
 //! | `placement` | which tenant is where |
+//! | `snapshot` | a space as of one commit, while others write |
+//! | `rewrite` | a database copied while it is written to |
+//! | `compaction` | the copy takes its place |
 
 mod committer;
+mod compaction;
 mod database;
 mod encoding;
 mod engine;
@@ -28,7 +32,9 @@ mod honest_sync;
 mod mark;
 mod placement;
 mod queue;
+mod rewrite;
 mod shelf;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -43,7 +49,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc as mpsc_async, oneshot};
 
 use self::committer::{Committer, Floors, RETRY_AFTER, Shared, Status};
 use self::database::{Kind, OnDisk, Presence, ROWS, Site};
@@ -52,9 +58,11 @@ use self::engine::{Bytes, EngineError, Tree, TreeWrites};
 use self::placement::{Placement, Record};
 use self::queue::{Done, Refusal, RowWork, Work};
 use self::shelf::{Seen, Shelf, Slot, Withdrawn};
+use self::snapshot::{Holdings, SledSnapshot};
 use super::staging::{PageBuilder, ledger_of, weigh};
 use super::{
-    Batch, Health, LedgerSeal, Page, Row, RowKey, Scan, Snapshot, Space, Store, StoreError,
+    Batch, Compacted, DatabaseUse, Health, LedgerSeal, Page, Row, RowKey, Scan, Snapshot, Space,
+    Store, StoreError,
 };
 use crate::domain::{Floor, TenantId};
 
@@ -73,6 +81,12 @@ pub struct SledOptions {
     /// Measured: creating the 10,000th tree of a database costs 90 KB, and
     /// 10,000 of them 911 MB.
     pub tenants_per_database: usize,
+    /// What all snapshots together may keep of rows that were replaced since.
+    /// Beyond it, writes that would need more are refused.
+    pub snapshot_bytes: usize,
+    /// A snapshot whose reader has not asked for so long ends when a writer needs
+    /// its memory.
+    pub snapshot_patience: Duration,
 }
 
 impl Default for SledOptions {
@@ -83,6 +97,8 @@ impl Default for SledOptions {
             full_floor_bytes: 256 << 20,
             hard_floor_bytes: 64 << 20,
             tenants_per_database: 512,
+            snapshot_bytes: 64 << 20,
+            snapshot_patience: Duration::from_secs(60),
         }
     }
 }
@@ -111,6 +127,16 @@ pub enum OpenError {
     DishonestSync,
 }
 
+impl OpenError {
+    /// Without the name of the database.
+    fn reason(&self) -> String {
+        match self {
+            Self::Corrupted { reason, .. } | Self::Unreadable { reason, .. } => reason.clone(),
+            Self::InUse { .. } | Self::DishonestSync => self.to_string(),
+        }
+    }
+}
+
 /// The engine. Dropping it closes it.
 pub struct SledStore {
     inner: Arc<Inner>,
@@ -122,8 +148,12 @@ struct Inner {
     system: Home,
     keyring: RwLock<Home>,
     tenants: RwLock<Tenants>,
+    snapshots: Arc<Holdings>,
     /// Held while tenants are created or dropped, or the keyring is replaced.
     changing: Mutex<()>,
+    /// Held while a database is compacted, until its old files are unlinked. Taken
+    /// before `changing` where both are.
+    compacting: Mutex<()>,
     /// Given back when the store is closed; the last field, so that it is dropped
     /// after all that it protects.
     lock: Mutex<Option<File>>,
@@ -148,6 +178,7 @@ struct Tenants {
 
 struct Database {
     shared: Arc<Shared>,
+    /// As it was opened.
     site: Site,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -160,6 +191,7 @@ impl Database {
         options: &SledOptions,
     ) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared::new(&site.name, options.queue_bytes, Status::Serving));
+        shared.generation.store(site.generation, Ordering::SeqCst);
         for space in spaces {
             shared.add_shelf(&Arc::new(Shelf::new(*space)));
         }
@@ -175,7 +207,7 @@ impl Database {
     /// One that did not open: its tenants are told so, and the others served.
     fn broken(site: Site, spaces: &[Space], error: &OpenError) -> Self {
         log::error!("{error}");
-        let shared = Arc::new(Shared::new(&site.name, 0, Status::Broken(error.to_string())));
+        let shared = Arc::new(Shared::new(&site.name, 0, Status::Broken(error.reason())));
         for space in spaces {
             shared.add_shelf(&Arc::new(Shelf::new(*space)));
         }
@@ -191,6 +223,12 @@ impl Database {
     fn home(self: Arc<Self>) -> Result<Home, OpenError> {
         let home = self.homes().next();
         home.ok_or_else(|| self.site.corrupted("it has no rows"))
+    }
+
+    /// With the generation that counts by now.
+    fn current_site(&self) -> Site {
+        let generation = self.shared.generation.load(Ordering::SeqCst);
+        Site { generation, ..self.site.clone() }
     }
 
     fn submit(&self, work: Work) -> Result<(), StoreError> {
@@ -379,13 +417,16 @@ impl Inner {
         }
 
         let tenants = Self::open_tenants(folder, &options, &placement, progress)?;
+        let snapshots = Holdings::new(options.snapshot_bytes, options.snapshot_patience);
         Ok(Self {
             folder: folder.to_owned(),
             options,
+            snapshots: Arc::new(snapshots),
             system,
             keyring: RwLock::new(keyring),
             tenants: RwLock::new(tenants),
             changing: Mutex::new(()),
+            compacting: Mutex::new(()),
             lock: Mutex::new(Some(lock)),
         })
     }
@@ -596,7 +637,7 @@ impl Inner {
         if files::free_bytes(&self.folder).unwrap_or(0) < self.options.full_floor_bytes {
             return Err(StoreError::Full);
         }
-        let mut site = old.database.site.clone();
+        let mut site = old.database.current_site();
         site.generation += 1;
         let not_applied = |error: OpenError| {
             log::error!("replacing the keyring: {error}");
@@ -615,7 +656,7 @@ impl Inner {
             // Which of the two generations counts is not known. Whatever was
             // written to the old one now might be gone at the next open.
             let why = "which generation is current is unknown; start the server again";
-            old.database.shared.set_status(Status::Broken(format!("{KEYRING}: {why}")));
+            old.database.shared.set_status(Status::Broken(why.to_owned()));
             return Err(unknown(error));
         }
         *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = new;
@@ -652,7 +693,38 @@ fn write_keyring(
 
 // The contract.
 
+#[cfg(test)]
 impl SledStore {
+    pub(super) fn snapshot_bytes_held(&self) -> usize {
+        self.inner.snapshots.held()
+    }
+}
+
+/// How many rows a page of a snapshot has at most; its bytes end it earlier.
+const SNAPSHOT_PAGE: usize = 1_000;
+
+impl SledStore {
+    pub(super) async fn snapshot_in_pages(
+        &self,
+        space: Space,
+        prefixes: &[&[u8]],
+        page_rows: usize,
+    ) -> Result<Box<dyn Snapshot>, StoreError> {
+        let Home { database, shelf } = self.home(space)?;
+        let holdings = &self.inner.snapshots;
+        let snapshot = SledSnapshot::new(holdings, &database.shared, &shelf, prefixes, page_rows);
+        let live = Arc::clone(&snapshot.live);
+        let (sender, receiver) = oneshot::channel();
+        let done: Done = Box::new(move |outcome| {
+            // A caller that stopped waiting is not told.
+            let _ = sender.send(outcome);
+        });
+        database.submit(Work::Snapshot { shelf, live, done })?;
+        let begun = receiver.await;
+        begun.unwrap_or(Err(StoreError::NotApplied { retry_after: RETRY_AFTER }))?;
+        Ok(Box::new(snapshot))
+    }
+
     fn home(&self, space: Space) -> Result<Home, StoreError> {
         match space {
             Space::System => Ok(self.inner.system.clone()),
@@ -720,10 +792,10 @@ impl Store for SledStore {
 
     async fn snapshot(
         &self,
-        _space: Space,
-        _prefixes: &[&[u8]],
+        space: Space,
+        prefixes: &[&[u8]],
     ) -> Result<Box<dyn Snapshot>, StoreError> {
-        Err(StoreError::Unknown)
+        self.snapshot_in_pages(space, prefixes, SNAPSHOT_PAGE).await
     }
 
     async fn create_tenant(&self, id: TenantId) -> Result<(), StoreError> {
@@ -760,6 +832,31 @@ impl Store for SledStore {
         measured.await.unwrap_or(0)
     }
 
+    async fn usage(&self) -> Result<Vec<DatabaseUse>, StoreError> {
+        self.detached(|inner| Ok(inner.usage())).await
+    }
+
+    async fn compact(
+        &self,
+        database: &str,
+        progress: &(dyn Fn(u64, u64) + Send + Sync),
+    ) -> Result<Option<Compacted>, StoreError> {
+        let name = database.to_owned();
+        let (sender, mut steps) = mpsc_async::unbounded_channel();
+        let work = self.detached(move |inner| {
+            inner.compact(&name, &|done, of| {
+                // A caller that stopped waiting is not told.
+                let _ = sender.send((done, of));
+            })
+        });
+        let shown = async {
+            while let Some((done, of)) = steps.recv().await {
+                progress(done, of);
+            }
+        };
+        tokio::join!(work, shown).0
+    }
+
     async fn close(&self) {
         let closed = self.detached(|inner| {
             inner.close();
@@ -786,7 +883,9 @@ impl Inner {
             match database.shared.status() {
                 Status::Serving => {}
                 // The others serve; it is for an operator to mend.
-                Status::Broken(reason) => reasons.push(reason),
+                Status::Broken(reason) => {
+                    reasons.push(format!("{}: {reason}", database.site.name));
+                }
                 Status::ReadOnly(reason) => {
                     writable = false;
                     reasons.push(format!("{}: {reason}", database.site.name));
@@ -809,10 +908,14 @@ impl Inner {
     }
 
     fn close(&self) {
-        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        for database in self.databases() {
-            database.close();
+        {
+            let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            let databases = self.databases();
+            // Each takes its time to finish, all of them at once.
+            databases.iter().for_each(|database| database.shared.queue.close());
+            databases.iter().for_each(|database| database.close());
         }
+        let _compacted = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -7,7 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::compaction::Order;
 use super::shelf::Shelf;
+use super::snapshot::Live;
 use crate::store::{Batch, Space, StoreError};
 
 /// Called once with the outcome; dropped uncalled, it stands for `Unknown`.
@@ -15,8 +17,21 @@ pub(super) type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 pub(super) enum Work {
     Rows(RowWork),
-    Create { shelf: Arc<Shelf>, done: Done },
-    Drop { shelf: Arc<Shelf>, done: Done },
+    Create {
+        shelf: Arc<Shelf>,
+        done: Done,
+    },
+    Drop {
+        shelf: Arc<Shelf>,
+        done: Done,
+    },
+    /// Begins a snapshot.
+    Snapshot {
+        shelf: Arc<Shelf>,
+        live: Arc<Live>,
+        done: Done,
+    },
+    Compact(Order),
 }
 
 /// What can be applied together with others in one drain.
@@ -37,10 +52,13 @@ pub(super) enum RowWork {
 
 impl Work {
     pub fn refuse(self, error: StoreError) {
-        let (Self::Rows(RowWork::Commit { done, .. } | RowWork::Place { done, .. })
-        | Self::Create { done, .. }
-        | Self::Drop { done, .. }) = self;
-        done(Err(error));
+        match self {
+            Self::Rows(RowWork::Commit { done, .. } | RowWork::Place { done, .. })
+            | Self::Create { done, .. }
+            | Self::Drop { done, .. }
+            | Self::Snapshot { done, .. } => done(Err(error)),
+            Self::Compact(order) => order.refuse(error),
+        }
     }
 
     fn charge(&self) -> Option<(Space, usize)> {
@@ -54,8 +72,22 @@ impl Work {
 /// What a committer takes at once.
 pub(super) enum Taken {
     Rows(Vec<RowWork>),
-    Create { shelf: Arc<Shelf>, done: Done },
-    Drop { shelf: Arc<Shelf>, done: Done },
+    Create {
+        shelf: Arc<Shelf>,
+        done: Done,
+    },
+    Drop {
+        shelf: Arc<Shelf>,
+        done: Done,
+    },
+    Snapshot {
+        shelf: Arc<Shelf>,
+        live: Arc<Live>,
+        done: Done,
+    },
+    Compact(Order),
+    /// For one that does not wait.
+    Nothing,
 }
 
 /// Why a work was not taken in.
@@ -136,16 +168,29 @@ impl Queue {
     pub fn take(&self) -> Option<Taken> {
         let mut state = self.state();
         loop {
-            match state.pop() {
-                Some(Work::Create { shelf, done }) => return Some(Taken::Create { shelf, done }),
-                Some(Work::Drop { shelf, done }) => return Some(Taken::Drop { shelf, done }),
-                Some(Work::Rows(first)) => return Some(Taken::Rows(take_rows(&mut state, first))),
-                None if state.closed => return None,
-                None => {
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
+            if let Some(taken) = take_from(&mut state) {
+                return Some(taken);
             }
+            if state.closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Does not wait for longer than `patience`.
+    pub fn take_within(&self, patience: Duration) -> Option<Taken> {
+        let state = self.state();
+        let idle = |state: &mut State| state.works.is_empty() && !state.closed;
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(state, patience, idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        take_from(&mut state)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state().closed
     }
 
     pub fn take_all(&self) -> Vec<Work> {
@@ -168,6 +213,16 @@ impl Queue {
             .unwrap_or_else(PoisonError::into_inner);
         state.closed
     }
+}
+
+fn take_from(state: &mut State) -> Option<Taken> {
+    Some(match state.pop()? {
+        Work::Create { shelf, done } => Taken::Create { shelf, done },
+        Work::Drop { shelf, done } => Taken::Drop { shelf, done },
+        Work::Snapshot { shelf, live, done } => Taken::Snapshot { shelf, live, done },
+        Work::Compact(order) => Taken::Compact(order),
+        Work::Rows(first) => Taken::Rows(take_rows(state, first)),
+    })
 }
 
 fn take_rows(state: &mut State, first: RowWork) -> Vec<RowWork> {

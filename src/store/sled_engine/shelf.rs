@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::oneshot;
 
 use super::engine::{Bytes, EngineError, Tree};
+use super::snapshot::Snapshots;
 use crate::store::Space;
 
 pub(super) struct Shelf {
@@ -24,6 +25,8 @@ pub(super) struct Shelf {
     slot: RwLock<Slot>,
     /// Whether a drain that touches this space is not durable yet.
     unsynced: AtomicBool,
+    /// Those of its readers who see it as it was.
+    pub snapshots: Snapshots,
 }
 
 pub(super) enum Slot {
@@ -47,7 +50,12 @@ pub(super) enum ShelfError {
 
 impl Shelf {
     pub fn new(space: Space) -> Self {
-        Self { space, slot: RwLock::new(Slot::Away), unsynced: AtomicBool::new(false) }
+        Self {
+            space,
+            slot: RwLock::new(Slot::Away),
+            unsynced: AtomicBool::new(false),
+            snapshots: Snapshots::default(),
+        }
     }
 
     /// Waits for readers under way.

@@ -104,6 +104,22 @@ async fn a_keyring_replacement_cut_off_after_it_counted_is_finished() {
     assert!(!old.path().exists());
 }
 
+// Openings cut off.
+
+#[tokio::test]
+async fn what_an_opening_left_of_a_snapshot_when_it_was_cut_off_is_no_snapshot() {
+    let folder = store_with(1..=1).await;
+    drop(open(&folder));
+    let drafts = ["system/1", "tenants-0000/1"]
+        .map(|generation| folder.path().join(generation).join("snap.7FFFFFFFFFFFFFFF.generating"));
+    for (draft, left) in drafts.iter().zip([b"".as_slice(), b"torn in the middle"]) {
+        fs::write(draft, left).unwrap();
+    }
+    let store = open(&folder);
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
+    assert!(drafts.iter().all(|draft| !draft.exists()));
+}
+
 // The mark.
 
 fn damage_mark(generation: &Path, slots: &[u64]) {
@@ -250,6 +266,110 @@ async fn a_ledger_that_another_key_sealed_stops_the_commit() {
     assert!(corrupted(answer).contains("ledger"));
     assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
     store.commit(A, batch(vec![put("a", 2, "genuine")])).await.unwrap();
+}
+
+// Snapshots.
+
+async fn names_of(snapshot: &mut dyn Snapshot) -> Vec<Vec<u8>> {
+    let mut names = Vec::new();
+    loop {
+        let page = snapshot.next(0).await.unwrap();
+        names.extend(page.rows.iter().map(|(key, _)| key.as_bytes().to_vec()));
+        if !page.more {
+            return names;
+        }
+    }
+}
+
+fn is_not_applied<T>(answer: &Result<T, StoreError>) -> bool {
+    matches!(answer, Err(StoreError::NotApplied { .. }))
+}
+
+/// With 20 rows of 1,000 bytes, and memory for the images of about ten.
+async fn tight(patience: Duration) -> (tempfile::TempDir, SledStore) {
+    let folder = store_with(1..=2).await;
+    let options = SledOptions { snapshot_bytes: 12_000, snapshot_patience: patience, ..small() };
+    let store = SledStore::open(folder.path(), options, &|_| {}).unwrap();
+    let rows = (0..20).map(|n| put(&format!("r{n:02}"), 2, vec![0; 1_000])).collect();
+    store.commit(A, batch(rows)).await.unwrap();
+    (folder, store)
+}
+
+fn replace_rows(rows: std::ops::Range<u64>, version: u64) -> Batch {
+    batch(rows.map(|n| put(&format!("r{n:02}"), version, "short")).collect())
+}
+
+#[tokio::test]
+async fn writes_that_a_snapshot_has_no_room_for_are_refused_until_it_is_read() {
+    let (_folder, store) = tight(Duration::MAX).await;
+    let mut snapshot = store.snapshot_in_pages(A, &[b"r"], 10).await.unwrap();
+    store.commit(A, replace_rows(0..10, 3)).await.unwrap();
+    let before = everything(&store, A).await.unwrap();
+    assert!(is_not_applied(&store.commit(A, replace_rows(10..20, 4)).await));
+    assert_eq!(everything(&store, A).await.unwrap(), before);
+    // What needs no more is not refused, nor are others.
+    store.commit(A, replace_rows(0..10, 5)).await.unwrap();
+    store.commit(A, batch(vec![put("x", 5, "outside of its prefixes")])).await.unwrap();
+    let two = Space::Tenant(tenant(2));
+    store.commit(two, batch(vec![put("r", 5, vec![0; 3_000])])).await.unwrap();
+    store.commit(two, batch(vec![delete("r")])).await.unwrap();
+    assert_eq!(snapshot.next(0).await.unwrap().rows.len(), 10);
+    store.commit(A, replace_rows(10..20, 6)).await.unwrap();
+    let page = snapshot.next(0).await.unwrap();
+    assert_eq!(page.rows.len(), 10);
+    assert!(page.rows.iter().all(|(_, found)| *found == row(2, vec![0; 1_000])));
+    assert!(!page.more);
+    assert_eq!(store.snapshot_bytes_held(), 0);
+    assert_ledger_adds_up(&store, A).await;
+}
+
+#[tokio::test]
+async fn a_forgotten_snapshot_ends_when_a_writer_needs_its_memory() {
+    let (_folder, store) = tight(Duration::ZERO).await;
+    let mut forgotten = store.snapshot(A, &[b"r"]).await.unwrap();
+    store.commit(A, replace_rows(0..10, 3)).await.unwrap();
+    assert!(store.snapshot_bytes_held() > 10_000);
+    store.commit(A, replace_rows(10..20, 4)).await.unwrap();
+    assert!(is_not_applied(&forgotten.next(0).await));
+    assert_eq!(store.snapshot_bytes_held(), 0);
+}
+
+#[tokio::test]
+async fn a_dropped_snapshot_leaves_nothing_behind() {
+    let (_folder, store) = tight(Duration::MAX).await;
+    let dropped = store.snapshot(A, &[b"r"]).await.unwrap();
+    store.commit(A, replace_rows(0..10, 3)).await.unwrap();
+    assert!(is_not_applied(&store.commit(A, replace_rows(10..20, 4)).await));
+    drop(dropped);
+    assert_eq!(store.snapshot_bytes_held(), 0);
+    store.commit(A, replace_rows(10..20, 5)).await.unwrap();
+    assert_eq!(store.snapshot_bytes_held(), 0);
+}
+
+#[tokio::test]
+async fn a_snapshot_outlives_a_failed_drain_and_the_opening_after_it() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    let mut snapshot = store.snapshot_in_pages(A, &[b""], 1).await.unwrap();
+    let generation = folder.path().join("tenants-0000/1");
+    fs::write(generation.join(mark::tests::FAIL_ONCE), "").unwrap();
+    let changes = vec![delete("a"), put("0", 2, "before"), put("b", 2, "behind")];
+    assert_eq!(store.commit(A, batch(changes)).await, Err(StoreError::Unknown));
+    while store.commit(A, batch(vec![put("a", 3, "three")])).await.is_err() {
+        std::thread::yield_now();
+    }
+    let page = snapshot.next(0).await.unwrap();
+    assert_eq!(page.rows, [(key("a"), row(1, "of 1"))]);
+    assert_eq!(names_of(&mut *snapshot).await, [""; 0].map(Vec::from));
+}
+
+#[test]
+#[should_panic(expected = "no prefix of a snapshot begins another")]
+fn prefixes_of_a_snapshot_that_overlap_are_a_fault_of_the_caller() {
+    let holdings = Arc::new(Holdings::new(0, Duration::ZERO));
+    let shared = Arc::new(Shared::new("", 0, Status::Serving));
+    let shelf = Arc::new(Shelf::new(A));
+    SledSnapshot::new(&holdings, &shared, &shelf, &[b"a", b"ab"], 1);
 }
 
 // Bounds.
@@ -585,4 +705,32 @@ fn a_store_that_is_being_made_is_left_alone_by_a_second_process() {
     assert!(half_made.exists(), "another's half-made files are no leftovers");
     drop(first);
     assert!(SledStore::open(folder.path(), SledOptions::default(), &|_| {}).is_ok());
+}
+
+// Openings.
+
+/// sled's, by the log it covers.
+fn snapshots_of(generation: &Path) -> Vec<String> {
+    let names = fs::read_dir(generation).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("snap.")).collect()
+}
+
+#[tokio::test]
+async fn a_stop_after_many_writes_leaves_a_snapshot_for_the_next_start() {
+    let folder = store_with(1..=1).await;
+    let generation = folder.path().join("tenants-0000/1");
+    for (many, batches) in [(false, 1), (true, 9)] {
+        let store = open(&folder);
+        let before = snapshots_of(&generation);
+        for n in 0..batches {
+            let rows = (0..600).map(|i| put(&format!("{n}-{i}"), 9, vec![n; Row::MAX_BYTES]));
+            store.commit(A, batch(rows.collect())).await.unwrap();
+        }
+        store.close().await;
+        assert_eq!(snapshots_of(&generation) != before, many);
+    }
+    let store = open(&folder);
+    assert_ledger_adds_up(&store, A).await;
+    assert_eq!(ledger(&store, A).await.rows, 1 + 9 * 600);
 }

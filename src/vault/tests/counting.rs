@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use crate::domain::{Floor, TenantId};
 use crate::store::{
-    Batch, Health, LedgerSeal, MemoryStore, Page, Row, RowKey, Scan, Snapshot, Space, Store,
-    StoreError,
+    Batch, Compacted, DatabaseUse, Health, LedgerSeal, MemoryStore, Page, Row, RowKey, Scan,
+    Snapshot, Space, Store, StoreError,
 };
 
 pub(super) struct Counting {
@@ -99,6 +99,18 @@ impl Store for Counting {
 
     async fn size(&self) -> u64 {
         self.inner.size().await
+    }
+
+    async fn usage(&self) -> Result<Vec<DatabaseUse>, StoreError> {
+        self.inner.usage().await
+    }
+
+    async fn compact(
+        &self,
+        database: &str,
+        progress: &(dyn Fn(u64, u64) + Send + Sync),
+    ) -> Result<Option<Compacted>, StoreError> {
+        self.inner.compact(database, progress).await
     }
 
     async fn close(&self) {
