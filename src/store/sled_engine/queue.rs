@@ -95,6 +95,8 @@ struct State {
     works: VecDeque<Work>,
     bytes: usize,
     by_space: HashMap<Space, usize>,
+    /// Whether a committer waits for work, and nobody set out to wake it yet.
+    waited_for: bool,
     closed: bool,
 }
 
@@ -143,7 +145,14 @@ impl Queue {
             state.bytes += bytes;
         }
         state.works.push_back(work);
-        self.changed.notify_one();
+        let wake = std::mem::take(&mut state.waited_for);
+        // With the lock free, or it would wake to wait for that. And only one who
+        // waits: a call into the kernel costs more than all of this, and most
+        // pushes meet a committer at work.
+        drop(state);
+        if wake {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -160,7 +169,9 @@ impl Queue {
                 Some(Work::Rows(first)) => return Some(Taken::Rows(take_rows(&mut state, first))),
                 None if state.closed => return None,
                 None => {
+                    state.waited_for = true;
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.waited_for = false;
                 }
             }
         }
