@@ -36,6 +36,12 @@ pub enum Command {
         dry_run: bool,
     },
     ClockAccept,
+    /// `tenant`: only that one. `rows_per_second`: at most so many, so that others
+    /// are served meanwhile.
+    Verify {
+        tenant: Option<String>,
+        rows_per_second: Option<u32>,
+    },
 }
 
 /// How far a long command is.
@@ -64,6 +70,43 @@ pub enum Reply {
     Token { token: String, expires_on: String },
     Swept { dry_run: bool, tenants: Vec<SweptTenant> },
     ClockAccepted { now: String, floor_before: String },
+    Verified(Verification),
+}
+
+/// What a check of the whole store, of one tenant or of a backup found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// Whether there is no fault at all.
+    pub sound: bool,
+    pub parts: Vec<VerifiedPart>,
+}
+
+/// What was found in one part.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifiedPart {
+    /// `None` for the system and the keyring.
+    pub tenant: Option<String>,
+    /// "system", "keyring" or "secrets".
+    pub part: String,
+    pub rows: u64,
+    pub secrets: u64,
+    /// What is wrong, a sentence each; the first [`VerifiedPart::MAX_FAULTS`].
+    pub faults: Vec<String>,
+    /// How many there are, those that are not listed included.
+    pub fault_count: u64,
+}
+
+impl VerifiedPart {
+    pub const MAX_FAULTS: usize = 100;
+
+    pub fn fault(&mut self, sentence: impl Into<String>) {
+        self.fault_count += 1;
+        if self.faults.len() < Self::MAX_FAULTS {
+            self.faults.push(sentence.into());
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,5 +192,7 @@ pub enum FailureKind {
     Unavailable,
     /// The clock is disputed and the act would destroy by it.
     ClockDisputed,
+    /// What is stored is not what was written.
+    Damaged,
     Internal,
 }

@@ -16,7 +16,7 @@ use crate::config::TimeSpan;
         tenure dev                 a local store, a token and three commands to paste\n  \
         tenure init --config F     a store for a server; then: tenure serve --config F\n\n\
         Exit codes: 0 done, 1 internal, 2 usage, 3 not found, 4 conflict, 5 unavailable,\n\
-        6 clock disputed. Colour only on a terminal; NO_COLOR turns it off.",
+        6 clock disputed, 7 damage found. Colour only on a terminal; NO_COLOR turns it off.",
     arg_required_else_help = true
 )]
 pub(super) struct Cli {
@@ -56,6 +56,10 @@ pub(super) enum Command {
     Status(StoreArgs),
     /// Settle a dispute about the time
     Clock(ClockArgs),
+    /// Read and decrypt everything, and tell what is damaged or missing
+    #[command(after_help = "Example:\n  tenure verify\n  tenure verify --tenant acme --rate 2000 \
+        --json\n\nWorks on a running server as well. Exit code 7: damage was found.")]
+    Verify(VerifyArgs),
 }
 
 /// Which store.
@@ -81,6 +85,19 @@ pub(super) struct DevArgs {
     /// Keep everything in memory and forget it at the end
     #[arg(long, conflicts_with = "data")]
     pub(super) ephemeral: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// Only this tenant; else every tenant, the keyring and the system
+    #[arg(long, value_name = "NAME")]
+    pub(super) tenant: Option<String>,
+    /// Rows read in a second, at most [default: 20000 on a running server, else as
+    /// many as can be]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) rate: Option<u32>,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
 }
 
 #[derive(Debug, Args)]

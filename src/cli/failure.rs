@@ -15,6 +15,7 @@ pub(super) enum Exit {
     Conflict = 4,
     Unavailable = 5,
     ClockDisputed = 6,
+    Damaged = 7,
 }
 
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl From<Failure> for CliError {
             FailureKind::Conflict => Exit::Conflict,
             FailureKind::Unavailable => Exit::Unavailable,
             FailureKind::ClockDisputed => Exit::ClockDisputed,
+            FailureKind::Damaged => Exit::Damaged,
             FailureKind::Internal => Exit::Internal,
         };
         Self { exit, message }

@@ -8,11 +8,11 @@ use zeroize::Zeroizing;
 use super::access;
 use super::args::{
     ClockArgs, ClockCommand, StoreArgs, SweepArgs, TenantArgs, TenantCommand, TokenArgs,
-    TokenCommand,
+    TokenCommand, VerifyArgs,
 };
 use super::failure::{CliError, Exit};
 use super::internal;
-use crate::api::admin::{Command, Reply, Status};
+use crate::api::admin::{Command, Reply, Status, Verification, VerifiedPart};
 use crate::auth::{self, Inspection};
 
 /// How answers are shown.
@@ -271,4 +271,51 @@ pub(super) async fn clock(args: &ClockArgs, output: Output) -> Result<(), CliErr
         }
         _ => String::new(),
     })
+}
+
+pub(super) async fn verify(args: VerifyArgs, output: Output) -> Result<(), CliError> {
+    let command = Command::Verify { tenant: args.tenant, rows_per_second: args.rate };
+    let reply = access::execute(&args.store, command).await?;
+    output.show(&reply, || match &reply {
+        Reply::Verified(verification) => verification_text(verification),
+        _ => String::new(),
+    })?;
+    match reply {
+        Reply::Verified(Verification { sound: false, .. }) => Err(CliError {
+            exit: Exit::Damaged,
+            message: "damage was found; 'tenure backup restore' brings back what a backup holds, \
+                      the whole store or one tenant beside it (--tenant NAME --as NEW)"
+                .to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn verification_text(verification: &Verification) -> String {
+    let name = |part: &VerifiedPart| match &part.tenant {
+        Some(tenant) => format!("tenant {tenant}"),
+        None => part.part.clone(),
+    };
+    let width = verification.parts.iter().map(|part| name(part).len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for part in &verification.parts {
+        let found = match part.fault_count {
+            0 => "sound".to_owned(),
+            count => format!("{count} faults"),
+        };
+        text += &format!(
+            "{:width$}  {:>9} secrets  {:>9} rows  {found}\n",
+            name(part),
+            part.secrets,
+            part.rows
+        );
+        for fault in &part.faults {
+            text += &format!("  {fault}\n");
+        }
+        let unlisted = part.fault_count.saturating_sub(part.faults.len() as u64);
+        if unlisted > 0 {
+            text += &format!("  and {unlisted} more\n");
+        }
+    }
+    text
 }

@@ -50,6 +50,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Sweep(args) => maintain::sweep(args, output).await,
             Command::Status(args) => maintain::status(&args, output).await,
             Command::Clock(args) => maintain::clock(&args, output).await,
+            Command::Verify(args) => maintain::verify(args, output).await,
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

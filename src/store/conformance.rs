@@ -480,6 +480,26 @@ async fn a_snapshot_ends_with_its_tenant_and_its_store(store: &dyn Store) {
     assert!(matches!(store.snapshot(A, &[b""]).await.err(), Some(StoreError::NotApplied { .. })));
 }
 
+async fn a_compaction_changes_nothing_that_can_be_read(store: &dyn Store) {
+    let spaces = [Space::System, Space::Keyring, A, Space::Tenant(tenant(2))];
+    for (version, space) in (1..).zip(spaces) {
+        store.commit(space, batch(vec![put("a", version, "a"), put("b", 9, "b")])).await.unwrap();
+        store.commit(space, batch(vec![delete("b")])).await.unwrap();
+    }
+    for used in store.usage().await.unwrap() {
+        assert!(used.live.unwrap() <= used.bytes);
+        let compacted = store.compact(&used.name, &|done, of| assert!(done <= of)).await;
+        assert!(compacted.unwrap().is_some());
+    }
+    assert_eq!(store.compact("no such database", &|_, _| {}).await, Ok(None));
+    for (version, space) in (1..).zip(spaces) {
+        assert_eq!(everything(store, space).await.unwrap(), [(key("a"), row(version, "a"))]);
+        assert_ledger_adds_up(store, space).await;
+        assert_eq!(ledger(store, space).await.commits, 2);
+        store.commit(space, batch(vec![put("c", 10, "c")])).await.unwrap();
+    }
+}
+
 async fn a_closed_store_answers_nothing(store: &dyn Store) {
     assert!(store.health().writable);
     store.close().await;
@@ -537,6 +557,7 @@ engines! {
     a_page_of_a_snapshot_ends_at_its_bytes
     a_snapshot_ends_with_its_tenant_and_its_store
     a_closed_store_answers_nothing
+    a_compaction_changes_nothing_that_can_be_read
 }
 
 // sled against the model.
@@ -566,6 +587,7 @@ enum Op {
         snapshot: usize,
         cursor: usize,
     },
+    Compact(usize),
     Reopen,
 }
 
@@ -609,6 +631,7 @@ fn ops() -> impl Strategy<Value = Op> {
             .prop_map(|(space, prefix, after, limit)| Op::Scan { space, prefix, after, limit }),
         2 => (0..8u8, any::<bool>()).prop_map(|(space, split)| Op::Snapshot { space, split }),
         6 => (0..9usize, 0..4usize).prop_map(|(snapshot, cursor)| Op::Next { snapshot, cursor }),
+        2 => (0..4usize).prop_map(Op::Compact),
         2 => Just(Op::Reopen),
     ]
 }
@@ -731,6 +754,12 @@ impl Pair {
                 if let Some(taken) = self.snapshots.get_mut(snapshot) {
                     taken.next(cursor).await;
                 }
+            }
+            Op::Compact(database) => {
+                let usage = self.sled().usage().await.unwrap();
+                let Some(used) = usage.get(database) else { return };
+                let compacted = self.sled().compact(&used.name, &|_, _| {}).await;
+                assert!(compacted.unwrap().is_some());
             }
             Op::Reopen => {
                 self.sled = None;

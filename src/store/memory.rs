@@ -11,7 +11,8 @@ use async_trait::async_trait;
 
 use super::staging::{PageBuilder, ledger_of, stage, weigh};
 use super::{
-    Batch, Health, Ledger, LedgerSeal, Page, Row, RowKey, Scan, Snapshot, Space, Store, StoreError,
+    Batch, Compacted, DatabaseUse, Health, Ledger, LedgerSeal, Page, Row, RowKey, Scan, Snapshot,
+    Space, Store, StoreError,
 };
 use crate::domain::{Floor, TenantId};
 
@@ -235,6 +236,20 @@ impl Store for MemoryStore {
 
     async fn size(&self) -> u64 {
         0
+    }
+
+    async fn usage(&self) -> Result<Vec<DatabaseUse>, StoreError> {
+        self.refuse_if_closed()?;
+        Ok(Vec::new())
+    }
+
+    async fn compact(
+        &self,
+        _database: &str,
+        _progress: &(dyn Fn(u64, u64) + Send + Sync),
+    ) -> Result<Option<Compacted>, StoreError> {
+        self.refuse_if_closed()?;
+        Ok(None)
     }
 
     async fn close(&self) {

@@ -239,6 +239,25 @@ pub struct Health {
     pub reason: Option<String>,
 }
 
+/// What one part of a store takes on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseUse {
+    /// By which [`Store::compact`] knows it.
+    pub name: String,
+    /// On disk.
+    pub bytes: u64,
+    /// Of the keys and values that can be read; `None` where it is damaged or not
+    /// open at the moment.
+    pub live: Option<u64>,
+}
+
+/// Bytes on disk before and after a compaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    pub before: u64,
+    pub after: u64,
+}
+
 /// A space as it was at one commit, read while others write to it: what a check
 /// against the ledger and a backup need. It holds memory in the store; drop it
 /// when done.
@@ -310,6 +329,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// Bytes on disk. Looks at every file.
     async fn size(&self) -> u64;
+
+    /// How much of what it takes on disk is in use, for each part that can be
+    /// compacted. Reads every row.
+    async fn usage(&self) -> Result<Vec<DatabaseUse>, StoreError>;
+
+    /// Writes one part anew, so that what was deleted or replaced leaves the disk,
+    /// while others read and write; returns after the old files were unlinked. A
+    /// name that [`Store::usage`] does not answer is `None`. `progress` is given
+    /// bytes done and bytes in all.
+    async fn compact(
+        &self,
+        database: &str,
+        progress: &(dyn Fn(u64, u64) + Send + Sync),
+    ) -> Result<Option<Compacted>, StoreError>;
 
     /// Refuses further writes, waits for those under way, and closes the files.
     /// Later calls answer [`StoreError::NotApplied`].

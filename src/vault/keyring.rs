@@ -137,6 +137,30 @@ impl Keyring {
         anchors.filter(|tenant| *tenant != SYSTEM).collect()
     }
 
+    pub(super) fn seal(&self) -> &SpaceSeal {
+        &self.seal
+    }
+
+    /// Whether a stored row is of a known form and its key unwraps, with a
+    /// sentence where it does not.
+    pub(super) fn examine(&self, key: &RowKey, row: &Row) -> Result<(), String> {
+        if *key == header_key() {
+            let (.., id, check) =
+                parse_header(&row.bytes).map_err(|_| "the header is damaged".to_owned())?;
+            let ours = id == self.keys.store_id() && self.keys.proves(&check);
+            return if ours { Ok(()) } else { Err("the header is another KEK's".to_owned()) };
+        }
+        if let Ok(tenant) = parse_anchor_key(key) {
+            let opened = self.keys.unwrap_anchor(tenant, &row.bytes).map(drop);
+            return opened.map_err(|_| format!("the anchor keys of {tenant} do not unwrap"));
+        }
+        let (tenant, id) = parse_dek_key(key).map_err(|_| "a row of no known kind".to_owned())?;
+        let opened = split_state(&row.bytes).ok().and_then(|(state, wrapped)| {
+            self.keys.unwrap_dek(tenant, id, state, wrapped).map(drop).ok()
+        });
+        opened.ok_or_else(|| format!("DEK {id} of {tenant} does not unwrap"))
+    }
+
     /// Forgets the keys of these tenants. When it returns, the files that held
     /// them wrapped are unlinked: what was encrypted under them is lost for good.
     pub(super) async fn shred(&self, tenants: &[TenantId], floor: Floor) -> Result<(), StoreError> {

@@ -21,6 +21,7 @@ const VALUE: u8 = b'v';
 const EXPIRY: u8 = b'x';
 
 pub(super) const HEAD_PREFIX: &[u8] = &[HEAD];
+pub(super) const VALUE_PREFIX: &[u8] = &[VALUE];
 pub(super) const EXPIRY_PREFIX: &[u8] = &[EXPIRY];
 
 pub(super) fn head_key(locator: &Locator) -> RowKey {
@@ -49,6 +50,15 @@ pub(super) fn parse_head_key(key: &RowKey) -> Result<Locator, Malformed> {
     let locator = fields.array()?;
     fields.end()?;
     Ok(locator)
+}
+
+/// Locator, version and chunk of a value row.
+pub(super) fn parse_value_key(key: &RowKey) -> Result<(Locator, u64, u16), Malformed> {
+    let mut fields = Reader::new(key.as_bytes());
+    fields.format(VALUE)?;
+    let parsed = (fields.array()?, fields.u64()?, fields.u16()?);
+    fields.end()?;
+    Ok(parsed)
 }
 
 /// When and whose: an expiry row's key. The time is cut to whole seconds.

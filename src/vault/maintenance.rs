@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::heads::HeadEntry;
+use super::heads::{Look, Place};
 use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
+use super::verify::{Pace, verify};
 use super::{CreateError, DeleteError, Vault, VaultError, to_its_end};
 use crate::api::admin::{
     ClockStatus, Command, Failure, FailureKind, Progress, Reply, SecretCounts, Status, SweptTenant,
     Tenant as TenantRow,
 };
 use crate::auth::{self, Mint, Subject};
-use crate::domain::{Now, Scope, ScopeSet, TenantName, WindowState};
+use crate::domain::{Now, Scope, ScopeSet, TenantName, ValidityWindow, WindowState};
 use crate::store::StoreError;
 
 /// The longest life of a token: what outlives this is forgotten, not in use.
@@ -65,14 +66,13 @@ impl Exchange {
     }
 }
 
-/// Carries out one command.
+/// Carries out one command. The exchange is let go of at its end, which tells who
+/// asked that nothing more will flow.
 pub async fn execute(
     vault: &Arc<Vault>,
     command: Command,
     exchange: Exchange,
 ) -> Result<Reply, Failure> {
-    // Let go of at the end, which tells who asked that nothing more will flow.
-    let _exchange = exchange;
     match command {
         Command::Status => status(vault).await,
         Command::TenantCreate { name } => create_tenant(vault, &name).await,
@@ -88,6 +88,11 @@ pub async fn execute(
             sweep(vault, tenant.as_deref(), retain, mode).await
         }
         Command::ClockAccept => accept_clock(vault).await,
+        Command::Verify { tenant, rows_per_second } => {
+            let (pace, report) = (Pace::new(rows_per_second), exchange.report());
+            let found = verify(vault, tenant.as_deref(), pace, &report).await?;
+            Ok(Reply::Verified(found))
+        }
     }
 }
 
@@ -129,20 +134,39 @@ async fn status(vault: &Vault) -> Result<Reply, Failure> {
     })))
 }
 
-/// From the sorted names where they are in memory, else from the store and
+/// From the sorted names where they are all in memory, else from the store and
 /// without keeping them: asking for the status must not push lists out.
 async fn count(tenant: &Tenant, now: Now) -> Result<SecretCounts, VaultError> {
+    if let Some(counts) = count_in_memory(tenant, now).await {
+        return Ok(counts);
+    }
     let mut counts = SecretCounts::default();
-    let mut add = |entry: &HeadEntry| match entry.window.state_at(now) {
+    tenant
+        .visit_heads(|heads| heads.iter().for_each(|(_, head)| add(&mut counts, head.window, now)))
+        .await?;
+    Ok(counts)
+}
+
+async fn count_in_memory(tenant: &Tenant, now: Now) -> Option<SecretCounts> {
+    let (mut counts, mut place) = (SecretCounts::default(), Place::start());
+    loop {
+        let Look { block, next } = tenant.heads.look(&place)?;
+        let entries = block.iter().flat_map(|block| block.entries());
+        // Blocks may be cut anew between two looks.
+        let entries = entries.skip_while(|entry| entry.name < place.as_str());
+        entries.filter_map(|entry| entry.window).for_each(|window| add(&mut counts, window, now));
+        let Some(next) = next else { return Some(counts) };
+        place = next;
+        tokio::task::yield_now().await;
+    }
+}
+
+fn add(counts: &mut SecretCounts, window: ValidityWindow, now: Now) {
+    match window.state_at(now) {
         WindowState::Valid => counts.valid += 1,
         WindowState::Pending => counts.pending += 1,
         WindowState::Expired => counts.expired += 1,
-    };
-    match tenant.heads.ready() {
-        Some(heads) => heads.values().for_each(&mut add),
-        None => tenant.visit_heads(|_, entry| add(&entry)).await?,
     }
-    Ok(counts)
 }
 
 async fn create_tenant(vault: &Arc<Vault>, name: &str) -> Result<Reply, Failure> {
@@ -261,7 +285,7 @@ fn parse_tenant(name: &str) -> Result<TenantName, Failure> {
         .map_err(|error| failure(FailureKind::Usage, format!("a tenant's name {error}")))
 }
 
-fn find_tenant(vault: &Vault, name: &str) -> Result<Arc<Tenant>, Failure> {
+pub(super) fn find_tenant(vault: &Vault, name: &str) -> Result<Arc<Tenant>, Failure> {
     let name = parse_tenant(name)?;
     vault.tenant_named(&name).ok_or_else(|| no_such_tenant(&name))
 }

@@ -92,6 +92,24 @@ impl System {
         Ok((system, SystemContents { roots, tenants, last_sweep, floor: ledger.floor }))
     }
 
+    pub(super) fn seal(&self) -> &SpaceSeal {
+        &self.seal
+    }
+
+    /// Whether a stored row decrypts and is of a known form, with a sentence where
+    /// it is not.
+    pub(super) fn examine(&self, key: &RowKey, row: &Row) -> Result<(), String> {
+        let plaintext = self.decrypt(key, row).map_err(|_| "a row does not decrypt".to_owned())?;
+        let known = if *key == roots_key() {
+            Roots::decode(&plaintext).is_ok()
+        } else if *key == sweep_key() {
+            decode_sweep(&plaintext).is_ok()
+        } else {
+            decode_tenant(&plaintext).is_ok_and(|tenant| self.tenant_key(&tenant.name) == *key)
+        };
+        if known { Ok(()) } else { Err("a row is of no known form".to_owned()) }
+    }
+
     /// Adds a tenant; [`StoreError::Conflict`] where the name is taken.
     pub(super) async fn add(&self, tenant: &TenantRecord, floor: Floor) -> Result<(), StoreError> {
         let key = self.tenant_key(&tenant.name);

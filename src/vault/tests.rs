@@ -1,5 +1,8 @@
 //! The vault over the in-memory model, with a clock that tests set.
 
+mod counting;
+mod lists;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,18 +11,18 @@ use zeroize::Zeroizing;
 use super::maintenance::Exchange;
 use super::*;
 use crate::api::admin::{Command, FailureKind, Reply, SecretCounts};
-use crate::domain::ClockReading;
+use crate::domain::{ClockReading, SecretName};
 use crate::store::{Change, MemoryStore};
 
-const START: i64 = 1_900_000_000;
-const DAY: i64 = 24 * 60 * 60;
+pub(super) const START: i64 = 1_900_000_000;
+pub(super) const DAY: i64 = 24 * 60 * 60;
 
 /// A clock that tests set: wall seconds and seconds since boot.
 #[derive(Debug)]
 pub(super) struct Manual(pub(super) Mutex<(i64, u64)>);
 
 impl Manual {
-    fn at(wall: i64) -> Arc<Self> {
+    pub(super) fn at(wall: i64) -> Arc<Self> {
         Arc::new(Self(Mutex::new((wall, 1_000))))
     }
 
@@ -47,15 +50,15 @@ impl Clock for Manual {
 }
 
 /// A vault with a tenant `acme`, and all that it takes to open it again.
-struct Bench {
-    store: Arc<MemoryStore>,
-    kek: Kek,
-    clock: Arc<Manual>,
-    vault: Arc<Vault>,
+pub(super) struct Bench {
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) kek: Kek,
+    pub(super) clock: Arc<Manual>,
+    pub(super) vault: Arc<Vault>,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let (store, kek, clock) =
             (Arc::new(MemoryStore::new()), Kek::generate(), Manual::at(START));
         Vault::init(store.clone(), &kek, &*clock).await.unwrap();
@@ -66,15 +69,15 @@ impl Bench {
     }
 
     /// A restart: nothing of the old process is left but the store.
-    async fn reopen(&mut self) {
+    pub(super) async fn reopen(&mut self) {
         self.vault = open(&self.store, &self.kek, &self.clock).await.unwrap();
     }
 
-    async fn run(&self, command: Command) -> Result<Reply, crate::api::admin::Failure> {
+    pub(super) async fn run(&self, command: Command) -> Result<Reply, crate::api::admin::Failure> {
         maintenance::execute(&self.vault, command, Exchange::none()).await
     }
 
-    async fn token(&self, tenant: &str) -> String {
+    pub(super) async fn token(&self, tenant: &str) -> String {
         let scopes = vec!["*".to_owned()];
         let (tenant, subject) = (tenant.to_owned(), "test".to_owned());
         let mint = Command::TokenMint { tenant, scopes, ttl_seconds: 315_360_000, subject };
@@ -84,11 +87,11 @@ impl Bench {
         }
     }
 
-    async fn principal(&self) -> Arc<Principal> {
+    pub(super) async fn principal(&self) -> Arc<Principal> {
         self.vault.authenticate(&self.token("acme").await, self.vault.now()).unwrap()
     }
 
-    async fn put(
+    pub(super) async fn put(
         &self,
         name: &str,
         value: Option<&str>,
@@ -97,7 +100,7 @@ impl Bench {
         self.put_if(name, value, window, Precondition::None).await
     }
 
-    async fn put_if(
+    pub(super) async fn put_if(
         &self,
         name: &str,
         value: Option<&str>,
@@ -111,27 +114,32 @@ impl Bench {
     }
 
     /// The outer option: whether it is readable.
-    async fn get(&self, name: &str) -> Option<Option<String>> {
+    pub(super) async fn get(&self, name: &str) -> Option<Option<String>> {
         let now = self.vault.now();
         let permit = self.principal().await.may_read(&acme(), secret(name), now).unwrap();
         let read = self.vault.read(&permit, now).await.unwrap();
         read.map(|secret| secret.value.map(|value| value.expose().to_owned()))
     }
 
-    async fn delete(&self, name: &str) -> Deleted {
+    pub(super) async fn delete(&self, name: &str) -> Deleted {
         let now = self.vault.now();
         let permit = self.principal().await.may_write(&acme(), secret(name), now).unwrap();
         self.vault.delete(&permit, Precondition::None, now).await.unwrap()
     }
 
-    async fn list(&self) -> Vec<String> {
+    pub(super) async fn list(&self) -> Vec<String> {
         let now = self.vault.now();
         let permit = self.principal().await.may_list(&acme(), now).unwrap();
-        let names = self.vault.list(&permit, now).await.unwrap();
-        names.iter().map(|name| name.as_str().to_owned()).collect()
+        let page = self.vault.list(&permit, &ListRequest::default(), now).await.unwrap();
+        assert!(!page.more);
+        page.names.iter().map(|name| name.as_str().to_owned()).collect()
     }
 
-    async fn sweep(&self, retain_seconds: u64, dry_run: bool) -> Result<u64, FailureKind> {
+    pub(super) async fn sweep(
+        &self,
+        retain_seconds: u64,
+        dry_run: bool,
+    ) -> Result<u64, FailureKind> {
         let sweep = Command::Sweep { tenant: None, retain_seconds, dry_run };
         match self.run(sweep).await.map_err(|failure| failure.kind)? {
             Reply::Swept { tenants, .. } => Ok(tenants.iter().map(|tenant| tenant.secrets).sum()),
@@ -139,7 +147,7 @@ impl Bench {
         }
     }
 
-    async fn counts(&self) -> SecretCounts {
+    pub(super) async fn counts(&self) -> SecretCounts {
         match self.run(Command::Status).await.unwrap() {
             Reply::Status(status) => status.secrets,
             _ => panic!("not a status"),
@@ -147,14 +155,14 @@ impl Bench {
     }
 
     /// How many rows the tenant has in the store.
-    async fn rows(&self) -> usize {
+    pub(super) async fn rows(&self) -> usize {
         let tenant = self.vault.tenant_named(&acme()).unwrap();
         let scan = Scan { prefix: Vec::new(), after: None, limit: usize::MAX };
         self.store.scan(Space::Tenant(tenant.id), scan).await.unwrap().rows.len()
     }
 }
 
-async fn open(
+pub(super) async fn open(
     store: &Arc<MemoryStore>,
     kek: &Kek,
     clock: &Arc<Manual>,
@@ -162,20 +170,20 @@ async fn open(
     Vault::open(store.clone(), kek, clock.clone(), VaultOptions::default()).await
 }
 
-fn acme() -> TenantName {
+pub(super) fn acme() -> TenantName {
     TenantName::parse("acme").unwrap()
 }
 
-fn secret(name: &str) -> SecretName {
+pub(super) fn secret(name: &str) -> SecretName {
     SecretName::parse(name).unwrap()
 }
 
-fn window(from: Option<i64>, to: Option<i64>) -> ValidityWindow {
+pub(super) fn window(from: Option<i64>, to: Option<i64>) -> ValidityWindow {
     let at = |offset: i64| Timestamp::from_unix_seconds(START + offset);
     ValidityWindow::new(from.map(at), to.map(at)).unwrap()
 }
 
-const OPEN: fn() -> ValidityWindow = ValidityWindow::default;
+pub(super) const OPEN: fn() -> ValidityWindow = ValidityWindow::default;
 
 #[tokio::test]
 async fn what_was_written_is_read_until_it_is_replaced_or_deleted() {
@@ -471,12 +479,12 @@ impl LedgerSeal for DiskWriter {
 }
 
 impl Bench {
-    async fn all_rows(&self, space: Space) -> Vec<(RowKey, Row)> {
+    pub(super) async fn all_rows(&self, space: Space) -> Vec<(RowKey, Row)> {
         let scan = Scan { prefix: Vec::new(), after: None, limit: usize::MAX };
         self.store.scan(space, scan).await.unwrap().rows
     }
 
-    async fn write_disk(&self, space: Space, changes: Vec<Change>) {
+    pub(super) async fn write_disk(&self, space: Space, changes: Vec<Change>) {
         let sealed = self.store.ledger(space).await.unwrap().unwrap();
         let batch = Batch { changes, floor: Floor::START, seal: Arc::new(DiskWriter { sealed }) };
         self.store.commit(space, batch).await.unwrap();
@@ -614,4 +622,129 @@ async fn after_an_accepted_step_back_the_time_is_persisted_as_it_passes() {
     bench.clock.step(-30);
     bench.reopen().await;
     assert_eq!(bench.get("a").await, None);
+}
+
+impl Bench {
+    /// Every fault of the whole store, and of how many secrets.
+    async fn faults(&self) -> (Vec<String>, u64) {
+        let verify = Command::Verify { tenant: None, rows_per_second: None };
+        let Reply::Verified(found) = self.run(verify).await.unwrap() else { panic!("no report") };
+        let faults: Vec<_> = found.parts.iter().flat_map(|part| part.faults.clone()).collect();
+        assert_eq!(found.sound, faults.is_empty());
+        (faults, found.parts.iter().map(|part| part.secrets).sum())
+    }
+}
+
+/// Of every shape: small, null, in several rows, with either end.
+async fn of_every_shape(bench: &Bench) {
+    let long = "0123456789abcdef".repeat(600);
+    for (name, value, bounds) in [
+        ("small", Some("a"), (None, None)),
+        ("null", None, (None, None)),
+        ("long", Some(long.as_str()), (None, Some(START + 5))),
+        ("later", Some("b"), (Some(START + DAY), Some(START + 2 * DAY))),
+        ("gone", Some("c"), (None, Some(START - 1))),
+    ] {
+        bench.put(name, value, window(bounds.0, bounds.1)).await.unwrap();
+    }
+    bench.put("small", Some("again"), window(None, None)).await.unwrap();
+    bench.put("dropped", Some("d"), window(None, None)).await.unwrap();
+    bench.delete("dropped").await;
+}
+
+#[tokio::test]
+async fn a_whole_store_verifies_as_sound() {
+    let bench = Bench::new().await;
+    of_every_shape(&bench).await;
+    bench.run(Command::TenantCreate { name: "empty".into() }).await.unwrap();
+    assert_eq!(bench.faults().await, (vec![], 5));
+    let one = Command::Verify { tenant: Some("acme".into()), rows_per_second: Some(1_000_000) };
+    let Reply::Verified(found) = bench.run(one).await.unwrap() else { panic!("no report") };
+    assert_eq!((found.parts.len(), found.parts[0].secrets, found.sound), (1, 5, true));
+    let nobody = Command::Verify { tenant: Some("nobody".into()), rows_per_second: None };
+    assert_eq!(bench.run(nobody).await.err().unwrap().kind, FailureKind::NotFound);
+}
+
+#[tokio::test]
+async fn every_row_altered_removed_or_added_is_found_by_verify() {
+    let bench = Bench::new().await;
+    of_every_shape(&bench).await;
+    let id = bench.vault.tenant_named(&acme()).unwrap().id;
+    for space in [Space::Tenant(id), Space::System, Space::Keyring] {
+        for (key, row) in bench.all_rows(space).await {
+            let mut altered = row.clone();
+            match altered.bytes.last_mut() {
+                Some(last) => *last ^= 1,
+                None => altered.bytes.push(1),
+            }
+            let newer = Row { version: row.version + 1, ..row.clone() };
+            let other = RowKey::new([key.as_bytes(), b"2"].concat());
+            let put = |row: &Row| Change::Put { key: key.clone(), row: row.clone() };
+            for (tampering, undo) in [
+                (Change::Delete { key: key.clone() }, put(&row)),
+                (put(&altered), put(&row)),
+                (put(&newer), put(&row)),
+                (
+                    Change::Put { key: other.clone(), row: row.clone() },
+                    Change::Delete { key: other.clone() },
+                ),
+            ] {
+                let what = format!("{space}: {tampering:?}");
+                bench.write_disk(space, vec![tampering]).await;
+                assert_ne!(bench.faults().await.0, Vec::<String>::new(), "{what}");
+                bench.write_disk(space, vec![undo]).await;
+            }
+        }
+    }
+    assert_eq!(bench.faults().await, (vec![], 5));
+}
+
+#[tokio::test]
+async fn a_whole_secret_put_back_from_an_older_copy_is_found_by_verify() {
+    let bench = Bench::new().await;
+    let id = bench.vault.tenant_named(&acme()).unwrap().id;
+    let space = Space::Tenant(id);
+    bench.put("password", Some("old"), window(None, None)).await.unwrap();
+    let old = bench.all_rows(space).await;
+    bench.put("password", Some("new"), window(None, None)).await.unwrap();
+    let new = bench.all_rows(space).await;
+    let drop_new = new.iter().map(|(key, _)| Change::Delete { key: key.clone() });
+    bench.write_disk(space, drop_new.collect()).await;
+    let put_old = old.into_iter().map(|(key, row)| Change::Put { key, row });
+    bench.write_disk(space, put_old.collect()).await;
+    assert_eq!(bench.get("password").await, Some(Some("old".into())), "nothing else shows it");
+    let (faults, _) = bench.faults().await;
+    assert_eq!(faults, ["a row is not the one that was last written: put back or altered"]);
+}
+
+#[tokio::test]
+async fn an_index_that_disagrees_with_the_secrets_is_named() {
+    let bench = Bench::new().await;
+    of_every_shape(&bench).await;
+    let space = Space::Tenant(bench.vault.tenant_named(&acme()).unwrap().id);
+    let (key, _) = bench.all_rows(space).await.pop().unwrap();
+    bench.write_disk(space, vec![Change::Delete { key }]).await;
+    let (faults, _) = bench.faults().await;
+    assert!(faults[0].contains("3 have an end, and 2 are in the index"), "{faults:?}");
+}
+
+#[tokio::test]
+async fn secrets_verify_as_sound_while_others_write() {
+    let bench = Bench::new().await;
+    let writer = async {
+        for round in 0..200 {
+            let name = format!("n{}", round % 7);
+            bench.put(&name, Some("value"), window(None, Some(START + DAY))).await.unwrap();
+            if round % 3 == 0 {
+                bench.delete(&name).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let verifier = async {
+        for _ in 0..20 {
+            assert_eq!(bench.faults().await.0, Vec::<String>::new());
+        }
+    };
+    tokio::join!(writer, verifier);
 }

@@ -180,6 +180,11 @@ fn every_answer_in_json(run: &dyn Fn(&[&str]) -> Output, serving: bool, data: &P
     let swept = |dry_run: bool| json!({"reply": "swept", "dryRun": dry_run, "tenants": [{"tenant": "acme", "secrets": 0, "damaged": 0}]});
     assert_eq!(json(&["sweep"]), swept(false));
     assert_eq!(json(&["sweep", "--dry-run"]), swept(true));
+    let part = |part: &str, rows: u64| json!({"tenant": null, "part": part, "rows": rows, "secrets": 0, "faults": [], "faultCount": 0});
+    let mut own = part("secrets", 0);
+    own["tenant"] = json!("acme");
+    let found = json!([part("keyring", 5), part("system", 3), own]);
+    assert_eq!(json(&["verify"]), json!({"reply": "verified", "sound": true, "parts": found}));
     let mut status = json(&["status"]);
     for time in ["/clock/now", "/clock/floor", "/lastSweep"] {
         mask(&mut status, time, is_time);
@@ -211,6 +216,46 @@ fn every_answer_is_one_line_of_json_where_that_is_asked_for() {
     every_answer_in_json(&|args| maintain(&data, args), false, &data);
     let serve = Serve::start(&data);
     every_answer_in_json(&|args| serve.run(args), true, &data);
+}
+
+#[test]
+fn verify_says_what_is_sound_and_ends_with_7_where_something_is_not() {
+    let place = Place::new();
+    for tenant in ["acme", "beta"] {
+        done(place.run(&["tenant", "create", tenant]));
+    }
+    let serve = Serve::start(&place.data);
+    let mint = ["token", "mint", "--tenant", "acme", "--scope", "*"];
+    let token = done(serve.run(&mint)).trim().to_owned();
+    let put = Request::put("/api/acme/secrets/password", r#"{"value":"hunter2"}"#).bearer(&token);
+    assert_eq!(serve.send(&put).status, 204);
+    let sound = done(serve.run(&["verify"]));
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<_> = sound.lines().map(words).collect();
+    let expected = [
+        "keyring 0 secrets 7 rows sound",
+        "system 0 secrets 4 rows sound",
+        "tenant acme 1 secrets 2 rows sound",
+        "tenant beta 0 secrets 0 rows sound",
+    ];
+    assert_eq!(lines, expected);
+    fails(&serve.run(&["verify", "--tenant", "nobody"]), 3, &["nobody"]);
+    assert_eq!(serve.run(&["verify", "--rate", "0"]).code, Some(2));
+    assert_eq!(serve.stop_by("TERM").0, Some(0));
+
+    assert_eq!(done(place.run(&["verify"])), sound);
+    fs::remove_file(place.data.join("store/tenants-0000/CURRENT")).expect("it is there");
+    let damaged = place.run(&["verify"]);
+    assert_eq!(damaged.code, Some(7), "{damaged:?}");
+    let remedy = damaged.stderr.lines().last().expect("an error");
+    assert!(remedy.contains("tenure backup restore"), "{remedy}");
+    for named in ["keyring", "tenant acme", "tenant beta", "tenants-0000", "1 faults"] {
+        assert!(damaged.stdout.contains(named), "{damaged:?}");
+    }
+    assert!(!format!("{damaged:?}").contains("hunter2"), "{damaged:?}");
+    let json = place.run(&["verify", "--json"]);
+    assert_eq!(json.code, Some(7), "{json:?}");
+    assert!(json.stdout.starts_with(r#"{"reply":"verified","sound":false,"#), "{json:?}");
 }
 
 #[test]
@@ -418,7 +463,7 @@ fn the_help_of_every_command_shows_an_example() {
             }
         }
     }
-    assert_eq!(seen, 15, "commands and groups; a new one is counted here");
+    assert_eq!(seen, 16, "commands and groups; a new one is counted here");
 }
 
 #[test]

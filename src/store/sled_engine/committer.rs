@@ -7,13 +7,16 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::compaction::{Compaction, NOT_NOW, News, Order};
 use super::database::{Kind, OnDisk, PLACEMENT, Presence, Site};
 use super::encoding::{LEDGER, TENANT_TREE, decode_row, encode_row, stored_key, tree_name};
 use super::engine::{Bytes, EngineError, Tree, TreeWrites};
 use super::queue::{Done, Queue, RowWork, Taken};
+use super::rewrite::{Rewrite, Step};
 use super::shelf::{Shelf, ShelfError, Slot, Touched, Unsynced};
 use super::snapshot::Live;
 use super::{OpenError, files};
@@ -21,12 +24,19 @@ use crate::store::staging::stage;
 use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, StoreError};
 
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How much is written before a snapshot is left at the end, in keys and values:
+/// an opening takes about a second for a gigabyte of them.
+const SNAPSHOT_WORTH: u64 = 16 << 20;
+/// How often it looks whether the copy of its database is open again.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// What the committer shares with readers and writers of its database.
 pub(super) struct Shared {
     pub name: String,
     pub queue: Queue,
     pub unsynced: Unsynced,
+    /// Which one counts.
+    pub generation: AtomicU64,
     status: RwLock<Status>,
     shelves: Mutex<HashMap<Space, Arc<Shelf>>>,
 }
@@ -54,6 +64,7 @@ impl Shared {
             name: name.to_owned(),
             queue: Queue::new(queue_bytes),
             unsynced: Unsynced::default(),
+            generation: AtomicU64::new(0),
             status: RwLock::new(status),
             shelves: Mutex::default(),
         }
@@ -88,7 +99,9 @@ impl Shared {
             Status::ReadOnly(_) | Status::Closed => {
                 Some(StoreError::NotApplied { retry_after: RETRY_AFTER })
             }
-            Status::Broken(what) => Some(StoreError::Corrupted { what }),
+            Status::Broken(reason) => {
+                Some(StoreError::Corrupted { what: format!("database {} ({reason})", self.name) })
+            }
         }
     }
 
@@ -118,6 +131,7 @@ pub(super) struct Committer {
     disk: Option<OnDisk>,
     /// Ledgers as of the last drain, so that each is opened once.
     ledgers: HashMap<Space, Ledger>,
+    compaction: Option<Compaction>,
 }
 
 /// Failed in a way after which the database must be opened again.
@@ -137,7 +151,8 @@ impl Committer {
         floors: Floors,
         disk: OnDisk,
     ) -> Result<Self, OpenError> {
-        let mut committer = Self { shared, site, floors, disk: None, ledgers: HashMap::new() };
+        let (ledgers, compaction) = (HashMap::new(), None);
+        let mut committer = Self { shared, site, floors, disk: None, ledgers, compaction };
         committer.serve(disk)?;
         Ok(committer)
     }
@@ -145,9 +160,13 @@ impl Committer {
     /// Until the queue is closed and empty; then everything of sled's is dropped
     /// and its lock released.
     pub fn run(mut self) {
-        while let Some(taken) = self.shared.queue.take() {
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.work(taken)))
-                .unwrap_or_else(|_| Err(Failed("a panic in the committer".to_owned())));
+        while let Some(taken) = self.take() {
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                self.work(taken)?;
+                self.go_on_compacting()
+            }));
+            let outcome =
+                outcome.unwrap_or_else(|_| Err(Failed("a panic in the committer".to_owned())));
             if let Err(Failed(reason)) = outcome
                 && catch_unwind(AssertUnwindSafe(|| self.recover(reason))).is_err()
             {
@@ -155,9 +174,32 @@ impl Committer {
                 self.give_up(&error);
             }
         }
+        let written = self.disk.as_ref().map_or(0, OnDisk::written);
         self.put_away();
+        if written >= SNAPSHOT_WORTH {
+            self.leave_a_snapshot();
+        }
         if !matches!(self.shared.status(), Status::Broken(_)) {
             self.shared.set_status(Status::Closed);
+        }
+    }
+
+    /// sled writes its snapshot when it opens a database, and an opening reads all
+    /// of the log since. Who stops has the time for that; who starts has not.
+    fn leave_a_snapshot(&self) {
+        let begun = Instant::now();
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            OnDisk::open(&self.site, Presence::Required).map(drop)
+        }));
+        let name = &self.site.name;
+        match opened {
+            Ok(Ok(())) => log::info!(
+                "database {name}: a snapshot for the next start took {} ms",
+                begun.elapsed().as_millis()
+            ),
+            // Nothing is lost by it: the next start says what it finds.
+            Ok(Err(error)) => log::warn!("no snapshot for the next start: {error}"),
+            Err(_) => log::warn!("no snapshot for the next start: a panic in {name}"),
         }
     }
 
@@ -176,6 +218,11 @@ impl Committer {
                 done(self.begin_snapshot(&shelf, &live));
                 Ok(())
             }
+            Taken::Compact(order) => {
+                self.begin_compaction(order);
+                Ok(())
+            }
+            Taken::Nothing => Ok(()),
         }
     }
 
@@ -350,6 +397,11 @@ impl Committer {
             let tree = disk.engine.tree(PLACEMENT)?;
             writes.push(TreeWrites { tree, writes: places.into_iter().collect() });
         }
+        if let Some(compaction) = &mut self.compaction {
+            for TreeWrites { tree, writes } in &writes {
+                compaction.rewrite.note_rows(&tree.name(), writes.iter().map(|(key, _)| key));
+            }
+        }
         if !writes.is_empty() {
             self.shared.unsynced.declare(touched, shelves);
             self.disk()?.commit(writes)?;
@@ -381,6 +433,7 @@ impl Committer {
     fn create(&mut self, shelf: &Arc<Shelf>) -> Result<(), Failed> {
         let name = tree_name(shelf.space);
         self.ledgers.remove(&shelf.space);
+        self.note_tree(&name);
         let disk = self.disk()?;
         // One that stands here already was left by a deletion that was cut off.
         disk.engine.drop_tree(&name)?;
@@ -396,10 +449,103 @@ impl Committer {
         shelf.put(Slot::Dropped);
         self.shared.remove_shelf(shelf.space);
         self.ledgers.remove(&shelf.space);
+        let name = tree_name(shelf.space);
+        self.note_tree(&name);
         let disk = self.disk()?;
-        disk.engine.drop_tree(&tree_name(shelf.space))?;
+        disk.engine.drop_tree(&name)?;
         disk.commit(Vec::new())?;
         Ok(())
+    }
+}
+
+// Compaction.
+
+impl Committer {
+    /// Between two slices it does not wait for work.
+    fn take(&mut self) -> Option<Taken> {
+        match &self.compaction {
+            Some(Compaction { rewrite, .. }) if !self.shared.queue.is_closed() => {
+                let patience = if rewrite.is_waiting() { LOOK_AGAIN } else { Duration::ZERO };
+                Some(self.shared.queue.take_within(patience).unwrap_or(Taken::Nothing))
+            }
+            _ => self.shared.queue.take(),
+        }
+    }
+
+    fn note_tree(&mut self, name: &[u8]) {
+        if let Some(compaction) = &mut self.compaction {
+            compaction.rewrite.note_tree(name);
+        }
+    }
+
+    fn begin_compaction(&mut self, order: Order) {
+        if let Some(error) = self.refuse_growth() {
+            return order.refuse(error);
+        }
+        match Rewrite::begin(&self.site) {
+            Ok(rewrite) => self.compaction = Some(Compaction { rewrite, order }),
+            Err(error) => {
+                log::error!("compacting failed: {error}");
+                order.refuse(NOT_NOW);
+            }
+        }
+    }
+
+    /// A slice. What goes wrong ends the compaction, and nothing else.
+    fn go_on_compacting(&mut self) -> Result<(), Failed> {
+        let Some(mut compaction) = self.compaction.take() else { return Ok(()) };
+        if let Some(error) = self.refuse_growth() {
+            compaction.give_up(error);
+            return Ok(());
+        }
+        let Some(old) = &self.disk else {
+            compaction.give_up(NOT_NOW);
+            return Ok(());
+        };
+        let step = catch_unwind(AssertUnwindSafe(|| compaction.rewrite.step(old)))
+            .unwrap_or_else(|_| Err(self.site.corrupted("a panic while it was compacted")));
+        match step {
+            Ok(Step::Even) => self.change_over(compaction),
+            Ok(Step::More | Step::Waiting) => {
+                compaction.order.tell(News::Copied(compaction.rewrite.copied()));
+                self.compaction = Some(compaction);
+                Ok(())
+            }
+            Err(error) => {
+                log::error!("compacting failed: {error}");
+                compaction.give_up(NOT_NOW);
+                Ok(())
+            }
+        }
+    }
+
+    /// Readers and writers turn to the new generation.
+    fn change_over(&mut self, compaction: Compaction) -> Result<(), Failed> {
+        let Compaction { rewrite, order } = compaction;
+        let (site, disk) = match rewrite.switch() {
+            Ok(switched) => switched,
+            Err(error) => {
+                // Whatever was written to the old one now might be gone at the
+                // next open.
+                log::error!("{error}");
+                let why = "which generation is current is unknown; start the server again";
+                self.give_up(&self.site.unreadable(&why));
+                order.refuse(StoreError::Unknown);
+                return Ok(());
+            }
+        };
+        self.shared.generation.store(site.generation, Ordering::SeqCst);
+        self.site = site;
+        let old = self.disk.take();
+        let served = self.serve(disk).map_err(|error| Failed(error.to_string()));
+        order.tell(News::Ended(old.ok_or(StoreError::Unknown)));
+        served
+    }
+
+    fn give_up_compaction(&mut self) {
+        if let Some(compaction) = self.compaction.take() {
+            compaction.give_up(NOT_NOW);
+        }
     }
 }
 
@@ -443,6 +589,7 @@ impl Committer {
             shelf.put_away();
         }
         self.ledgers.clear();
+        self.give_up_compaction();
         self.disk = None;
     }
 
@@ -450,6 +597,7 @@ impl Committer {
     /// succeed, and writes are refused until it has.
     fn recover(&mut self, reason: String) {
         log::error!("database {}: a write failed ({reason}); opening it again", self.site.name);
+        self.give_up_compaction();
         self.shared.unsynced.failed();
         self.shared.set_status(Status::ReadOnly(reason));
         let mut pause = Duration::from_millis(20);
@@ -479,12 +627,11 @@ impl Committer {
 
     fn give_up(&mut self, error: &OpenError) {
         log::error!("{error}");
-        let what = error.to_string();
         self.put_away();
-        self.shared.set_status(Status::Broken(what.clone()));
+        self.shared.set_status(Status::Broken(error.reason()));
         self.shared.queue.close();
         for work in self.shared.queue.take_all() {
-            work.refuse(StoreError::Corrupted { what: what.clone() });
+            work.refuse(self.shared.refusal().unwrap_or(StoreError::Unknown));
         }
     }
 }

@@ -104,7 +104,7 @@ impl Site {
         OpenError::Corrupted { database: self.name.clone(), reason: reason.to_string() }
     }
 
-    fn unreadable(&self, reason: &dyn ToString) -> OpenError {
+    pub fn unreadable(&self, reason: &dyn ToString) -> OpenError {
         OpenError::Unreadable { database: self.name.clone(), reason: reason.to_string() }
     }
 
@@ -117,8 +117,8 @@ impl Site {
     }
 }
 
-const META_FIRST: &[u8] = b"meta";
-const META_LAST: &[u8] = b"meta-end";
+pub(super) const META_FIRST: &[u8] = b"meta";
+pub(super) const META_LAST: &[u8] = b"meta-end";
 const SEQUENCE: &[u8] = b"sequence";
 const OPENINGS: &[u8] = b"openings";
 
@@ -128,6 +128,8 @@ pub(super) struct OnDisk {
     mark: Mark,
     /// How many drains were applied, ever.
     sequence: u64,
+    /// Keys and values since it was opened.
+    written: u64,
     /// Written first and last in each transaction. sled promises that a
     /// transaction is recovered whole, but not when it broke off over an error:
     /// then these two differ.
@@ -143,6 +145,7 @@ impl OnDisk {
             files::make_folder(&path).map_err(|error| site.unreadable(&error))?;
         }
         Self::refuse_blobs(site, &path)?;
+        remove_drafts(&path).map_err(|error| site.unreadable(&error))?;
         let engine = Engine::open(&path, site.cache_bytes).map_err(|error| site.failed(error))?;
         let mark = if fresh {
             Mark::create(&path).map_err(|error| site.unreadable(&error))?
@@ -161,7 +164,7 @@ impl OnDisk {
         }
         let tree = |name| engine.tree(name).map_err(|error| site.failed(error));
         let (first, last) = (tree(META_FIRST)?, tree(META_LAST)?);
-        let mut database = Self { engine, path, mark, sequence: 0, first, last };
+        let mut database = Self { engine, path, mark, sequence: 0, written: 0, first, last };
         database.verify(site)?;
         database.settle().map_err(|error| site.failed(error))?;
         Self::refuse_blobs(site, &database.path)?;
@@ -176,6 +179,11 @@ impl OnDisk {
             Ok(false) => Err(site.corrupted("a page was stored outside of its log")),
             Err(error) => Err(site.unreadable(&error)),
         }
+    }
+
+    /// Of a database that is written to; an opening proves it by itself.
+    pub fn prove_no_blobs(&self, site: &Site) -> Result<(), OpenError> {
+        Self::refuse_blobs(site, &self.path)
     }
 
     fn verify(&mut self, site: &Site) -> Result<(), OpenError> {
@@ -233,7 +241,27 @@ impl OnDisk {
 
     /// Applies `writes` as one, makes them durable, and marks them.
     pub fn commit(&mut self, writes: Vec<TreeWrites>) -> Result<(), EngineError> {
-        let sequence = self.sequence + 1;
+        self.commit_as(self.sequence + 1, writes)
+    }
+
+    /// Makes all that stands here durable under the sequence of `other`, whose
+    /// place it is to take.
+    pub fn follow(&mut self, other: &Self) -> Result<(), EngineError> {
+        self.commit_as(other.sequence, Vec::new())?;
+        self.sync_files()
+    }
+
+    /// In bytes of keys and values, since it was opened.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    #[cfg(test)]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn commit_as(&mut self, sequence: u64, writes: Vec<TreeWrites>) -> Result<(), EngineError> {
         let numbered = |tree: &Tree| TreeWrites {
             tree: tree.clone(),
             writes: vec![(Bytes::from(SEQUENCE), Some(encode_number(sequence)))],
@@ -242,12 +270,36 @@ impl OnDisk {
         all.push(numbered(&self.first));
         all.extend(writes);
         all.push(numbered(&self.last));
+        let weigh = |(key, value): &(Bytes, Option<Bytes>)| {
+            (key.len() + value.as_ref().map_or(0, |value| value.len())) as u64
+        };
+        self.written += all.iter().flat_map(|part| &part.writes).map(weigh).sum::<u64>();
         Engine::apply(&all)?;
         self.engine.flush()?;
         self.mark.advance(sequence).map_err(io_error)?;
         self.sequence = sequence;
         Ok(())
     }
+}
+
+/// Unlinks what an interrupted opening left of a snapshot.
+///
+/// sled writes a snapshot as `snap.<lsn>.generating` and then renames it. But it
+/// takes every file that begins with `snap.` for a snapshot, and the longest name
+/// for the newest (its filter looks for an ending that it does not use): killed, or
+/// without power, before the draft was synced, it never opens again. A draft is
+/// never needed, since the log has all that a snapshot has.
+fn remove_drafts(generation: &Path) -> io::Result<()> {
+    let is_draft = |name: &str| name.starts_with("snap.") && name.ends_with(".generating");
+    let mut removed = false;
+    for entry in std::fs::read_dir(generation)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(is_draft) {
+            std::fs::remove_file(entry.path())?;
+            removed = true;
+        }
+    }
+    if removed { files::sync_folder(generation) } else { Ok(()) }
 }
 
 fn io_error(error: io::Error) -> EngineError {

@@ -191,8 +191,28 @@ impl Engine {
 }
 
 impl Tree {
+    pub fn name(&self) -> Bytes {
+        self.0.get().name()
+    }
+
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         guarded(|| Ok(self.0.get().get(key)?))
+    }
+
+    /// Outside of any transaction: for trees that nobody else reads or writes.
+    pub fn insert(&self, key: &[u8], value: Bytes) -> Result<(), EngineError> {
+        guarded(|| {
+            self.0.get().insert(key, value)?;
+            Ok(())
+        })
+    }
+
+    /// As [`Tree::insert`].
+    pub fn remove(&self, key: &[u8]) -> Result<(), EngineError> {
+        guarded(|| {
+            self.0.get().remove(key)?;
+            Ok(())
+        })
     }
 
     /// Calls `visit` for each key from `from` on, until it answers `false`.

@@ -19,8 +19,11 @@
 //! | `committer` | one drain: judge, apply, sync, mark, answer |
 //! | `placement` | which tenant is where |
 //! | `snapshot` | a space as of one commit, while others write |
+//! | `rewrite` | a database copied while it is written to |
+//! | `compaction` | the copy takes its place |
 
 mod committer;
+mod compaction;
 mod database;
 mod encoding;
 mod engine;
@@ -29,6 +32,7 @@ mod honest_sync;
 mod mark;
 mod placement;
 mod queue;
+mod rewrite;
 mod shelf;
 mod snapshot;
 #[cfg(test)]
@@ -45,7 +49,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc as mpsc_async, oneshot};
 
 use self::committer::{Committer, Floors, RETRY_AFTER, Shared, Status};
 use self::database::{Kind, OnDisk, Presence, ROWS, Site};
@@ -57,7 +61,8 @@ use self::shelf::{Seen, Shelf, Slot, Withdrawn};
 use self::snapshot::{Holdings, SledSnapshot};
 use super::staging::{PageBuilder, ledger_of, weigh};
 use super::{
-    Batch, Health, LedgerSeal, Page, Row, RowKey, Scan, Snapshot, Space, Store, StoreError,
+    Batch, Compacted, DatabaseUse, Health, LedgerSeal, Page, Row, RowKey, Scan, Snapshot, Space,
+    Store, StoreError,
 };
 use crate::domain::{Floor, TenantId};
 
@@ -122,6 +127,16 @@ pub enum OpenError {
     DishonestSync,
 }
 
+impl OpenError {
+    /// Without the name of the database.
+    fn reason(&self) -> String {
+        match self {
+            Self::Corrupted { reason, .. } | Self::Unreadable { reason, .. } => reason.clone(),
+            Self::InUse { .. } | Self::DishonestSync => self.to_string(),
+        }
+    }
+}
+
 /// The engine. Dropping it closes it.
 pub struct SledStore {
     inner: Arc<Inner>,
@@ -136,6 +151,9 @@ struct Inner {
     snapshots: Arc<Holdings>,
     /// Held while tenants are created or dropped, or the keyring is replaced.
     changing: Mutex<()>,
+    /// Held while a database is compacted, until its old files are unlinked. Taken
+    /// before `changing` where both are.
+    compacting: Mutex<()>,
     /// Given back when the store is closed; the last field, so that it is dropped
     /// after all that it protects.
     lock: Mutex<Option<File>>,
@@ -160,6 +178,7 @@ struct Tenants {
 
 struct Database {
     shared: Arc<Shared>,
+    /// As it was opened.
     site: Site,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -172,6 +191,7 @@ impl Database {
         options: &SledOptions,
     ) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared::new(&site.name, options.queue_bytes, Status::Serving));
+        shared.generation.store(site.generation, Ordering::SeqCst);
         for space in spaces {
             shared.add_shelf(&Arc::new(Shelf::new(*space)));
         }
@@ -187,7 +207,7 @@ impl Database {
     /// One that did not open: its tenants are told so, and the others served.
     fn broken(site: Site, spaces: &[Space], error: &OpenError) -> Self {
         log::error!("{error}");
-        let shared = Arc::new(Shared::new(&site.name, 0, Status::Broken(error.to_string())));
+        let shared = Arc::new(Shared::new(&site.name, 0, Status::Broken(error.reason())));
         for space in spaces {
             shared.add_shelf(&Arc::new(Shelf::new(*space)));
         }
@@ -203,6 +223,12 @@ impl Database {
     fn home(self: Arc<Self>) -> Result<Home, OpenError> {
         let home = self.homes().next();
         home.ok_or_else(|| self.site.corrupted("it has no rows"))
+    }
+
+    /// With the generation that counts by now.
+    fn current_site(&self) -> Site {
+        let generation = self.shared.generation.load(Ordering::SeqCst);
+        Site { generation, ..self.site.clone() }
     }
 
     fn submit(&self, work: Work) -> Result<(), StoreError> {
@@ -400,6 +426,7 @@ impl Inner {
             keyring: RwLock::new(keyring),
             tenants: RwLock::new(tenants),
             changing: Mutex::new(()),
+            compacting: Mutex::new(()),
             lock: Mutex::new(Some(lock)),
         })
     }
@@ -610,7 +637,7 @@ impl Inner {
         if files::free_bytes(&self.folder).unwrap_or(0) < self.options.full_floor_bytes {
             return Err(StoreError::Full);
         }
-        let mut site = old.database.site.clone();
+        let mut site = old.database.current_site();
         site.generation += 1;
         let not_applied = |error: OpenError| {
             log::error!("replacing the keyring: {error}");
@@ -629,7 +656,7 @@ impl Inner {
             // Which of the two generations counts is not known. Whatever was
             // written to the old one now might be gone at the next open.
             let why = "which generation is current is unknown; start the server again";
-            old.database.shared.set_status(Status::Broken(format!("{KEYRING}: {why}")));
+            old.database.shared.set_status(Status::Broken(why.to_owned()));
             return Err(unknown(error));
         }
         *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = new;
@@ -805,6 +832,31 @@ impl Store for SledStore {
         measured.await.unwrap_or(0)
     }
 
+    async fn usage(&self) -> Result<Vec<DatabaseUse>, StoreError> {
+        self.detached(|inner| Ok(inner.usage())).await
+    }
+
+    async fn compact(
+        &self,
+        database: &str,
+        progress: &(dyn Fn(u64, u64) + Send + Sync),
+    ) -> Result<Option<Compacted>, StoreError> {
+        let name = database.to_owned();
+        let (sender, mut steps) = mpsc_async::unbounded_channel();
+        let work = self.detached(move |inner| {
+            inner.compact(&name, &|done, of| {
+                // A caller that stopped waiting is not told.
+                let _ = sender.send((done, of));
+            })
+        });
+        let shown = async {
+            while let Some((done, of)) = steps.recv().await {
+                progress(done, of);
+            }
+        };
+        tokio::join!(work, shown).0
+    }
+
     async fn close(&self) {
         let closed = self.detached(|inner| {
             inner.close();
@@ -831,7 +883,9 @@ impl Inner {
             match database.shared.status() {
                 Status::Serving => {}
                 // The others serve; it is for an operator to mend.
-                Status::Broken(reason) => reasons.push(reason),
+                Status::Broken(reason) => {
+                    reasons.push(format!("{}: {reason}", database.site.name));
+                }
                 Status::ReadOnly(reason) => {
                     writable = false;
                     reasons.push(format!("{}: {reason}", database.site.name));
@@ -854,10 +908,14 @@ impl Inner {
     }
 
     fn close(&self) {
-        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        for database in self.databases() {
-            database.close();
+        {
+            let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            let databases = self.databases();
+            // Each takes its time to finish, all of them at once.
+            databases.iter().for_each(|database| database.shared.queue.close());
+            databases.iter().for_each(|database| database.close());
         }
+        let _compacted = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::compaction::Order;
 use super::shelf::Shelf;
 use super::snapshot::Live;
 use crate::store::{Batch, Space, StoreError};
@@ -30,6 +31,7 @@ pub(super) enum Work {
         live: Arc<Live>,
         done: Done,
     },
+    Compact(Order),
 }
 
 /// What can be applied together with others in one drain.
@@ -50,11 +52,13 @@ pub(super) enum RowWork {
 
 impl Work {
     pub fn refuse(self, error: StoreError) {
-        let (Self::Rows(RowWork::Commit { done, .. } | RowWork::Place { done, .. })
-        | Self::Create { done, .. }
-        | Self::Drop { done, .. }
-        | Self::Snapshot { done, .. }) = self;
-        done(Err(error));
+        match self {
+            Self::Rows(RowWork::Commit { done, .. } | RowWork::Place { done, .. })
+            | Self::Create { done, .. }
+            | Self::Drop { done, .. }
+            | Self::Snapshot { done, .. } => done(Err(error)),
+            Self::Compact(order) => order.refuse(error),
+        }
     }
 
     fn charge(&self) -> Option<(Space, usize)> {
@@ -68,9 +72,22 @@ impl Work {
 /// What a committer takes at once.
 pub(super) enum Taken {
     Rows(Vec<RowWork>),
-    Create { shelf: Arc<Shelf>, done: Done },
-    Drop { shelf: Arc<Shelf>, done: Done },
-    Snapshot { shelf: Arc<Shelf>, live: Arc<Live>, done: Done },
+    Create {
+        shelf: Arc<Shelf>,
+        done: Done,
+    },
+    Drop {
+        shelf: Arc<Shelf>,
+        done: Done,
+    },
+    Snapshot {
+        shelf: Arc<Shelf>,
+        live: Arc<Live>,
+        done: Done,
+    },
+    Compact(Order),
+    /// For one that does not wait.
+    Nothing,
 }
 
 /// Why a work was not taken in.
@@ -101,6 +118,12 @@ struct State {
 }
 
 impl State {
+    /// Whether there is nothing to do yet; who is told so waits.
+    fn is_idle(&mut self) -> bool {
+        self.waited_for = self.works.is_empty() && !self.closed;
+        self.waited_for
+    }
+
     fn pop(&mut self) -> Option<Work> {
         let work = self.works.pop_front()?;
         if let Some((space, bytes)) = work.charge() {
@@ -158,23 +181,20 @@ impl Queue {
 
     /// Waits for work. `None` once it is closed and empty.
     pub fn take(&self) -> Option<Taken> {
-        let mut state = self.state();
-        loop {
-            match state.pop() {
-                Some(Work::Create { shelf, done }) => return Some(Taken::Create { shelf, done }),
-                Some(Work::Drop { shelf, done }) => return Some(Taken::Drop { shelf, done }),
-                Some(Work::Snapshot { shelf, live, done }) => {
-                    return Some(Taken::Snapshot { shelf, live, done });
-                }
-                Some(Work::Rows(first)) => return Some(Taken::Rows(take_rows(&mut state, first))),
-                None if state.closed => return None,
-                None => {
-                    state.waited_for = true;
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                    state.waited_for = false;
-                }
-            }
-        }
+        let waited = self.changed.wait_while(self.state(), State::is_idle);
+        take_from(&mut waited.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Does not wait for longer than `patience`.
+    pub fn take_within(&self, patience: Duration) -> Option<Taken> {
+        let waited = self.changed.wait_timeout_while(self.state(), patience, State::is_idle);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waited_for = false;
+        take_from(&mut state)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state().closed
     }
 
     pub fn take_all(&self) -> Vec<Work> {
@@ -197,6 +217,16 @@ impl Queue {
             .unwrap_or_else(PoisonError::into_inner);
         state.closed
     }
+}
+
+fn take_from(state: &mut State) -> Option<Taken> {
+    Some(match state.pop()? {
+        Work::Create { shelf, done } => Taken::Create { shelf, done },
+        Work::Drop { shelf, done } => Taken::Drop { shelf, done },
+        Work::Snapshot { shelf, live, done } => Taken::Snapshot { shelf, live, done },
+        Work::Compact(order) => Taken::Compact(order),
+        Work::Rows(first) => Taken::Rows(take_rows(state, first)),
+    })
 }
 
 fn take_rows(state: &mut State, first: RowWork) -> Vec<RowWork> {

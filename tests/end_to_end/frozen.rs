@@ -1,0 +1,74 @@
+//! What an earlier version stored is read by this one: the samples in
+//! tests/vectors.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::{Client, Request, Serve, maintain};
+
+fn vector(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name)
+}
+
+/// A private copy of a frozen folder, and its KEK where `--data` looks for it.
+fn unpacked(folder: &Path, name: &str) -> PathBuf {
+    let archive = vector(&format!("{name}.tar.gz"));
+    let tar = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(folder).status();
+    assert!(tar.expect("tar exists").success());
+    let data = folder.join(name);
+    let kek = data.with_extension("kek");
+    fs::copy(vector(&format!("{name}.kek")), &kek).expect("the KEK is there");
+    fs::set_permissions(&kek, fs::Permissions::from_mode(0o600)).expect("ours");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).expect("ours");
+    data
+}
+
+fn token(data: &Path, tenant: &str) -> String {
+    let minted = maintain(data, &["token", "mint", "--tenant", tenant, "--scope", "*"]);
+    assert_eq!(minted.code, Some(0), "{minted:?}");
+    minted.stdout.trim().to_owned()
+}
+
+fn pattern(length: usize) -> String {
+    "0123456789abcdef".chars().cycle().take(length).collect()
+}
+
+#[test]
+fn the_data_folder_of_format_1_is_served_as_it_was_left() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = unpacked(folder.path(), "data-v1");
+    let serve = Serve::start(&data);
+    let mut client = Client::new(serve.address);
+    let acme = token(&data, "acme");
+    let mut get = |tenant: &str, name: &str, token: &str| {
+        client.send(&Request::get(format!("/api/{tenant}/secrets/{name}")).bearer(token))
+    };
+    for (name, value) in [
+        ("plain", "correct horse"),
+        ("replaced", "second"),
+        ("words", "grüße, 世界 🔑\n\t\"\\"),
+        ("page", &pattern(9_000)),
+        ("largest", &pattern(65_536)),
+        ("until", "until"),
+    ] {
+        assert_eq!(get("acme", name, &acme).json(), *value, "{name}");
+    }
+    assert!(get("acme", "nothing", &acme).json().is_null());
+    for name in ["deleted", "later", "expired"] {
+        assert_eq!(get("acme", name, &acme).status, 404, "{name}");
+    }
+    assert_eq!(get("beta", "plain", &token(&data, "beta")).json(), "battery staple");
+    let list = client.send(&Request::get("/api/acme/secrets").bearer(&acme)).json();
+    let names = ["largest", "later", "nothing", "page", "plain", "replaced", "until", "words"];
+    assert_eq!(list, serde_json::json!(names));
+
+    let tenants = maintain(&data, &["tenant", "list", "--json"]);
+    assert!(!tenants.stdout.contains("gone"), "{tenants:?}");
+    let put = Request::put("/api/acme/secrets/plain", r#"{"value":"new"}"#).bearer(&acme);
+    assert_eq!(client.send(&put).status, 204);
+    assert_eq!(serve.stop_by("TERM").0, Some(0));
+    let verified = maintain(&data, &["verify"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+}
