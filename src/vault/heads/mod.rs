@@ -106,6 +106,12 @@ impl Budget {
         self.used() <= self.limit - self.limit / 16
     }
 
+    /// What one gives up where nobody else is left to: not only the excess, or each
+    /// write into a full window would look at all tenants for something to evict.
+    pub(super) fn to_spare(&self) -> usize {
+        self.excess() + self.limit / 64
+    }
+
     /// What each filling may hold whatever the others do.
     fn share(&self) -> usize {
         (self.limit / FILLINGS).max(Self::LEAST_SHARE)
