@@ -327,12 +327,13 @@ impl Committer {
         if let Some(ledger) = staged.ledger {
             // The first change of a row since a snapshot began finds the row of then.
             let current = |key: &RowKey| part.current(key).map_err(explain);
-            shelf.snapshots.preserve(staged.rows.keys(), current)?;
+            shelf.snapshots.preserve(staged.rows.keys().copied(), current)?;
             part.ledger = ledger;
             part.seal = Some(Arc::clone(&batch.seal));
-            part.rows.extend(staged.rows.into_iter().map(|(key, row)| {
-                (stored_key(key.as_bytes()).into(), row.as_ref().map(encode_row))
-            }));
+            let stored = |(key, row): (&RowKey, Option<&Row>)| {
+                (stored_key(key.as_bytes()).into(), row.map(encode_row))
+            };
+            part.rows.extend(staged.rows.into_iter().map(stored));
         }
         Ok(())
     }

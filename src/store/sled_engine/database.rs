@@ -145,6 +145,7 @@ impl OnDisk {
             files::make_folder(&path).map_err(|error| site.unreadable(&error))?;
         }
         Self::refuse_blobs(site, &path)?;
+        remove_drafts(&path).map_err(|error| site.unreadable(&error))?;
         let engine = Engine::open(&path, site.cache_bytes).map_err(|error| site.failed(error))?;
         let mark = if fresh {
             Mark::create(&path).map_err(|error| site.unreadable(&error))?
@@ -279,6 +280,26 @@ impl OnDisk {
         self.sequence = sequence;
         Ok(())
     }
+}
+
+/// Unlinks what an interrupted opening left of a snapshot.
+///
+/// sled writes a snapshot as `snap.<lsn>.generating` and then renames it. But it
+/// takes every file that begins with `snap.` for a snapshot, and the longest name
+/// for the newest (its filter looks for an ending that it does not use): killed, or
+/// without power, before the draft was synced, it never opens again. A draft is
+/// never needed, since the log has all that a snapshot has.
+fn remove_drafts(generation: &Path) -> io::Result<()> {
+    let is_draft = |name: &str| name.starts_with("snap.") && name.ends_with(".generating");
+    let mut removed = false;
+    for entry in std::fs::read_dir(generation)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(is_draft) {
+            std::fs::remove_file(entry.path())?;
+            removed = true;
+        }
+    }
+    if removed { files::sync_folder(generation) } else { Ok(()) }
 }
 
 fn io_error(error: io::Error) -> EngineError {

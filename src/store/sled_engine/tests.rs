@@ -104,6 +104,22 @@ async fn a_keyring_replacement_cut_off_after_it_counted_is_finished() {
     assert!(!old.path().exists());
 }
 
+// Openings cut off.
+
+#[tokio::test]
+async fn what_an_opening_left_of_a_snapshot_when_it_was_cut_off_is_no_snapshot() {
+    let folder = store_with(1..=1).await;
+    drop(open(&folder));
+    let drafts = ["system/1", "tenants-0000/1"]
+        .map(|generation| folder.path().join(generation).join("snap.7FFFFFFFFFFFFFFF.generating"));
+    for (draft, left) in drafts.iter().zip([b"".as_slice(), b"torn in the middle"]) {
+        fs::write(draft, left).unwrap();
+    }
+    let store = open(&folder);
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
+    assert!(drafts.iter().all(|draft| !draft.exists()));
+}
+
 // The mark.
 
 fn damage_mark(generation: &Path, slots: &[u64]) {
