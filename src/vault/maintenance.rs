@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::compact::{CompactMode, compact};
 use super::heads::{Look, Place};
 use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
@@ -88,6 +89,12 @@ pub async fn execute(
             sweep(vault, tenant.as_deref(), retain, mode).await
         }
         Command::ClockAccept => accept_clock(vault).await,
+        Command::Compact { databases, dry_run } => {
+            let mode = if dry_run { CompactMode::LookOnly } else { CompactMode::Compact };
+            let report = exchange.report();
+            let databases = compact(vault.store.as_ref(), &databases, mode, &report).await?;
+            Ok(Reply::Compacted { dry_run, databases })
+        }
         Command::Verify { tenant, rows_per_second } => {
             let (pace, report) = (Pace::new(rows_per_second), exchange.report());
             let found = verify(vault, tenant.as_deref(), pace, &report).await?;

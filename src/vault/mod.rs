@@ -7,6 +7,7 @@
 
 mod check;
 mod codec;
+mod compact;
 mod grouped;
 mod heads;
 mod keyring;

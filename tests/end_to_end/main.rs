@@ -9,6 +9,7 @@
 
 mod api;
 mod cli;
+mod compaction;
 mod credentials;
 mod dev;
 mod durability;
