@@ -56,12 +56,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    pub(super) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
     /// A text behind its length in one byte.
     pub(super) fn short_text(&mut self) -> Result<&'a str, Malformed> {
         let length = usize::from(self.byte()?);
-        let (text, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
-        self.0 = rest;
-        std::str::from_utf8(text).map_err(|_| Malformed)
+        std::str::from_utf8(self.bytes(length)?).map_err(|_| Malformed)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn rest(self) -> &'a [u8] {
