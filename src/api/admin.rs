@@ -39,6 +39,11 @@ pub enum Command {
         dry_run: bool,
     },
     ClockAccept,
+    /// `dry_run`: only say what would be done.
+    Compact {
+        databases: Databases,
+        dry_run: bool,
+    },
     /// `tenant`: only that one. `rows_per_second`: at most so many, so that others
     /// are served meanwhile.
     Verify {
@@ -85,6 +90,16 @@ impl fmt::Debug for HiddenText {
     }
 }
 
+/// Which databases a compaction takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Databases {
+    /// Those that hold mostly garbage.
+    Wasteful,
+    All,
+    One(String),
+}
+
 /// How far a long command is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -111,6 +126,7 @@ pub enum Reply {
     Token { token: String, expires_on: String },
     Swept { dry_run: bool, tenants: Vec<SweptTenant> },
     ClockAccepted { now: String, floor_before: String },
+    Compacted { dry_run: bool, databases: Vec<CompactedDatabase> },
     Verified(Verification),
     BackupCreated(BackupMade),
     BackupVerified(BackupContents),
@@ -230,6 +246,21 @@ pub struct SweptTenant {
     pub secrets: u64,
     /// Expired entries that lead to a damaged record, and were left.
     pub damaged: u64,
+}
+
+/// A database, chosen or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CompactedDatabase {
+    pub database: String,
+    /// On disk, before.
+    pub bytes: u64,
+    /// Of what can be read in it; `None` where it is damaged.
+    pub live_bytes: Option<u64>,
+    /// Whether it was to be compacted.
+    pub chosen: bool,
+    /// On disk, after; `None` where it was left alone.
+    pub bytes_after: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

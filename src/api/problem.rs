@@ -14,6 +14,13 @@ use utoipa::ToSchema;
 /// Messages by the field they are about.
 pub type FieldErrors = BTreeMap<String, Vec<Cow<'static, str>>>;
 
+/// The name of a field, if it looks like a misspelt one: what was pasted into the
+/// wrong place is not repeated.
+pub fn showable(name: &str) -> &str {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if (1..=32).contains(&name.len()) && name.bytes().all(plain) { name } else { "(unknown)" }
+}
+
 /// `variant = code, status, title`, once each.
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:literal, $title:literal;)*) => {
@@ -55,8 +62,9 @@ codes! {
     /// The body's transfer ended early or is garbled.
     IncompleteBody = "incomplete_body", 400, "The body did not arrive whole";
     MalformedJson = "malformed_json", 400, "The body is not JSON";
-    /// JSON, but not what was asked for; `errors` says where.
-    ValidationFailed = "validation_failed", 400, "The body is not valid";
+    /// JSON, but not what was asked for, or a query parameter that is not; `errors`
+    /// says which and why.
+    ValidationFailed = "validation_failed", 400, "The body or a parameter is not valid";
 
     CredentialMissing = "credential_missing", 401, "A credential is required";
     CredentialInvalid = "credential_invalid", 401, "The credential is not valid";

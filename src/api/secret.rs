@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::domain::{SecretValue, Timestamp, ValidityWindow};
 
 use super::json::{self, Malformed, Top, Value};
-use super::problem::FieldErrors;
+use super::problem::{FieldErrors, showable};
 
 /// A parsed body. It is valid because it exists.
 #[derive(Debug)]
@@ -123,13 +123,6 @@ impl Draft {
             }
         }
     }
-}
-
-/// A property's name, if it looks like a misspelt one: what was pasted into the
-/// wrong place is not repeated.
-fn showable(name: &str) -> &str {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if (1..=32).contains(&name.len()) && name.bytes().all(plain) { name } else { "(unknown)" }
 }
 
 #[cfg(test)]

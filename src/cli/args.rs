@@ -56,6 +56,12 @@ pub(super) enum Command {
     Status(StoreArgs),
     /// Settle a dispute about the time
     Clock(ClockArgs),
+    /// Give back the space of what was deleted or replaced
+    #[command(after_help = "Example:\n  tenure compact --dry-run     # sizes, and what would be \
+        done\n  tenure compact\n  tenure compact --all         # no deleted ciphertext stays on \
+        the disk\n\nA database is written anew beside the old one, while the server goes on: that \
+        takes up to\ntwice the space that lives in it.")]
+    Compact(CompactArgs),
     /// Read and decrypt everything, and tell what is damaged or missing
     #[command(after_help = "Example:\n  tenure verify\n  tenure verify --tenant acme --rate 2000 \
         --json\n\nWorks on a running server as well. Exit code 7: damage was found.")]
@@ -200,6 +206,21 @@ pub(super) struct SweepArgs {
     #[arg(long, default_value = "0s")]
     pub(super) retain: TimeSpan,
     /// Only say how many would be removed
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompactArgs {
+    /// Only this database; otherwise those over 16 MiB of which two thirds are garbage
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    pub(super) database: Option<String>,
+    /// Every database, whatever it holds
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Only show what would be done
     #[arg(long)]
     pub(super) dry_run: bool,
     #[command(flatten)]

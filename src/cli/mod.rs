@@ -51,6 +51,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Status(args) => maintain::status(&args, output).await,
             Command::Clock(args) => maintain::clock(&args, output).await,
             Command::Verify(args) => maintain::verify(args, output).await,
+            Command::Compact(args) => maintain::compact(args, output).await,
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -20,6 +20,10 @@ fn check(name: &str, max: usize) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
     }
+    check_characters(name, max)
+}
+
+fn check_characters(name: &str, max: usize) -> Result<(), NameError> {
     if name.len() > max {
         return Err(NameError::TooLong { max });
     }
@@ -87,6 +91,28 @@ impl fmt::Debug for SecretName {
     }
 }
 
+/// What names may begin with: 0 to 127 of `A-Z a-z 0-9 - _`. The empty one is how
+/// every name begins.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct NamePrefix(Box<str>);
+
+impl NamePrefix {
+    pub fn parse(prefix: &str) -> Result<Self, NameError> {
+        check_characters(prefix, SecretName::MAX_LEN)?;
+        Ok(Self(prefix.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for NamePrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NamePrefix(..)")
+    }
+}
+
 /// What a tenant is to bindings, trees, caches and tokens: 16 random bytes drawn
 /// when it is created, so that a tenant made again under an old name honours
 /// nothing older.
@@ -133,6 +159,18 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_may_be_empty_and_has_the_alphabet_of_a_name() {
+        for prefix in ["", "a", "Db-_9", &"x".repeat(127)] {
+            assert_eq!(NamePrefix::parse(prefix).unwrap().as_str(), prefix);
+        }
+        let long = NamePrefix::parse(&"x".repeat(128));
+        assert_eq!(long, Err(NameError::TooLong { max: 127 }));
+        for bad in ["a/", ".", " ", "a\0", "ä", "%41", "*"] {
+            assert_eq!(NamePrefix::parse(bad), Err(NameError::Character), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn names_differ_by_case() {
         assert_ne!(SecretName::parse("a"), SecretName::parse("A"));
     }
@@ -141,5 +179,7 @@ mod tests {
     fn debug_of_a_secret_name_hides_it() {
         let name = SecretName::parse("hunter2").unwrap();
         assert!(!format!("{name:?}").contains("hunter2"));
+        let prefix = NamePrefix::parse("hunter2").unwrap();
+        assert!(!format!("{prefix:?}").contains("hunter2"));
     }
 }

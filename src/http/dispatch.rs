@@ -155,7 +155,8 @@ async fn secret_call(
         }
         SecretCall::List => {
             let tenant = path::tenant(captures.segment)?;
-            secrets::list(&context, principal.may_list(&tenant, now)?).await
+            let permit = principal.may_list(&tenant, now)?;
+            secrets::list(&context, permit, request).await
         }
     }
 }

@@ -92,12 +92,28 @@ impl Watch {
     }
 }
 
+/// A request's connection, for answers that are made while they are sent.
+pub(super) struct Line(Option<Arc<Connection>>);
+
+impl Line {
+    pub fn of(request: &HttpRequest) -> Self {
+        Self(request.conn_data::<Arc<Connection>>().cloned())
+    }
+
+    pub fn busy(&self) -> Busy<'_> {
+        Busy::on(self.0.as_deref())
+    }
+}
+
 /// While it lives, the request's connection is not idle.
 pub(super) struct Busy<'r>(Option<&'r Connection>);
 
 impl<'r> Busy<'r> {
     pub fn during(request: &'r HttpRequest) -> Self {
-        let connection = request.conn_data::<Arc<Connection>>().map(Arc::as_ref);
+        Self::on(request.conn_data::<Arc<Connection>>().map(Arc::as_ref))
+    }
+
+    fn on(connection: Option<&'r Connection>) -> Self {
         if let Some(connection) = connection {
             connection.idle_since.store(BUSY, Ordering::Relaxed);
         }

@@ -20,6 +20,7 @@ mod conditions;
 mod credential;
 mod dispatch;
 mod idle;
+mod listing;
 mod openapi;
 mod path;
 mod problem;

@@ -46,7 +46,8 @@ fn decoded<T>(
     parse(&text).map_err(|error| error.to_string().into())
 }
 
-fn percent_decode(raw: &str) -> Option<String> {
+/// `None` where it is not well-formed, or not UTF-8.
+pub(super) fn percent_decode(raw: &str) -> Option<String> {
     let mut bytes = raw.bytes();
     let mut decoded = Vec::with_capacity(raw.len());
     while let Some(byte) = bytes.next() {

@@ -3,21 +3,23 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse};
 use zeroize::Zeroizing;
 
 use crate::api::problem::Problem;
 use crate::api::secret::{PutSecret, PutSecretBody};
 use crate::auth::{ListPermit, Permit, Read, Write};
-use crate::domain::{Now, SecretName, SecretValue};
+use crate::domain::{Now, SecretValue};
 use crate::vault::{Deleted, NewSecret, Vault};
 
 use super::accept::{self, Form};
 use super::body::{self, Bounds};
 use super::conditions;
+use super::idle::Line;
+use super::listing::{self, ListQuery, Walk};
 use super::problem::{self, Refused};
 
 /// What a handler is given beside its permit.
@@ -153,7 +155,9 @@ pub(super) async fn delete(call: &Call<'_>, permit: Permit<Write>) -> Answer {
 /// List secrets
 ///
 /// The names that are stored and not expired and that the credential may read,
-/// sorted. Never a value.
+/// sorted. Never a value. Without `limit` all of them; with it a page, whose
+/// `Link` leads to the next one. A list is not a picture of one moment: a name
+/// that is there throughout is listed exactly once.
 #[utoipa::path(
     get,
     path = "/api/{tenantId}/secrets",
@@ -161,35 +165,26 @@ pub(super) async fn delete(call: &Call<'_>, permit: Permit<Write>) -> Answer {
     operation_id = "listSecrets",
     params(
         ("tenantId" = String, Path, description = "1 to 64 of A-Z a-z 0-9 - _", pattern = "^[A-Za-z0-9_-]{1,64}$"),
+        ("prefix" = Option<String>, Query, description = "Only names that begin with it", pattern = "^[A-Za-z0-9_-]{0,127}$"),
+        ("after" = Option<String>, Query, description = "Only names that sort after this one, which need not exist", pattern = "^[A-Za-z0-9_-]{1,127}$"),
+        ("limit" = Option<u16>, Query, description = "At most this many names", minimum = 1, maximum = 10_000),
     ),
     responses(
-        (status = 200, description = "Sorted names", body = Vec<String>),
-        (status = 400, description = "`invalid_name`, `ambiguous_credential`", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Sorted names", body = Vec<String>, headers(
+            ("Link" = String, description = "`<?…>; rel=\"next\"`, relative to this address: the next page. Absent where no names remain, and without `limit`"),
+        )),
+        (status = 400, description = "`invalid_name`, `validation_failed`, `ambiguous_credential`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No credential, or an invalid or expired one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "`starting`, `unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = []), ("apiKey" = [])),
 )]
-pub(super) async fn list(call: &Call<'_>, permit: ListPermit) -> Answer {
-    let names = call.vault.list(&permit, call.now).await?;
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")))
-        .body(json_of_names(&names)))
-}
-
-/// A JSON array. No character of a name needs an escape.
-fn json_of_names(names: &[SecretName]) -> String {
-    let length = names.iter().map(|name| name.as_str().len() + 3).sum::<usize>() + 2;
-    let mut json = String::with_capacity(length);
-    json.push('[');
-    for (index, name) in names.iter().enumerate() {
-        json.push_str(if index == 0 { "\"" } else { ",\"" });
-        json.push_str(name.as_str());
-        json.push('"');
-    }
-    json.push(']');
-    json
+pub(super) async fn list(call: &Call<'_>, permit: ListPermit, request: &HttpRequest) -> Answer {
+    let query = ListQuery::parse(request.uri().query().unwrap_or_default())?;
+    let first = call.vault.list(&permit, &query.request(), call.now).await?;
+    let line = Line::of(request);
+    Ok(listing::answer(Walk { vault: call.vault.clone(), permit, query, line }, first))
 }
 
 /// A JSON string or `null`, in a buffer that is never outgrown (a buffer that
@@ -221,13 +216,5 @@ mod tests {
             assert_eq!(serde_json::from_slice::<String>(&json).unwrap(), value);
         }
         assert_eq!(json_of(None), "null");
-    }
-
-    #[test]
-    fn names_are_a_json_array() {
-        let names = ["a", "B-_9"].map(|name| SecretName::parse(name).unwrap());
-        assert_eq!(json_of_names(&names), r#"["a","B-_9"]"#);
-        assert_eq!(json_of_names(&[]), "[]");
-        assert!(json_of_names(&names).capacity() <= 20);
     }
 }

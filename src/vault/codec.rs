@@ -68,8 +68,9 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes(length)?).map_err(|_| Malformed)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// How many bytes there still are.
+    pub(super) fn remaining(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn rest(self) -> &'a [u8] {

@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 
 use super::backup::restore::{Mode, Wanted};
 use super::backup::{self, BackupError};
-use super::heads::HeadEntry;
+use super::compact::{CompactMode, compact};
+use super::heads::{Look, Place};
 use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
 use super::verify::{Pace, verify};
@@ -19,7 +20,7 @@ use crate::api::admin::{
 };
 use crate::auth::{self, Mint, Subject};
 use crate::crypto::Kek;
-use crate::domain::{Now, Scope, ScopeSet, TenantName, WindowState};
+use crate::domain::{Now, Scope, ScopeSet, TenantName, ValidityWindow, WindowState};
 use crate::store::StoreError;
 
 /// The longest life of a token: what outlives this is forgotten, not in use.
@@ -91,6 +92,12 @@ pub async fn execute(
             sweep(vault, tenant.as_deref(), retain, mode).await
         }
         Command::ClockAccept => accept_clock(vault).await,
+        Command::Compact { databases, dry_run } => {
+            let mode = if dry_run { CompactMode::LookOnly } else { CompactMode::Compact };
+            let report = exchange.report();
+            let databases = compact(vault.store.as_ref(), &databases, mode, &report).await?;
+            Ok(Reply::Compacted { dry_run, databases })
+        }
         Command::Verify { tenant, rows_per_second } => {
             let (pace, report) = (Pace::new(rows_per_second), exchange.report());
             let found = verify(vault, tenant.as_deref(), pace, &report).await?;
@@ -153,20 +160,39 @@ async fn status(vault: &Vault) -> Result<Reply, Failure> {
     })))
 }
 
-/// From the sorted names where they are in memory, else from the store and
+/// From the sorted names where they are all in memory, else from the store and
 /// without keeping them: asking for the status must not push lists out.
 async fn count(tenant: &Tenant, now: Now) -> Result<SecretCounts, VaultError> {
+    if let Some(counts) = count_in_memory(tenant, now).await {
+        return Ok(counts);
+    }
     let mut counts = SecretCounts::default();
-    let mut add = |entry: &HeadEntry| match entry.window.state_at(now) {
+    tenant
+        .visit_heads(|heads| heads.iter().for_each(|(_, head)| add(&mut counts, head.window, now)))
+        .await?;
+    Ok(counts)
+}
+
+async fn count_in_memory(tenant: &Tenant, now: Now) -> Option<SecretCounts> {
+    let (mut counts, mut place) = (SecretCounts::default(), Place::start());
+    loop {
+        let Look { block, next } = tenant.heads.look(&place)?;
+        let entries = block.iter().flat_map(|block| block.entries());
+        // Blocks may be cut anew between two looks.
+        let entries = entries.skip_while(|entry| entry.name < place.as_str());
+        entries.filter_map(|entry| entry.window).for_each(|window| add(&mut counts, window, now));
+        let Some(next) = next else { return Some(counts) };
+        place = next;
+        tokio::task::yield_now().await;
+    }
+}
+
+fn add(counts: &mut SecretCounts, window: ValidityWindow, now: Now) {
+    match window.state_at(now) {
         WindowState::Valid => counts.valid += 1,
         WindowState::Pending => counts.pending += 1,
         WindowState::Expired => counts.expired += 1,
-    };
-    match tenant.heads.ready() {
-        Some(heads) => heads.values().for_each(&mut add),
-        None => tenant.visit_heads(|_, entry| add(&entry)).await?,
     }
-    Ok(counts)
 }
 
 async fn create_tenant(vault: &Arc<Vault>, name: &str) -> Result<Reply, Failure> {

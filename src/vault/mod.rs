@@ -8,10 +8,12 @@
 pub mod backup;
 mod check;
 mod codec;
+mod compact;
 mod grouped;
 mod heads;
 mod keyring;
 mod layout;
+mod list;
 pub mod maintenance;
 mod seal;
 mod sweep;
@@ -25,17 +27,16 @@ mod vectors;
 mod verify;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::auth::{
-    Authenticator, ListPermit, Permit, Principal, PublicRoot, Read, Refusal, TenantDirectory, Write,
+    Authenticator, Permit, Principal, PublicRoot, Read, Refusal, TenantDirectory, Write,
 };
 use crate::crypto::{Kek, random};
 use crate::domain::{
-    Clock, Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, ValidityWindow,
-    WindowState,
+    Clock, Floor, Now, SecretValue, TenantId, TenantName, Timestamp, ValidityWindow,
 };
 use crate::store::{
     Batch, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
@@ -43,6 +44,7 @@ use crate::store::{
 
 use heads::{Budget, Heads};
 use keyring::{Keyring, Phase, SpaceKeys};
+pub use list::{ListPage, ListRequest, PageSize};
 use seal::SpaceSeal;
 use system::{System, TenantRecord};
 use tenant::Tenant;
@@ -148,8 +150,6 @@ impl Default for VaultOptions {
 
 /// Locks that order the writers of one name; two names may share one.
 const NAME_LOCKS: usize = 4_096;
-/// How many names a list looks at before it lets others go on.
-const LIST_SLICE: usize = 4_096;
 /// How stale the persisted floor may become.
 const FLOOR_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -234,7 +234,7 @@ impl Vault {
         let (system, contents) = System::open(store.clone(), system_keys).await?;
         let mut floor = contents.floor;
         let mut tenants = Tenants::default();
-        let list_budget = Arc::new(Budget::default());
+        let list_budget = Arc::new(Budget::new(options.list_cache_bytes));
         for record in &contents.tenants {
             let heads = Heads::new(list_budget.clone());
             let (tenant, tenant_floor) = open_tenant(&store, &keyring, record, heads).await?;
@@ -289,27 +289,6 @@ impl Vault {
         now: Now,
     ) -> Result<Option<Secret>, VaultError> {
         self.tenant(permit.tenant())?.read(permit.name(), now).await
-    }
-
-    /// Sorted names of what is stored and not expired.
-    pub async fn list(&self, permit: &ListPermit, now: Now) -> Result<Vec<SecretName>, VaultError> {
-        let tenant = self.tenant(permit.tenant())?;
-        let all = permit.shows_all();
-        let tick = self.list_ticks.fetch_add(1, Ordering::Relaxed);
-        let heads = tenant.heads(tick).await?;
-        let mut names = Vec::with_capacity(heads.len());
-        for (seen, (name, head)) in heads.iter().enumerate() {
-            let expired = head.window.state_at(now) == WindowState::Expired;
-            if !expired && (all || permit.shows(name, now)) {
-                names.push(name.clone());
-            }
-            // A narrowed token asks about each name: let other requests go on.
-            if seen % LIST_SLICE == LIST_SLICE - 1 {
-                tokio::task::yield_now().await;
-            }
-        }
-        self.trim_list_caches(&tenant);
-        Ok(names)
     }
 
     /// Stores or replaces; durable when it returns. Answers the new version.
@@ -430,27 +409,27 @@ impl Vault {
     }
 
     /// Drops the sorted names that were listed longest ago until the rest fits,
-    /// those of `current` last.
-    fn trim_list_caches(&self, current: &Arc<Tenant>) {
-        let limit = self.options.list_cache_bytes;
-        let mut total = self.list_budget.used();
-        if total <= limit {
+    /// and as many of those of `current` as it takes where nothing else is left.
+    fn trim_list_caches(&self, current: &Tenant) {
+        let budget = &self.list_budget;
+        if budget.excess() == 0 {
             return;
         }
-        let mut others = self.all_list_caches();
-        others.sort_by_key(|tenant| (tenant.id == current.id, tenant.heads.last_used()));
+        let mut others = self.list_caches_beside(current);
+        others.sort_by_key(|tenant| tenant.heads.last_used());
         for tenant in others {
-            if total <= limit {
+            if budget.is_roomy() {
                 break;
             }
-            total = total.saturating_sub(tenant.heads.bytes());
-            tenant.heads.drop_all();
+            tenant.heads.evict();
         }
+        current.heads.shrink(budget.excess());
     }
 
-    fn all_list_caches(&self) -> Vec<Arc<Tenant>> {
+    fn list_caches_beside(&self, current: &Tenant) -> Vec<Arc<Tenant>> {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
-        tenants.by_id.values().filter(|tenant| tenant.heads.bytes() > 0).cloned().collect()
+        let others = tenants.by_id.values().filter(|tenant| tenant.id != current.id);
+        others.filter(|tenant| tenant.heads.bytes() > 0).cloned().collect()
     }
 
     async fn create_tenant(&self, name: TenantName) -> Result<Arc<Tenant>, CreateError> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::tenant::Tenant;
+use super::tenant::{PAGE_ROWS, Tenant};
 use super::{Vault, VaultError};
 use crate::domain::Timestamp;
 use crate::store::StoreError;
@@ -30,6 +30,10 @@ pub(super) enum SweepMode {
     Remove,
     CountOnly,
 }
+
+/// Rows of the expiry index that are read first. Most sweeps find little, so the
+/// pages grow with what was found.
+const FIRST_ROWS: usize = 16;
 
 impl Vault {
     /// The background sweep: every tenant, what expired longer ago than
@@ -73,9 +77,10 @@ impl Vault {
             return Err(SweepError::ClockDisputed);
         }
         let cutoff = self.time.floor().at.saturating_sub(retain);
-        let (mut swept, mut after) = (Swept::default(), None);
+        let (mut swept, mut after, mut rows) = (Swept::default(), None, FIRST_ROWS);
         loop {
-            let (page, more) = tenant.expiries(after).await?;
+            let (page, more) = tenant.expiries(after, rows).await?;
+            rows = (rows * 2).min(PAGE_ROWS);
             after = page.last().map(|(key, ..)| key.clone());
             for (_, indexed, locator) in page {
                 if indexed > cutoff {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
-use super::heads::{HeadChange, HeadEntry, HeadMap, Heads};
+use super::heads::{Filling, HeadChange, HeadEntry, Heads, Place, Window};
 use super::keyring::SpaceKeys;
 use super::layout::{self, Head, Locator, ValueShape};
 use super::seal::SpaceSeal;
@@ -22,8 +22,8 @@ use crate::store::{
 /// one name queue for its lock, so only an engine shared with another process
 /// makes a second try likely.
 const TRIES: usize = 8;
-/// Rows a scan asks for at a time.
-const PAGE_ROWS: usize = 1_000;
+/// Rows a scan asks for at a time, at most.
+pub(super) const PAGE_ROWS: usize = 1_000;
 
 /// One tenant, open: its keys, its version counter, its sorted names.
 pub(super) struct Tenant {
@@ -106,7 +106,7 @@ impl Tenant {
             match self.commit(changes, floor).await {
                 Ok(()) => {
                     let entry = HeadEntry { version, window: new.window };
-                    self.heads.note(HeadChange::Put(name.clone(), entry));
+                    self.heads.note(&HeadChange::Put(name.clone(), entry));
                     return Ok(version);
                 }
                 Err(StoreError::Conflict) => {}
@@ -189,8 +189,9 @@ impl Tenant {
     pub(super) async fn expiries(
         &self,
         after: Option<RowKey>,
+        limit: usize,
     ) -> Result<(Vec<(RowKey, Timestamp, Locator)>, bool), VaultError> {
-        let Page { rows, more } = self.page(layout::EXPIRY_PREFIX, after).await?;
+        let Page { rows, more } = self.page(layout::EXPIRY_PREFIX, after, limit).await?;
         let parse = |(key, _): (RowKey, Row)| {
             let (at, locator) =
                 layout::parse_expiry_key(&key).map_err(|_| self.corrupted("the expiry index"))?;
@@ -199,29 +200,35 @@ impl Tenant {
         Ok((rows.into_iter().map(parse).collect::<Result<_, VaultError>>()?, more))
     }
 
-    /// The sorted heads, filled at first use.
-    pub(super) async fn heads(&self, tick: u64) -> Result<Arc<HeadMap>, VaultError> {
-        let fill = async || {
-            let mut map = HeadMap::new();
-            self.visit_heads(|name, entry| _ = map.insert(name, entry)).await?;
-            Ok(map)
+    /// A window of the sorted names with `place` in it, from `from` on if not all
+    /// fit; see [`Heads::window`].
+    pub(super) async fn window(
+        &self,
+        place: &Place,
+        from: &Place,
+        make_room: impl Fn(),
+    ) -> Result<Window, VaultError> {
+        let fill = async |filling: &mut Filling<'_>| {
+            self.visit_heads(|heads| filling.add(heads, &make_room)).await
         };
-        self.heads.get(tick, fill).await
+        self.heads.window(place, from, fill).await
     }
 
-    /// Calls `visit` for every secret, in no order. Keeps nothing in memory.
+    /// Calls `visit` for every secret, many at a time, in no order. Keeps nothing
+    /// in memory.
     pub(super) async fn visit_heads(
         &self,
-        mut visit: impl FnMut(SecretName, HeadEntry),
+        mut visit: impl FnMut(Vec<(SecretName, HeadEntry)>),
     ) -> Result<(), VaultError> {
         let mut after = None;
         loop {
-            let page = self.page(layout::HEAD_PREFIX, after).await?;
-            for (key, row) in &page.rows {
+            let page = self.page(layout::HEAD_PREFIX, after, PAGE_ROWS).await?;
+            let heads = page.rows.iter().map(|(key, row)| {
                 let locator = layout::parse_head_key(key).map_err(|_| self.corrupted("a head"))?;
                 let StoredHead { version, head } = self.open_head(&locator, row)?;
-                visit(head.name, HeadEntry { version, window: head.window });
-            }
+                Ok((head.name, HeadEntry { version, window: head.window }))
+            });
+            visit(heads.collect::<Result<_, VaultError>>()?);
             match page.rows.last() {
                 Some((last, _)) if page.more => after = Some(last.clone()),
                 _ => return Ok(()),
@@ -268,12 +275,17 @@ impl Tenant {
         floor: Floor,
     ) -> Result<(), StoreError> {
         self.commit(removal(locator, old), floor).await?;
-        self.heads.note(HeadChange::Delete(old.head.name.clone(), old.version));
+        self.heads.note(&HeadChange::Delete(old.head.name.clone(), old.version));
         Ok(())
     }
 
-    async fn page(&self, prefix: &[u8], after: Option<RowKey>) -> Result<Page, VaultError> {
-        let scan = Scan { prefix: prefix.to_vec(), after, limit: PAGE_ROWS };
+    async fn page(
+        &self,
+        prefix: &[u8],
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<Page, VaultError> {
+        let scan = Scan { prefix: prefix.to_vec(), after, limit };
         self.store.scan(self.space(), scan).await.map_err(|error| self.explain(error))
     }
 

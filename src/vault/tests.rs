@@ -1,5 +1,8 @@
 //! The vault over the in-memory model, with a clock that tests set.
 
+mod counting;
+mod lists;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +11,7 @@ use zeroize::Zeroizing;
 use super::maintenance::Exchange;
 use super::*;
 use crate::api::admin::{Command, FailureKind, Reply, SecretCounts};
-use crate::domain::ClockReading;
+use crate::domain::{ClockReading, SecretName};
 use crate::store::{Change, MemoryStore};
 
 pub(super) const START: i64 = 1_900_000_000;
@@ -127,8 +130,9 @@ impl Bench {
     pub(super) async fn list(&self) -> Vec<String> {
         let now = self.vault.now();
         let permit = self.principal().await.may_list(&acme(), now).unwrap();
-        let names = self.vault.list(&permit, now).await.unwrap();
-        names.iter().map(|name| name.as_str().to_owned()).collect()
+        let page = self.vault.list(&permit, &ListRequest::default(), now).await.unwrap();
+        assert!(!page.more);
+        page.names.iter().map(|name| name.as_str().to_owned()).collect()
     }
 
     pub(super) async fn sweep(

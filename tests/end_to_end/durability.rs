@@ -3,218 +3,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Client, Dev, Output, Request, eventually, maintain, secret, tenure};
+use crate::support::{
+    Dev, Output, Random, Request, Writers, eventually, maintain, quiet, secret, tenure, two_tenants,
+};
 
 const WRITERS: u64 = 8;
-const NAMES_OF_EACH: usize = 12;
-const SIZES: [usize; 3] = [500, 9_000, 60_000];
-
-/// SplitMix64: what fails can be repeated from the seed in its message.
-struct Random(u64);
-
-impl Random {
-    fn seeded() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        Self(u64::try_from(now.as_nanos() % u128::from(u64::MAX)).expect("below the maximum"))
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % end
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        let at = usize::try_from(self.below(all.len() as u64)).expect("few");
-        *all.get(at).expect("below the length")
-    }
-
-    /// A random moment, and so a pause that waits for nothing.
-    fn pause(&mut self, most: Duration) {
-        let micros = u64::try_from(most.as_micros()).expect("a short time");
-        thread::sleep(Duration::from_micros(self.below(micros)));
-    }
-}
-
-/// One value ever written; no two are alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Written {
-    sequence: u64,
-    size: usize,
-}
-
-impl Written {
-    fn text(self, place: &str) -> String {
-        let head = format!("{place}#{}#", self.sequence);
-        let pattern = format!("{:016x}", self.sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        head.chars().chain(pattern.chars().cycle()).take(self.size).collect()
-    }
-}
-
-/// One secret, and what may be there: one state after an acknowledgement, more
-/// while an answer is missing. `None` is nothing.
-struct Held {
-    tenant: &'static str,
-    name: String,
-    possible: Vec<Option<Written>>,
-}
-
-impl Held {
-    fn place(&self) -> String {
-        format!("{}/{}", self.tenant, self.name)
-    }
-
-    fn path(&self) -> String {
-        format!("/api/{}/secrets/{}", self.tenant, self.name)
-    }
-}
-
-/// A thread's own secrets.
-struct Writer {
-    random: Random,
-    token: String,
-    held: Vec<Held>,
-    sequence: u64,
-}
-
-impl Writer {
-    /// The writers of both tenants use the same names.
-    fn new(index: u64, tokens: &[(&'static str, String)], random: &mut Random) -> Self {
-        let nth = usize::try_from(index).expect("few");
-        let (tenant, token) = tokens.iter().cycle().nth(nth).expect("two");
-        let name = |n| format!("w{}-n{n}", index / 2);
-        let held = |n| Held { tenant, name: name(n), possible: vec![None] };
-        Self {
-            random: Random(random.below(u64::MAX)),
-            token: token.clone(),
-            held: (0..NAMES_OF_EACH).map(held).collect(),
-            sequence: index,
-        }
-    }
-
-    /// Writes until the connection ends.
-    fn write(&mut self, address: SocketAddr, acknowledged: &AtomicU64) {
-        let mut client = Client::new(address);
-        while let Some(certain) = self.write_one(&mut client) {
-            acknowledged.fetch_add(u64::from(certain), Ordering::Relaxed);
-        }
-    }
-
-    /// Whether it was acknowledged; `None` where no answer came.
-    fn write_one(&mut self, client: &mut Client) -> Option<bool> {
-        let at = usize::try_from(self.random.below(self.held.len() as u64)).expect("few");
-        let held = self.held.get_mut(at).expect("below the length");
-        let new = (self.random.below(10) > 2).then(|| {
-            self.sequence += WRITERS;
-            Written { sequence: self.sequence, size: self.random.one_of(&SIZES) }
-        });
-        let request = match new {
-            Some(new) => {
-                let body = json!({ "value": new.text(&held.place()) });
-                Request::put(held.path(), body.to_string())
-            }
-            None => Request::delete(held.path()),
-        };
-        let nothing_there = held.possible.contains(&None);
-        held.possible.push(new);
-        let answer = client.send_unless_closed(&request.bearer(&self.token))?;
-        let done = match (answer.status, new) {
-            (204, _) => true,
-            (404, None) if nothing_there => true,
-            // Its outcome is unknown, or it was not applied.
-            (503, _) => return Some(false),
-            _ => panic!("{}: {answer:?} with {:?} there", held.place(), held.possible),
-        };
-        held.possible = vec![new];
-        Some(done)
-    }
-
-    /// Every secret is as it was left; what was in flight is settled from now on.
-    fn check(&mut self, client: &mut Client) {
-        for held in &mut self.held {
-            let request = Request::get(held.path()).bearer(&self.token);
-            let answer = client.send(&request.header("Accept", "text/plain"));
-            let place = held.place();
-            let found = held.possible.iter().copied().find(|state| match state {
-                Some(written) => {
-                    answer.status == 200 && answer.body == written.text(&place).into_bytes()
-                }
-                None => answer.status == 404,
-            });
-            let Some(found) = found else {
-                let start: String = answer.text().chars().take(60).collect();
-                panic!(
-                    "{place} answers {} {start:?}, not one of {:?}",
-                    answer.status, held.possible
-                );
-            };
-            held.possible = vec![found];
-        }
-    }
-
-    fn present(&self, tenant: &str) -> impl Iterator<Item = String> {
-        let present = |held: &&Held| held.tenant == tenant && held.possible != [None];
-        self.held
-            .iter()
-            .filter(present)
-            .map(|held| held.name.clone())
-            .collect::<Vec<_>>()
-            .into_iter()
-    }
-}
-
-fn quiet(command: &mut Command) {
-    command.env("RUST_LOG", "info");
-}
-
-/// A store with two tenants, and a token for each that outlives restarts.
-fn two_tenants(data: &Path) -> Vec<(&'static str, String)> {
-    let dev = Dev::start_with(data, quiet);
-    assert_eq!(dev.run(&["tenant", "create", "acme"]).code, Some(0));
-    let tokens = ["dev", "acme"].map(|tenant| (tenant, dev.mint(tenant, &["*"])));
-    assert_eq!(dev.stop(), Some(0));
-    tokens.into()
-}
-
-fn writers(tokens: &[(&'static str, String)], random: &mut Random) -> Vec<Writer> {
-    (0..WRITERS).map(|index| Writer::new(index, tokens, random)).collect()
-}
-
-/// All write until `end` has ended the server; answers how much was acknowledged.
-fn under_load(writers: &mut [Writer], address: SocketAddr, end: impl FnOnce(&AtomicU64)) -> u64 {
-    let acknowledged = AtomicU64::new(0);
-    thread::scope(|scope| {
-        for writer in writers {
-            let acknowledged = &acknowledged;
-            scope.spawn(move || writer.write(address, acknowledged));
-        }
-        end(&acknowledged);
-    });
-    acknowledged.into_inner()
-}
-
-fn check_all(writers: &mut [Writer], tokens: &[(&'static str, String)], address: SocketAddr) {
-    let mut client = Client::new(address);
-    writers.iter_mut().for_each(|writer| writer.check(&mut client));
-    for (tenant, token) in tokens {
-        let list = Request::get(format!("/api/{tenant}/secrets")).bearer(token);
-        let listed: BTreeSet<_> =
-            serde_json::from_slice(&client.send(&list).body).expect("a list of names");
-        let present: BTreeSet<_> =
-            writers.iter().flat_map(|writer| writer.present(tenant)).collect();
-        assert_eq!(listed, present, "the list of {tenant}");
-    }
-}
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9_at_any_moment() {
@@ -222,23 +23,71 @@ fn nothing_acknowledged_is_lost_by_kill_9_at_any_moment() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     let mut random = Random::seeded();
-    let tokens = two_tenants(&data);
-    let mut writers = writers(&tokens, &mut random);
+    let mut writers = Writers::new(WRITERS, two_tenants(&data), &mut random);
     let mut total = 0;
     for round in 0..rounds {
         println!("round {round}, seed {}", random.0);
         let dev = Dev::start_with(&data, quiet);
         let address = dev.address;
-        check_all(&mut writers, &tokens, address);
-        let acknowledged = under_load(&mut writers, address, |_| {
+        writers.assert_kept(address);
+        let done = writers.under_load(address, |_| {
             random.pause(Duration::from_millis(600));
             dev.kill();
         });
-        total += acknowledged;
+        total += done.acknowledged();
     }
-    check_all(&mut writers, &tokens, Dev::start_with(&data, quiet).address);
+    writers.assert_kept(Dev::start_with(&data, quiet).address);
     println!("{total} writes acknowledged");
     assert!(total > 2 * rounds, "there was next to no load: {total} writes");
+}
+
+/// Compacts all databases again and again, until the server is gone; answers how
+/// often it came to the end.
+fn compact(dev: &Dev) -> u64 {
+    let mut whole = 0;
+    loop {
+        let output = dev.run(&["compact", "--all"]);
+        match output.code {
+            // By the server; or after its death by the command itself.
+            Some(0) => whole += 1,
+            Some(5) => return whole,
+            _ => panic!("{output:?}"),
+        }
+        if !is_alive(dev) {
+            return whole;
+        }
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_kill_9_during_a_compaction() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let mut random = Random::seeded();
+    let tokens = two_tenants(&data);
+    let mut writers = writers(&tokens, &mut random);
+    let (mut total, mut whole) = (0, 0);
+    for round in 0..10 {
+        println!("round {round}, seed {}", random.0);
+        let dev = Dev::start_with(&data, quiet);
+        let address = dev.address;
+        check_all(&mut writers, &tokens, address);
+        let pause = random.below(1_500);
+        total += under_load(&mut writers, address, |_| {
+            thread::scope(|scope| {
+                let compacting = scope.spawn(|| compact(&dev));
+                thread::sleep(Duration::from_millis(pause));
+                dev.signal("KILL");
+                whole += compacting.join().expect("it compacts");
+            });
+        });
+    }
+    let dev = Dev::start_with(&data, quiet);
+    check_all(&mut writers, &tokens, dev.address);
+    let verified = dev.run(&["verify"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    println!("{total} writes acknowledged, {whole} compactions of all databases finished");
+    assert!(total > 20, "there was next to no load: {total} writes");
 }
 
 /// The tenants that are there, besides that of `dev`.
@@ -359,14 +208,13 @@ fn a_stop_under_load_finishes_what_it_acknowledges() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     let mut random = Random::seeded();
-    let tokens = two_tenants(&data);
-    let mut writers = writers(&tokens, &mut random);
+    let mut writers = Writers::new(WRITERS, two_tenants(&data), &mut random);
     for signal in ["TERM", "INT"] {
         let dev = Dev::start_with(&data, quiet);
         let address = dev.address;
         let mut code = None;
-        under_load(&mut writers, address, |acknowledged| {
-            eventually("writes", || (acknowledged.load(Ordering::Relaxed) > 100).then_some(()));
+        writers.under_load(address, |done| {
+            eventually("writes", || (done.acknowledged() > 100).then_some(()));
             dev.signal(signal);
             let begun = Instant::now();
             code = dev.stop_answered();
@@ -374,7 +222,7 @@ fn a_stop_under_load_finishes_what_it_acknowledges() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
         });
         assert_eq!(code, Some(0), "after SIG{signal}");
-        check_all(&mut writers, &tokens, Dev::start_with(&data, quiet).address);
+        writers.assert_kept(Dev::start_with(&data, quiet).address);
     }
 }
 

@@ -1,36 +1,19 @@
 //! Whatever clients saw, before and after any kill -9, could have happened one
 //! act at a time: each read saw the last acknowledged write or a concurrent one.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::support::linearizable::{Act, Recorded, Value, check};
-use crate::support::{Answer, Client, Dev, Request, secret};
+use crate::support::{Answer, Client, Dev, Random, Request, Tenants, secret};
 
 const CLIENTS: usize = 6;
 const SECRETS: usize = 4;
 const SIZES: [usize; 3] = [40, 500, 9_000];
-
-/// SplitMix64: what fails can be repeated from the seed in its message.
-struct Random(u64);
-
-impl Random {
-    fn seeded() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        Self(now.as_nanos() as u64)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % end
-    }
-}
 
 /// What all clients share: a clock that orders their calls and returns, and
 /// numbers for values, no two alike.
@@ -148,66 +131,6 @@ fn name(which: usize) -> String {
     secret(&format!("shared-{which}"))
 }
 
-/// Tenants that came to be and those whose fate a crash left open.
-#[derive(Default)]
-struct Tenants {
-    present: BTreeSet<String>,
-    open: Option<String>,
-    made: u64,
-}
-
-impl Tenants {
-    /// Creates and deletes, each with a secret of its own, until the server is gone.
-    fn come_and_go(&mut self, dev: &Dev) {
-        while self.open.is_none() {
-            let gone = self.present.first().filter(|_| self.present.len() > 3).cloned();
-            let name = gone.clone().unwrap_or_else(|| {
-                self.made += 1;
-                format!("passing-{}", self.made)
-            });
-            let command: &[&str] =
-                if gone.is_some() { &["delete", "--yes", &name] } else { &["create", &name] };
-            let done = dev.run(&[&["tenant"], command].concat());
-            match (done.code, gone) {
-                (Some(0), Some(_)) => drop(self.present.remove(&name)),
-                (Some(0), None) => drop(self.present.insert(name.clone())),
-                // By a server that died over it; what it did of it is not known.
-                (Some(5), _) => self.open = Some(name.clone()),
-                _ => panic!("{done:?}"),
-            }
-            if !is_alive(dev) {
-                return;
-            }
-        }
-    }
-
-    fn check(&mut self, dev: &Dev) {
-        let list = dev.run(&["tenant", "list", "--json"]);
-        let list: serde_json::Value = serde_json::from_str(&list.stdout).expect("JSON");
-        let rows = list["tenants"].as_array().expect("a list").iter();
-        let found: BTreeSet<String> = rows
-            .filter_map(|row| row["name"].as_str())
-            .filter(|name| *name != "dev")
-            .map(str::to_owned)
-            .collect();
-        if let Some(open) = self.open.take() {
-            if found.contains(&open) {
-                self.present.insert(open);
-            } else {
-                self.present.remove(&open);
-            }
-        }
-        assert_eq!(found, self.present);
-        for name in &self.present {
-            let token = dev.mint(name, &["*"]);
-            let path = format!("/api/{name}/secrets/own");
-            let put = Request::put(path.clone(), r#"{"value":"mine"}"#).bearer(&token);
-            assert_eq!(dev.client().send(&put).status, 204, "{name}");
-            assert_eq!(dev.client().send(&Request::get(path).bearer(&token)).json(), "mine");
-        }
-    }
-}
-
 fn is_alive(dev: &Dev) -> bool {
     std::net::TcpStream::connect(dev.address).is_ok()
 }
@@ -225,7 +148,7 @@ fn round(dev: &Dev, shared: &Shared, random: &mut Random, tenants: &mut Tenants)
                 assert!(matches!(swept.code, Some(0 | 5)), "{swept:?}");
             }
         });
-        scope.spawn(|| tenants.come_and_go(dev));
+        scope.spawn(|| tenants.come_and_go(dev, || is_alive(dev)));
         // A random moment: nothing is waited for.
         thread::sleep(pause);
         dev.signal("KILL");
@@ -263,6 +186,6 @@ fn what_clients_see_through_kill_9_could_have_happened_one_act_at_a_time() {
         let found = (answer.status == 200).then(|| value_of(&answer));
         assert!(states.contains(&found), "{}: {found:?}, not one of {states:?}", name(which));
     }
-    println!("{rounds} rounds, {acts} acts answered, {} tenants made", tenants.made);
+    println!("{rounds} rounds, {acts} acts answered, {} tenants made", tenants.made());
     assert!(acts > 10 * rounds, "there was next to no load: {acts} acts");
 }

@@ -9,14 +9,17 @@
 
 mod api;
 mod cli;
+mod compaction;
 mod credentials;
 mod dev;
 mod durability;
 mod frozen;
 mod history;
 mod input;
+mod lists;
 mod load;
 mod matrix;
+mod power_loss;
 mod support;
 mod time;
 mod tls;

@@ -13,7 +13,7 @@ use tenure::domain::{
 };
 use tenure::store::{SledOptions, SledStore};
 use tenure::vault::maintenance::{self, Exchange};
-use tenure::vault::{NewSecret, Precondition, Vault, VaultOptions};
+use tenure::vault::{ListRequest, NewSecret, Precondition, Vault, VaultOptions};
 use zeroize::Zeroizing;
 
 use crate::support::{Serve, init, maintain};
@@ -128,7 +128,8 @@ impl Bench {
     async fn list(&self) -> Vec<String> {
         let (principal, now) = (self.principal().await, self.vault.now());
         let permit = principal.may_list(&acme(), now).expect("it may");
-        let names = self.vault.list(&permit, now).await.expect("the store answers");
+        let page = self.vault.list(&permit, &ListRequest::default(), now).await;
+        let names = page.expect("the store answers").names;
         names.iter().map(|name| name.as_str().to_owned()).collect()
     }
 

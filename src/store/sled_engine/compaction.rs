@@ -112,8 +112,10 @@ impl Inner {
 
 /// Keys and values of all spaces of a database.
 fn live_bytes(database: &Database) -> Result<u64, StoreError> {
-    if let Status::Broken(what) = database.shared.status() {
-        return Err(StoreError::Corrupted { what });
+    if let Status::Broken(_) = database.shared.status()
+        && let Some(refusal) = database.shared.refusal()
+    {
+        return Err(refusal);
     }
     let mut total = 0;
     for shelf in database.shared.shelves() {

@@ -128,6 +128,8 @@ pub(super) struct OnDisk {
     mark: Mark,
     /// How many drains were applied, ever.
     sequence: u64,
+    /// Keys and values since it was opened.
+    written: u64,
     /// Written first and last in each transaction. sled promises that a
     /// transaction is recovered whole, but not when it broke off over an error:
     /// then these two differ.
@@ -143,6 +145,7 @@ impl OnDisk {
             files::make_folder(&path).map_err(|error| site.unreadable(&error))?;
         }
         Self::refuse_blobs(site, &path)?;
+        remove_drafts(&path).map_err(|error| site.unreadable(&error))?;
         let engine = Engine::open(&path, site.cache_bytes).map_err(|error| site.failed(error))?;
         let mark = if fresh {
             Mark::create(&path).map_err(|error| site.unreadable(&error))?
@@ -161,7 +164,7 @@ impl OnDisk {
         }
         let tree = |name| engine.tree(name).map_err(|error| site.failed(error));
         let (first, last) = (tree(META_FIRST)?, tree(META_LAST)?);
-        let mut database = Self { engine, path, mark, sequence: 0, first, last };
+        let mut database = Self { engine, path, mark, sequence: 0, written: 0, first, last };
         database.verify(site)?;
         database.settle().map_err(|error| site.failed(error))?;
         Self::refuse_blobs(site, &database.path)?;
@@ -248,6 +251,11 @@ impl OnDisk {
         self.sync_files()
     }
 
+    /// In bytes of keys and values, since it was opened.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     #[cfg(test)]
     pub fn sequence(&self) -> u64 {
         self.sequence
@@ -262,12 +270,36 @@ impl OnDisk {
         all.push(numbered(&self.first));
         all.extend(writes);
         all.push(numbered(&self.last));
+        let weigh = |(key, value): &(Bytes, Option<Bytes>)| {
+            (key.len() + value.as_ref().map_or(0, |value| value.len())) as u64
+        };
+        self.written += all.iter().flat_map(|part| &part.writes).map(weigh).sum::<u64>();
         Engine::apply(&all)?;
         self.engine.flush()?;
         self.mark.advance(sequence).map_err(io_error)?;
         self.sequence = sequence;
         Ok(())
     }
+}
+
+/// Unlinks what an interrupted opening left of a snapshot.
+///
+/// sled writes a snapshot as `snap.<lsn>.generating` and then renames it. But it
+/// takes every file that begins with `snap.` for a snapshot, and the longest name
+/// for the newest (its filter looks for an ending that it does not use): killed, or
+/// without power, before the draft was synced, it never opens again. A draft is
+/// never needed, since the log has all that a snapshot has.
+fn remove_drafts(generation: &Path) -> io::Result<()> {
+    let is_draft = |name: &str| name.starts_with("snap.") && name.ends_with(".generating");
+    let mut removed = false;
+    for entry in std::fs::read_dir(generation)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(is_draft) {
+            std::fs::remove_file(entry.path())?;
+            removed = true;
+        }
+    }
+    if removed { files::sync_folder(generation) } else { Ok(()) }
 }
 
 fn io_error(error: io::Error) -> EngineError {

@@ -127,6 +127,16 @@ pub enum OpenError {
     DishonestSync,
 }
 
+impl OpenError {
+    /// Without the name of the database.
+    fn reason(&self) -> String {
+        match self {
+            Self::Corrupted { reason, .. } | Self::Unreadable { reason, .. } => reason.clone(),
+            Self::InUse { .. } | Self::DishonestSync => self.to_string(),
+        }
+    }
+}
+
 /// The engine. Dropping it closes it.
 pub struct SledStore {
     inner: Arc<Inner>,
@@ -197,7 +207,7 @@ impl Database {
     /// One that did not open: its tenants are told so, and the others served.
     fn broken(site: Site, spaces: &[Space], error: &OpenError) -> Self {
         log::error!("{error}");
-        let shared = Arc::new(Shared::new(&site.name, 0, Status::Broken(error.to_string())));
+        let shared = Arc::new(Shared::new(&site.name, 0, Status::Broken(error.reason())));
         for space in spaces {
             shared.add_shelf(&Arc::new(Shelf::new(*space)));
         }
@@ -646,7 +656,7 @@ impl Inner {
             // Which of the two generations counts is not known. Whatever was
             // written to the old one now might be gone at the next open.
             let why = "which generation is current is unknown; start the server again";
-            old.database.shared.set_status(Status::Broken(format!("{KEYRING}: {why}")));
+            old.database.shared.set_status(Status::Broken(why.to_owned()));
             return Err(unknown(error));
         }
         *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = new;
@@ -873,7 +883,9 @@ impl Inner {
             match database.shared.status() {
                 Status::Serving => {}
                 // The others serve; it is for an operator to mend.
-                Status::Broken(reason) => reasons.push(reason),
+                Status::Broken(reason) => {
+                    reasons.push(format!("{}: {reason}", database.site.name));
+                }
                 Status::ReadOnly(reason) => {
                     writable = false;
                     reasons.push(format!("{}: {reason}", database.site.name));
@@ -898,9 +910,10 @@ impl Inner {
     fn close(&self) {
         {
             let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-            for database in self.databases() {
-                database.close();
-            }
+            let databases = self.databases();
+            // Each takes its time to finish, all of them at once.
+            databases.iter().for_each(|database| database.shared.queue.close());
+            databases.iter().for_each(|database| database.close());
         }
         let _compacted = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -104,6 +104,22 @@ async fn a_keyring_replacement_cut_off_after_it_counted_is_finished() {
     assert!(!old.path().exists());
 }
 
+// Openings cut off.
+
+#[tokio::test]
+async fn what_an_opening_left_of_a_snapshot_when_it_was_cut_off_is_no_snapshot() {
+    let folder = store_with(1..=1).await;
+    drop(open(&folder));
+    let drafts = ["system/1", "tenants-0000/1"]
+        .map(|generation| folder.path().join(generation).join("snap.7FFFFFFFFFFFFFFF.generating"));
+    for (draft, left) in drafts.iter().zip([b"".as_slice(), b"torn in the middle"]) {
+        fs::write(draft, left).unwrap();
+    }
+    let store = open(&folder);
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
+    assert!(drafts.iter().all(|draft| !draft.exists()));
+}
+
 // The mark.
 
 fn damage_mark(generation: &Path, slots: &[u64]) {
@@ -689,4 +705,32 @@ fn a_store_that_is_being_made_is_left_alone_by_a_second_process() {
     assert!(half_made.exists(), "another's half-made files are no leftovers");
     drop(first);
     assert!(SledStore::open(folder.path(), SledOptions::default(), &|_| {}).is_ok());
+}
+
+// Openings.
+
+/// sled's, by the log it covers.
+fn snapshots_of(generation: &Path) -> Vec<String> {
+    let names = fs::read_dir(generation).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("snap.")).collect()
+}
+
+#[tokio::test]
+async fn a_stop_after_many_writes_leaves_a_snapshot_for_the_next_start() {
+    let folder = store_with(1..=1).await;
+    let generation = folder.path().join("tenants-0000/1");
+    for (many, batches) in [(false, 1), (true, 9)] {
+        let store = open(&folder);
+        let before = snapshots_of(&generation);
+        for n in 0..batches {
+            let rows = (0..600).map(|i| put(&format!("{n}-{i}"), 9, vec![n; Row::MAX_BYTES]));
+            store.commit(A, batch(rows.collect())).await.unwrap();
+        }
+        store.close().await;
+        assert_eq!(snapshots_of(&generation) != before, many);
+    }
+    let store = open(&folder);
+    assert_ledger_adds_up(&store, A).await;
+    assert_eq!(ledger(&store, A).await.rows, 1 + 9 * 600);
 }

@@ -169,7 +169,7 @@ impl Frame {
             }
             Kind::Rows => {
                 let mut rows = Vec::new();
-                while !fields.is_empty() {
+                while fields.remaining() > 0 {
                     rows.push(take_row(&mut fields)?);
                 }
                 return Ok(Self::Rows(rows));

@@ -10,6 +10,7 @@ use super::super::*;
 use super::format::{LEAD_BYTES, MAGIC, PROLOGUE_BYTES, TAG_BYTES};
 use super::*;
 use crate::api::admin::{BackupMade, Command, Failure, FailureKind, HiddenText, Reply};
+use crate::domain::SecretName;
 use crate::store::{Change, Compacted, DatabaseUse, MemoryStore, Page, Snapshot};
 use crate::vault::maintenance::{Ends, Exchange, execute};
 

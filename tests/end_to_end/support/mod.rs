@@ -2,14 +2,21 @@
 //! and a plain HTTP client.
 
 pub mod bench;
+pub mod faulty_fs;
 pub mod http;
 pub mod inside;
 pub mod linearizable;
 pub mod program;
+pub mod random;
 pub mod serve;
+pub mod tenants;
 pub mod tokens;
+pub mod writers;
 
 pub use http::{Answer, Client, Request};
 pub use inside::{Inside, Operated};
-pub use program::{Dev, Output, secret, tenure};
+pub use program::{Dev, Output, Starting, secret, tenure};
+pub use random::Random;
 pub use serve::{Serve, ended, eventually, init, maintain, signal};
+pub use tenants::Tenants;
+pub use writers::{Writers, quiet, two_tenants};

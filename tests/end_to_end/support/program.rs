@@ -41,6 +41,66 @@ impl Output {
     }
 }
 
+/// A `tenure dev` on a free port that may not serve yet.
+pub struct Starting {
+    child: Child,
+    data: PathBuf,
+    log: PathBuf,
+}
+
+impl Starting {
+    pub fn spawn(data: &Path, adapt: impl FnOnce(&mut Command)) -> Self {
+        // Yesterday's would tell yesterday's port.
+        let _ = fs::remove_file(data.join(ENV_FILE));
+        let log = data.with_extension("log");
+        let open = || File::options().create(true).append(true).open(&log).expect("a log");
+        let mut command = tenure();
+        command.args(["dev", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+        command.env("RUST_LOG", "trace").stdout(open()).stderr(open());
+        adapt(&mut command);
+        let child = command.spawn().expect("the program starts");
+        Self { child, data: data.to_owned(), log }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it serves; an error holds the log of one that ended instead.
+    ///
+    /// # Panics
+    /// If it does neither.
+    pub fn ready(mut self) -> Result<Dev, String> {
+        let env_file = self.data.join(ENV_FILE);
+        let begun = Instant::now();
+        while !env_file.exists() {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                return Err(format!("tenure dev ended with {status}: {}", read(&self.log)));
+            }
+            assert!(begun.elapsed() < TIMEOUT, "tenure dev hangs: {}", read(&self.log));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let variables = read(&env_file);
+        let variable = |name: &str| {
+            let prefix = format!("export {name}=");
+            let line = variables.lines().find_map(|line| line.strip_prefix(&prefix));
+            line.unwrap_or_else(|| panic!("dev.env names {name}")).to_owned()
+        };
+        let address = variable("TENURE_ADDR");
+        let address = address.strip_prefix("http://").expect("a URL").parse().expect("an address");
+        let token = variable("TENURE_TOKEN");
+        let Self { child, data, log } = self;
+        Ok(Dev { child, data, address, token, log })
+    }
+
+    /// Waits for the end of one that was killed.
+    pub fn ended(mut self) {
+        self.child.wait().expect("the child is ours");
+    }
+}
+
+const ENV_FILE: &str = "dev.env";
+
 /// A running `tenure dev` (or `serve`) and what a client needs.
 pub struct Dev {
     child: Child,
@@ -58,34 +118,7 @@ impl Dev {
     }
 
     pub fn start_with(data: &Path, adapt: impl FnOnce(&mut Command)) -> Self {
-        let env_file = data.join("dev.env");
-        // Yesterday's would tell yesterday's port.
-        let _ = fs::remove_file(&env_file);
-        let log = data.with_extension("log");
-        let open = || File::options().create(true).append(true).open(&log).expect("a log");
-        let mut command = tenure();
-        command.args(["dev", "--listen", "127.0.0.1:0", "--data"]).arg(data);
-        command.env("RUST_LOG", "trace").stdout(open()).stderr(open());
-        adapt(&mut command);
-        let mut child = command.spawn().expect("the program starts");
-        let begun = Instant::now();
-        while !env_file.exists() {
-            if let Some(status) = child.try_wait().expect("the child is ours") {
-                panic!("tenure dev ended with {status}: {}", read(&log));
-            }
-            assert!(begun.elapsed() < TIMEOUT, "tenure dev hangs: {}", read(&log));
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let variables = read(&env_file);
-        let variable = |name: &str| {
-            let prefix = format!("export {name}=");
-            let line = variables.lines().find_map(|line| line.strip_prefix(&prefix));
-            line.unwrap_or_else(|| panic!("dev.env names {name}")).to_owned()
-        };
-        let address = variable("TENURE_ADDR");
-        let address = address.strip_prefix("http://").expect("a URL").parse().expect("an address");
-        let token = variable("TENURE_TOKEN");
-        Self { child, data: data.to_owned(), address, token, log }
+        Starting::spawn(data, adapt).ready().unwrap_or_else(|error| panic!("{error}"))
     }
 
     pub fn client(&self) -> Client {

@@ -1,0 +1,325 @@
+//! Lists: what a client may ask for in the query, and the answer, which is a
+//! page, or all names in pieces.
+//!
+//! All names of a tenant may be more than there is memory for. So an answer that
+//! does not fit one page is made while it is sent, a page at a time, and a reader
+//! that takes its time holds one page. Where the store fails meanwhile, the
+//! connection ends without the last chunk: a client cannot take the part for the
+//! whole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::Bytes;
+use futures_util::{Stream, stream};
+
+use crate::api::problem::{Code, FieldErrors, showable};
+use crate::auth::ListPermit;
+use crate::domain::{NamePrefix, SecretName};
+use crate::vault::{ListPage, ListRequest, PageSize, Vault, VaultError};
+
+use super::idle::Line;
+use super::path;
+use super::problem::Refused;
+
+const PREFIX: &str = "prefix";
+const AFTER: &str = "after";
+const LIMIT: &str = "limit";
+
+/// What the query asks for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ListQuery {
+    prefix: NamePrefix,
+    after: Option<SecretName>,
+    /// `None`: all names.
+    limit: Option<PageSize>,
+}
+
+impl ListQuery {
+    /// Reads a raw query. All faults are told at once; nothing is ignored, since
+    /// a misspelt `prefix` would list what was not asked for.
+    pub fn parse(raw: &str) -> Result<Self, Refused> {
+        let mut parameters = Parameters::read(raw);
+        let query = Self {
+            prefix: parameters
+                .take(PREFIX, |text| said(NamePrefix::parse(text)))
+                .unwrap_or_default(),
+            after: parameters.take(AFTER, |text| said(SecretName::parse(text))),
+            limit: parameters.take(LIMIT, page_size),
+        };
+        parameters.end().map(|()| query)
+    }
+
+    pub fn request(&self) -> ListRequest {
+        let Self { prefix, after, limit } = self.clone();
+        ListRequest { prefix, after, limit: limit.unwrap_or_default() }
+    }
+
+    /// The same after `last`, as a reference relative to this one (RFC 3986,
+    /// section 4.2), so that it holds behind a proxy that adds a prefix. Names,
+    /// prefixes and numbers are all there is in it, and no character of theirs
+    /// needs an escape in a URI.
+    fn next(&self, last: &SecretName, limit: PageSize) -> HeaderValue {
+        let prefix = match self.prefix.as_str() {
+            "" => String::new(),
+            prefix => format!("{PREFIX}={prefix}&"),
+        };
+        let (after, limit) = (last.as_str(), limit.get());
+        let link = format!("<?{prefix}{AFTER}={after}&{LIMIT}={limit}>; rel=\"next\"");
+        HeaderValue::try_from(link).expect("names and numbers are visible ASCII")
+    }
+}
+
+/// The parameters of a query, decoded, and what is wrong with them.
+struct Parameters {
+    given: BTreeMap<String, Vec<Option<String>>>,
+    errors: FieldErrors,
+}
+
+impl Parameters {
+    /// Faults beyond this many parameters are not told.
+    const MAX_FIELDS: usize = 16;
+
+    fn read(raw: &str) -> Self {
+        let mut given: BTreeMap<String, Vec<Option<String>>> = BTreeMap::new();
+        for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = path::percent_decode(name).unwrap_or_default();
+            given.entry(name).or_default().push(path::percent_decode(value));
+        }
+        Self { given, errors: FieldErrors::new() }
+    }
+
+    fn take<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let parsed = match self.given.remove(name)?.as_slice() {
+            [Some(text)] => parse(text),
+            [None] => Err("is not well-formed percent-encoded UTF-8".to_owned()),
+            _ => Err("is given more than once".to_owned()),
+        };
+        parsed.map_err(|why| self.errors.insert(name.to_owned(), vec![why.into()])).ok()
+    }
+
+    /// Nothing may be left.
+    fn end(mut self) -> Result<(), Refused> {
+        for name in self.given.keys().take(Self::MAX_FIELDS) {
+            let why = "is not known: there are prefix, after and limit";
+            self.errors.insert(showable(name).to_owned(), vec![why.into()]);
+        }
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        let detail = "A query parameter is not valid; errors says which and why.";
+        Err(Refused::new(Code::ValidationFailed, detail).with_errors(self.errors))
+    }
+}
+
+fn said<T>(parsed: Result<T, crate::domain::NameError>) -> Result<T, String> {
+    parsed.map_err(|error| error.to_string())
+}
+
+fn page_size(text: &str) -> Result<PageSize, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| digits).and_then(PageSize::new);
+    number.ok_or_else(|| format!("must be a whole number from 1 to {}", PageSize::MAX.get()))
+}
+
+/// A list under way, and what it takes to go on with it.
+pub(super) struct Walk {
+    pub vault: Arc<Vault>,
+    pub permit: ListPermit,
+    pub query: ListQuery,
+    pub line: Line,
+}
+
+/// Answers with `first`, and all that follows it where no limit was asked for.
+pub(super) fn answer(walk: Walk, first: ListPage) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+    match (first.more, walk.query.limit, first.names.last()) {
+        (true, Some(limit), Some(last)) => {
+            response.insert_header((header::LINK, walk.query.next(last, limit)));
+            response.body(json(Part::Whole, &first.names))
+        }
+        (true, None, Some(_)) => response.streaming(Box::pin(pieces(walk, first))),
+        (false, ..) | (true, _, None) => response.body(json(Part::Whole, &first.names)),
+    }
+}
+
+/// The JSON of all names from `first` on, a page at a time.
+fn pieces(walk: Walk, first: ListPage) -> impl Stream<Item = Result<Bytes, VaultError>> {
+    enum Next {
+        First(ListPage),
+        After(SecretName),
+        Nothing,
+    }
+    stream::try_unfold((walk, Next::First(first)), async |(mut walk, next)| {
+        let (page, begins) = match next {
+            Next::First(page) => (page, true),
+            Next::After(last) => (walk.page_after(last).await?, false),
+            Next::Nothing => return Ok(None),
+        };
+        let part = match (begins, page.more) {
+            (true, true) => Part::First,
+            (true, false) => Part::Whole,
+            (false, true) => Part::Middle,
+            (false, false) => Part::Last,
+        };
+        let next = match page.names.last() {
+            Some(last) if page.more => Next::After(last.clone()),
+            _ => Next::Nothing,
+        };
+        Ok(Some((Bytes::from(json(part, &page.names)), (walk, next))))
+    })
+}
+
+impl Walk {
+    async fn page_after(&mut self, last: SecretName) -> Result<ListPage, VaultError> {
+        let _busy = self.line.busy();
+        self.query.after = Some(last);
+        let page = self.vault.list(&self.permit, &self.query.request(), self.vault.now()).await;
+        page.inspect_err(|error| log::error!("a list breaks off: {error}"))
+    }
+}
+
+/// Which part of a JSON array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    First,
+    Middle,
+    Last,
+}
+
+/// A JSON array, or a part of one. No character of a name needs an escape.
+fn json(part: Part, names: &[SecretName]) -> String {
+    let length = names.iter().map(|name| name.as_str().len() + 3).sum::<usize>() + 2;
+    let mut json = String::with_capacity(length);
+    let begins = matches!(part, Part::Whole | Part::First);
+    json.push_str(if begins { "[" } else { "" });
+    for (index, name) in names.iter().enumerate() {
+        json.push_str(if begins && index == 0 { "\"" } else { ",\"" });
+        json.push_str(name.as_str());
+        json.push('"');
+    }
+    json.push_str(if matches!(part, Part::Whole | Part::Last) { "]" } else { "" });
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> SecretName {
+        SecretName::parse(text).unwrap()
+    }
+
+    fn faults(raw: &str) -> Vec<(String, String)> {
+        let refused = ListQuery::parse(raw).unwrap_err();
+        assert_eq!(refused.code(), Code::ValidationFailed);
+        let errors = refused.errors().unwrap().iter();
+        errors.map(|(field, all)| (field.clone(), all.join("; "))).collect()
+    }
+
+    #[test]
+    fn a_query_is_a_prefix_a_name_and_a_number() {
+        let longest = "x".repeat(127);
+        for (raw, prefix, after, limit) in [
+            ("", "", None, None),
+            ("&&", "", None, None),
+            ("prefix", "", None, None),
+            ("prefix=", "", None, None),
+            ("prefix=a-_9Z&after=b&limit=10", "a-_9Z", Some("b"), Some(10)),
+            ("limit=1", "", None, Some(1)),
+            ("limit=10000&prefix=x", "x", None, Some(10_000)),
+            ("%70refix=%61%2Db", "a-b", None, None),
+            (&format!("prefix={longest}&after={longest}"), &longest, Some(&*longest), None),
+        ] {
+            let query = ListQuery::parse(raw).unwrap();
+            assert_eq!(query.prefix.as_str(), prefix, "{raw}");
+            assert_eq!(query.after.as_ref().map(SecretName::as_str), after, "{raw}");
+            assert_eq!(query.limit.map(PageSize::get), limit, "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_valid_is_named_and_not_repeated() {
+        let long = "x".repeat(128);
+        for (raw, field) in [
+            ("prefix=a.", "prefix"),
+            ("prefix=a+b", "prefix"),
+            ("prefix=%", "prefix"),
+            ("prefix=%FF", "prefix"),
+            ("prefix=a%00", "prefix"),
+            ("prefix=a=b", "prefix"),
+            (&format!("prefix={long}"), "prefix"),
+            ("prefix=a&prefix=a", "prefix"),
+            ("prefix=a&%70refix=a", "prefix"),
+            ("after", "after"),
+            ("after=", "after"),
+            ("after=a/b", "after"),
+            (&format!("after={long}"), "after"),
+            ("after=a&limit=5&after=b", "after"),
+            ("limit=", "limit"),
+            ("limit=0", "limit"),
+            ("limit=10001", "limit"),
+            ("limit=65537", "limit"),
+            ("limit=99999999999999999999", "limit"),
+            ("limit=-1", "limit"),
+            ("limit=+1", "limit"),
+            ("limit=1.0", "limit"),
+            ("limit=1e3", "limit"),
+            ("limit=ten", "limit"),
+            ("limit=1&limit=1", "limit"),
+            ("Prefix=a", "Prefix"),
+            ("page=2", "page"),
+            ("pre%2Dfix=2", "pre-fix"),
+            ("my%20password=2", "(unknown)"),
+            ("=a", "(unknown)"),
+            ("%=a", "(unknown)"),
+        ] {
+            let faults = faults(raw);
+            assert_eq!(faults.len(), 1, "{raw}: {faults:?}");
+            assert_eq!(faults[0].0, field, "{raw}");
+            assert!(!faults[0].1.contains("a.") && !faults[0].1.contains("password"), "{faults:?}");
+        }
+        let all: Vec<_> = faults("limit=x&after=&unknown&prefix=.").into_iter().collect();
+        let fields: Vec<_> = all.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(fields, ["after", "limit", "prefix", "unknown"]);
+        let many: Vec<_> = (0..1_000).map(|number| format!("p{number}=1")).collect();
+        assert_eq!(faults(&many.join("&")).len(), Parameters::MAX_FIELDS);
+    }
+
+    #[test]
+    fn the_next_page_is_asked_for_as_this_one_was() {
+        let limit = PageSize::new(25).unwrap();
+        for (raw, link) in [
+            ("limit=25", "<?after=last-1&limit=25>; rel=\"next\""),
+            ("limit=25&after=early", "<?after=last-1&limit=25>; rel=\"next\""),
+            ("limit=25&prefix=la", "<?prefix=la&after=last-1&limit=25>; rel=\"next\""),
+        ] {
+            let next = ListQuery::parse(raw).unwrap().next(&name("last-1"), limit);
+            assert_eq!(next, link);
+            let target = link.trim_start_matches("<?").split('>').next().unwrap();
+            let query = ListQuery::parse(target).unwrap();
+            assert_eq!(query.limit, Some(limit));
+            assert_eq!(query.after, Some(name("last-1")));
+        }
+    }
+
+    #[test]
+    fn names_are_a_json_array_in_one_piece_or_in_many() {
+        let names = ["a", "B-_9"].map(name);
+        assert_eq!(json(Part::Whole, &names), r#"["a","B-_9"]"#);
+        assert_eq!(json(Part::Whole, &[]), "[]");
+        assert!(json(Part::Whole, &names).capacity() <= 20);
+        let [first, middle] = [Part::First, Part::Middle].map(|part| json(part, &names));
+        for (last, end) in [(&names[..], r#","a","B-_9"]"#), (&[], "]")] {
+            let last = json(Part::Last, last);
+            assert_eq!(last, end);
+            let whole = [&*first, &*middle, &*last].concat();
+            assert!(serde_json::from_str::<Vec<String>>(&whole).unwrap().len() >= 4, "{whole}");
+        }
+    }
+}
