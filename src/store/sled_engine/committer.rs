@@ -5,7 +5,7 @@
 //! and only then answers. After any error in that it answers `Unknown`, lets
 //! nobody write, and opens the database again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -85,6 +85,10 @@ impl Shared {
 
     fn remove_shelf(&self, space: Space) {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner).remove(&space);
+    }
+
+    pub fn spaces(&self) -> usize {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     pub fn shelves(&self) -> Vec<Arc<Shelf>> {
@@ -323,12 +327,13 @@ impl Committer {
         if let Some(ledger) = staged.ledger {
             // The first change of a row since a snapshot began finds the row of then.
             let current = |key: &RowKey| part.current(key).map_err(explain);
-            shelf.snapshots.preserve(staged.rows.keys(), current)?;
+            shelf.snapshots.preserve(staged.rows.keys().copied(), current)?;
             part.ledger = ledger;
             part.seal = Some(Arc::clone(&batch.seal));
-            part.rows.extend(staged.rows.into_iter().map(|(key, row)| {
-                (stored_key(key.as_bytes()).into(), row.as_ref().map(encode_row))
-            }));
+            let stored = |(key, row): (&RowKey, Option<&Row>)| {
+                (stored_key(key.as_bytes()).into(), row.map(encode_row))
+            };
+            part.rows.extend(staged.rows.into_iter().map(stored));
         }
         Ok(())
     }
@@ -555,10 +560,10 @@ impl Committer {
     /// creation or a deletion left that was cut off.
     fn serve(&mut self, mut disk: OnDisk) -> Result<(), OpenError> {
         let failed = |error| self.site.failed(error);
-        let shelves = self.shared.shelves();
-        for shelf in &shelves {
+        let mut trees: HashSet<Bytes> = disk.engine.tree_names().into_iter().collect();
+        for shelf in self.shared.shelves() {
             let name = tree_name(shelf.space);
-            shelf.put(if disk.engine.has_tree(&name) {
+            shelf.put(if trees.remove(name.as_slice()) {
                 Slot::Open(disk.engine.tree(&name).map_err(failed)?)
             } else {
                 log::error!("database {}: the rows of {} are missing", self.site.name, shelf.space);
@@ -566,15 +571,11 @@ impl Committer {
             });
         }
         if self.site.kind == Kind::Tenants {
-            let wanted: Vec<_> = shelves.iter().map(|shelf| tree_name(shelf.space)).collect();
-            let mut leftovers = disk.engine.tree_names();
-            leftovers.retain(|name| {
-                name.starts_with(TENANT_TREE) && !wanted.iter().any(|known| name == known)
-            });
-            for name in &leftovers {
+            trees.retain(|name| name.starts_with(TENANT_TREE));
+            for name in &trees {
                 disk.engine.drop_tree(name).map_err(failed)?;
             }
-            if !leftovers.is_empty() {
+            if !trees.is_empty() {
                 disk.commit(Vec::new()).map_err(failed)?;
             }
         }

@@ -575,13 +575,8 @@ impl Inner {
     fn database_with_room(&self) -> Result<(u32, Arc<Database>), StoreError> {
         let number = {
             let tenants = self.tenants();
-            let mut load: BTreeMap<u32, usize> =
-                tenants.databases.keys().map(|number| (*number, 0)).collect();
-            for (number, _) in tenants.homes.values() {
-                *load.entry(*number).or_default() += 1;
-            }
-            let roomy = tenants.databases.iter().find(|(number, database)| {
-                load.get(number).is_some_and(|load| *load < self.options.tenants_per_database)
+            let roomy = tenants.databases.iter().find(|(_, database)| {
+                database.shared.spaces() < self.options.tenants_per_database
                     && database.shared.refusal().is_none()
             });
             if let Some((number, database)) = roomy {

@@ -251,9 +251,9 @@ fn pay(owed: &mut BTreeMap<Bytes, Owed>, old: &Engine, new: &Engine) -> Result<(
     for (name, Owed { anew, keys }) in std::mem::take(owed) {
         if anew {
             new.drop_tree(&name)?;
-        }
-        if !old.has_tree(&name) {
-            continue;
+            if !old.has_tree(&name) {
+                continue;
+            }
         }
         let (from, to) = (old.tree(&name)?, new.tree(&name)?);
         for key in keys {

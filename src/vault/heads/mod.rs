@@ -618,7 +618,7 @@ mod tests {
                 let bound = limit.max(Budget::LEAST_SHARE);
                 assert!(budget.used() <= bound, "{} of {bound}", budget.used());
                 let names = known(|place| window.look(place), &place).len();
-                let room = bound / (long(0).len() + 10);
+                let room = bound / 140;
                 assert!(names >= room.min(NAMES - at) * 9 / 10, "{names} in {bound} bytes");
                 heads.evict();
             }

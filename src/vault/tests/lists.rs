@@ -227,7 +227,7 @@ async fn a_walk_reads_every_head_once_for_each_window() {
         lists.put(&long(number), OPEN()).await;
     }
     let heads = NAMES as u64;
-    for (list_cache_bytes, windows) in [(64_000, 1), (9_000, 2), (6_000, 3)] {
+    for (list_cache_bytes, windows) in [(64_000, 1), (12_500, 2), (8_500, 3)] {
         for limit in [1, 9, 10_000] {
             let (again, store) = bench.counting(list_cache_bytes).await;
             bench = again;
