@@ -105,7 +105,7 @@ pub(super) fn options(config: &Config, place: String) -> VaultOptions {
 pub(super) fn refused(error: &OpenError, folder: &DataFolder) -> CliError {
     let place = folder.path().display();
     match error {
-        OpenError::NotInitialized | OpenError::WrongKek => {
+        OpenError::NotInitialized | OpenError::WithoutKeyring | OpenError::WrongKek => {
             CliError::usage(format!("{place}: {error}"))
         }
         OpenError::AlreadyInitialized => CliError {
