@@ -329,6 +329,25 @@ mod tests {
     }
 
     #[test]
+    fn whatever_ends_a_run_is_found_at_every_place_of_it() {
+        for place in 0..100 {
+            let (before, after) = ("ä".repeat(place / 2) + &"x".repeat(place % 2), "y".repeat(70));
+            let around = |piece: &str| format!("{{\"v\":\"{before}{piece}{after}\"}}");
+            let plain = value_of(&around(r"\n\\")).unwrap().unwrap();
+            assert_eq!(plain, format!("{before}\n\\{after}"), "at {place}");
+            for control in ["\0", "\n", "\u{1f}"] {
+                assert_eq!(
+                    reason(around(control)),
+                    "a control character in a string is not escaped",
+                    "at {place}"
+                );
+            }
+            let open = format!("{{\"v\":\"{before}");
+            assert_eq!(reason(open), "a string does not end", "at {place}");
+        }
+    }
+
+    #[test]
     fn a_decoded_string_never_moves() {
         for text in [r#"{"v":"plain"}"#, r#"{"v":"\u0041\n\ud83d\ude00ä"}"#, r#"{"v":""}"#] {
             read(text.as_bytes(), |_, value| {

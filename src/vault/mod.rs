@@ -423,7 +423,9 @@ impl Vault {
             }
             tenant.heads.evict();
         }
-        current.heads.shrink(budget.excess());
+        if budget.excess() > 0 {
+            current.heads.shrink(budget.to_spare());
+        }
     }
 
     fn list_caches_beside(&self, current: &Tenant) -> Vec<Arc<Tenant>> {

@@ -64,26 +64,25 @@ fn nothing_acknowledged_is_lost_by_kill_9_during_a_compaction() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     let mut random = Random::seeded();
-    let tokens = two_tenants(&data);
-    let mut writers = writers(&tokens, &mut random);
+    let mut writers = Writers::new(WRITERS, two_tenants(&data), &mut random);
     let (mut total, mut whole) = (0, 0);
     for round in 0..10 {
         println!("round {round}, seed {}", random.0);
         let dev = Dev::start_with(&data, quiet);
         let address = dev.address;
-        check_all(&mut writers, &tokens, address);
-        let pause = random.below(1_500);
-        total += under_load(&mut writers, address, |_| {
+        writers.assert_kept(address);
+        let done = writers.under_load(address, |_| {
             thread::scope(|scope| {
                 let compacting = scope.spawn(|| compact(&dev));
-                thread::sleep(Duration::from_millis(pause));
+                random.pause(Duration::from_millis(1_500));
                 dev.signal("KILL");
                 whole += compacting.join().expect("it compacts");
             });
         });
+        total += done.acknowledged();
     }
     let dev = Dev::start_with(&data, quiet);
-    check_all(&mut writers, &tokens, dev.address);
+    writers.assert_kept(dev.address);
     let verified = dev.run(&["verify"]);
     assert_eq!(verified.code, Some(0), "{verified:?}");
     println!("{total} writes acknowledged, {whole} compactions of all databases finished");
