@@ -227,7 +227,10 @@ async fn here(
 }
 
 /// Ends early where nobody takes more.
-fn send_pieces(mut file: Box<dyn Read + Send>, to: mpsc::Sender<Vec<u8>>) -> std::io::Result<()> {
+pub(super) fn send_pieces(
+    mut file: Box<dyn Read + Send>,
+    to: mpsc::Sender<Vec<u8>>,
+) -> std::io::Result<()> {
     loop {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         file.as_mut().take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
