@@ -1,11 +1,11 @@
 //! A backup as a file: under its name only when it is whole and durable.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::data::cannot;
@@ -33,8 +33,10 @@ impl NewFile {
         let partial = partial_of(path);
         let failed = |error: io::Error| cannot("write", &partial, &error);
         let mut options = File::options();
-        // Cut only when it is known to be nobody's.
-        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&partial);
+        // Cut only when it is known to be nobody's; never through a link that
+        // somebody laid.
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(&partial);
         let file = file.map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -47,7 +49,10 @@ impl NewFile {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let new = Self { file, path: path.to_owned(), partial, kept: false };
-        new.file.set_len(0).map_err(|error| cannot("write", &new.partial, &error))?;
+        // What was found there may have been anyone's to read.
+        let ours = new.file.set_permissions(Permissions::from_mode(0o600));
+        ours.and_then(|()| new.file.set_len(0))
+            .map_err(|error| cannot("write", &new.partial, &error))?;
         Ok(new)
     }
 
@@ -177,7 +182,6 @@ pub(super) fn open(name: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), C
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -19,6 +19,7 @@ mod input;
 mod lists;
 mod load;
 mod matrix;
+mod operations;
 mod power_loss;
 mod support;
 mod time;
