@@ -11,6 +11,7 @@ mod api;
 mod cli;
 mod compaction;
 mod credentials;
+mod damage;
 mod dev;
 mod durability;
 mod frozen;
