@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::args::StoreArgs;
 use super::clock::SystemClock;
-use super::data::{DataFolder, Enter};
+use super::data::{DataFolder, Enter, way_out};
 use super::failure::CliError;
 use super::progress::Bar;
 use super::{internal, kek, process};
@@ -17,7 +17,7 @@ use crate::api::admin::{Command, Reply};
 use crate::config::{self, Config};
 use crate::crypto::Kek;
 use crate::http::{AdminClient, AdminError};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::vault::maintenance::{self, Ends, Exchange};
 use crate::vault::{OpenError, Vault, VaultOptions};
 
@@ -105,16 +105,17 @@ pub(super) fn options(config: &Config, place: String) -> VaultOptions {
 pub(super) fn refused(error: &OpenError, folder: &DataFolder) -> CliError {
     let place = folder.path().display();
     match error {
-        OpenError::NotInitialized | OpenError::WrongKek => {
+        OpenError::NotInitialized | OpenError::WithoutKeyring | OpenError::WrongKek => {
             CliError::usage(format!("{place}: {error}"))
         }
         OpenError::AlreadyInitialized => CliError {
             exit: super::failure::Exit::Conflict,
             message: format!("{place}: {error}; 'tenure serve' serves it"),
         },
-        OpenError::Store(_) => {
-            internal(format!("{place}: {error}; restore the folder from a copy"))
+        OpenError::Store(StoreError::Corrupted { .. }) => {
+            internal(format!("{place}: {error}; {}", way_out(&place)))
         }
+        OpenError::Store(_) => CliError::unavailable(format!("{place}: {error}")),
     }
 }
 
@@ -227,7 +228,10 @@ async fn here(
 }
 
 /// Ends early where nobody takes more.
-fn send_pieces(mut file: Box<dyn Read + Send>, to: mpsc::Sender<Vec<u8>>) -> std::io::Result<()> {
+pub(super) fn send_pieces(
+    mut file: Box<dyn Read + Send>,
+    to: mpsc::Sender<Vec<u8>>,
+) -> std::io::Result<()> {
     loop {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         file.as_mut().take(PIECE_BYTES as u64).read_to_end(&mut piece)?;

@@ -7,6 +7,8 @@
 
 mod access;
 mod args;
+mod backup;
+mod backup_file;
 mod clock;
 mod data;
 mod dev;
@@ -52,6 +54,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Clock(args) => maintain::clock(&args, output).await,
             Command::Verify(args) => maintain::verify(args, output).await,
             Command::Compact(args) => maintain::compact(args, output).await,
+            Command::Backup(args) => backup::run(args, output).await,
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::backup::restore::{Mode, Wanted};
+use super::backup::{self, BackupError};
 use super::compact::{CompactMode, compact};
 use super::heads::{Look, Place};
 use super::sweep::{SweepError, SweepMode, Swept};
@@ -17,6 +19,7 @@ use crate::api::admin::{
     Tenant as TenantRow,
 };
 use crate::auth::{self, Mint, Subject};
+use crate::crypto::Kek;
 use crate::domain::{Now, Scope, ScopeSet, TenantName, ValidityWindow, WindowState};
 use crate::store::StoreError;
 
@@ -99,6 +102,22 @@ pub async fn execute(
             let (pace, report) = (Pace::new(rows_per_second), exchange.report());
             let found = verify(vault, tenant.as_deref(), pace, &report).await?;
             Ok(Reply::Verified(found))
+        }
+        Command::BackupCreate => {
+            let report = exchange.report();
+            let made = backup::create::create(vault, exchange.download, &report).await?;
+            Ok(Reply::BackupCreated(made))
+        }
+        Command::BackupRestore { tenant, new_name, dry_run, bytes, kek } => {
+            let kek = kek.map(|kek| Kek::parse(kek.expose())).transpose().map_err(|error| {
+                failure(FailureKind::Usage, format!("the backup's KEK: {error}"))
+            })?;
+            let (tenant, new_name) = (parse_tenant(&tenant)?, parse_tenant(&new_name)?);
+            let mode = if dry_run { Mode::DryRun } else { Mode::Restore };
+            let wanted = Wanted { tenant, new_name, mode, bytes };
+            let report = exchange.report();
+            let restored = backup::restore::one(vault, exchange.upload, kek, wanted, report);
+            Ok(Reply::BackupRestored(restored.await?))
         }
     }
 }
@@ -319,11 +338,32 @@ impl From<StoreError> for Failure {
             }
             StoreError::TenantGone => (FailureKind::NotFound, "it was deleted meanwhile"),
             StoreError::Corrupted { .. } => {
-                (FailureKind::Internal, "restore the data folder from a copy")
+                let remedy = "'tenure verify' tells all that is damaged, and 'tenure backup restore' \
+                              brings it back from a backup";
+                (FailureKind::Internal, remedy)
             }
             StoreError::TooLarge => (FailureKind::Internal, "nothing was changed"),
         };
         failure(kind, format!("{error}; {remedy}"))
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        let kind = match error {
+            BackupError::Store(error) => return error.into(),
+            BackupError::NotABackup | BackupError::NewerFormat { .. } | BackupError::OtherKek => {
+                FailureKind::Usage
+            }
+            BackupError::Damaged { .. }
+            | BackupError::Truncated
+            | BackupError::Contents { .. }
+            | BackupError::Unsound(_) => FailureKind::Damaged,
+            BackupError::NotEmpty | BackupError::TenantExists { .. } => FailureKind::Conflict,
+            BackupError::NoSuchTenant { .. } => FailureKind::NotFound,
+            BackupError::NotTaken => FailureKind::Unavailable,
+        };
+        failure(kind, error.to_string())
     }
 }
 

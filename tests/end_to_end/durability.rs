@@ -71,11 +71,10 @@ fn nothing_acknowledged_is_lost_by_kill_9_during_a_compaction() {
         let dev = Dev::start_with(&data, quiet);
         let address = dev.address;
         writers.assert_kept(address);
-        let pause = random.below(1_500);
         let done = writers.under_load(address, |_| {
             thread::scope(|scope| {
                 let compacting = scope.spawn(|| compact(&dev));
-                thread::sleep(Duration::from_millis(pause));
+                random.pause(Duration::from_millis(1_500));
                 dev.signal("KILL");
                 whole += compacting.join().expect("it compacts");
             });

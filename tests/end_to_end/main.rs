@@ -8,9 +8,11 @@
 )]
 
 mod api;
+mod backup;
 mod cli;
 mod compaction;
 mod credentials;
+mod damage;
 mod dev;
 mod durability;
 mod frozen;
@@ -19,6 +21,7 @@ mod input;
 mod lists;
 mod load;
 mod matrix;
+mod operations;
 mod power_loss;
 mod support;
 mod time;

@@ -41,6 +41,8 @@ enum Beside {
     Tenants,
     /// What has expired is removed.
     Sweeps,
+    /// Every database is written anew.
+    Compactions,
 }
 
 impl Beside {
@@ -50,6 +52,7 @@ impl Beside {
             Self::Nothing => {}
             Self::Tenants => tenants.come_and_go(dev, || disk.has_power()),
             Self::Sweeps => again_and_again(dev, disk, &["sweep", "--retain", "0s"]),
+            Self::Compactions => again_and_again(dev, disk, &["compact", "--all"]),
         }
     }
 }
@@ -148,6 +151,11 @@ fn tenants_created_and_deleted_stay_so_after_a_power_cut() {
 #[test]
 fn a_power_cut_during_a_sweep_leaves_what_has_not_expired() {
     survives(Beside::Sweeps);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_power_cut_during_a_compaction() {
+    survives(Beside::Compactions);
 }
 
 #[test]

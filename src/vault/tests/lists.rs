@@ -241,6 +241,26 @@ async fn a_walk_reads_every_head_once_for_each_window() {
 }
 
 #[tokio::test]
+async fn a_write_into_a_full_window_costs_its_end_and_no_more() {
+    let (bench, store) = Bench::new().await.counting(10_000).await;
+    let lists = Lists::new(&bench, "acme").await;
+    for number in (0..NAMES).step_by(2) {
+        lists.put(&long(number), OPEN()).await;
+    }
+    lists.page("", None, 10).await;
+    for number in (1..NAMES).step_by(2) {
+        lists.put(&long(number), OPEN()).await;
+        assert!(bench.vault.list_budget.excess() == 0);
+    }
+    store.reads();
+    let mut all: Vec<_> = (0..NAMES).map(long).collect();
+    all.sort();
+    assert_eq!(lists.page("", None, 50).await.0, all[..50]);
+    assert_eq!(store.reads().rows, 0);
+    assert_eq!(lists.walk("", 50).await, all);
+}
+
+#[tokio::test]
 async fn many_tenants_share_the_memory_and_none_takes_more_than_there_is() {
     const LIMIT: usize = 40_000;
     let bench = Bench::new().await.with_list_cache(LIMIT).await;
