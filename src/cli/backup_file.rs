@@ -1,11 +1,11 @@
 //! A backup as a file: under its name only when it is whole and durable.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::data::cannot;
@@ -33,8 +33,9 @@ impl NewFile {
         let partial = partial_of(path);
         let failed = |error: io::Error| cannot("write", &partial, &error);
         let mut options = File::options();
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).mode(0o600);
         // Cut only when it is known to be nobody's.
-        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&partial);
+        let file = options.write(true).create(true).truncate(false).open(&partial);
         let file = file.map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -47,7 +48,10 @@ impl NewFile {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let new = Self { file, path: path.to_owned(), partial, kept: false };
-        new.file.set_len(0).map_err(|error| cannot("write", &new.partial, &error))?;
+        // One that was there may be another's, or readable by others.
+        let private = new.file.set_permissions(Permissions::from_mode(0o600));
+        let empty = private.and_then(|()| new.file.set_len(0));
+        empty.map_err(|error| cannot("write", &new.partial, &error))?;
         Ok(new)
     }
 
@@ -177,8 +181,6 @@ pub(super) fn open(name: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), C
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -206,6 +208,16 @@ mod tests {
         assert_eq!(names(folder.path()), ["b"]);
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_new_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("b"), folder.path().join("other"));
+        fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, folder.path().join("b.partial")).unwrap();
+        assert!(NewFile::create(&path).is_err());
+        assert_eq!(fs::read(&other).unwrap(), b"precious");
     }
 
     #[test]
