@@ -33,9 +33,10 @@ impl NewFile {
         let partial = partial_of(path);
         let failed = |error: io::Error| cannot("write", &partial, &error);
         let mut options = File::options();
-        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).mode(0o600);
-        // Cut only when it is known to be nobody's.
-        let file = options.write(true).create(true).truncate(false).open(&partial);
+        // Cut only when it is known to be nobody's; never through a link that
+        // somebody laid.
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(&partial);
         let file = file.map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -48,10 +49,10 @@ impl NewFile {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let new = Self { file, path: path.to_owned(), partial, kept: false };
-        // One that was there may be another's, or readable by others.
-        let private = new.file.set_permissions(Permissions::from_mode(0o600));
-        let empty = private.and_then(|()| new.file.set_len(0));
-        empty.map_err(|error| cannot("write", &new.partial, &error))?;
+        // What was found there may have been anyone's to read.
+        let ours = new.file.set_permissions(Permissions::from_mode(0o600));
+        ours.and_then(|()| new.file.set_len(0))
+            .map_err(|error| cannot("write", &new.partial, &error))?;
         Ok(new)
     }
 

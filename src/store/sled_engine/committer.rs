@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::compaction::{Compaction, NOT_NOW, News, Order};
-use super::database::{Kind, OnDisk, PLACEMENT, Presence, Site};
+use super::database::{CommitError, Kind, OnDisk, PLACEMENT, Presence, Site};
 use super::encoding::{LEDGER, TENANT_TREE, decode_row, encode_row, stored_key, tree_name};
 use super::engine::{Bytes, EngineError, Tree, TreeWrites};
 use super::queue::{Done, Queue, RowWork, Taken};
@@ -138,12 +138,26 @@ pub(super) struct Committer {
     compaction: Option<Compaction>,
 }
 
-/// Failed in a way after which the database must be opened again.
-struct Failed(String);
+/// Why nothing can be written as it stands.
+enum Failed {
+    /// The database must be opened again.
+    Reopen(String),
+    /// It is damaged, and what it holds in memory must not reach the disk.
+    BrokenOff(String),
+}
 
 impl From<EngineError> for Failed {
     fn from(error: EngineError) -> Self {
-        Self(error.to_string())
+        Self::Reopen(error.to_string())
+    }
+}
+
+impl From<CommitError> for Failed {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Failed(error) => error.into(),
+            CommitError::BrokenOff(error) => Self::BrokenOff(error.to_string()),
+        }
     }
 }
 
@@ -169,13 +183,16 @@ impl Committer {
                 self.work(taken)?;
                 self.go_on_compacting()
             }));
-            let outcome =
-                outcome.unwrap_or_else(|_| Err(Failed("a panic in the committer".to_owned())));
-            if let Err(Failed(reason)) = outcome
-                && catch_unwind(AssertUnwindSafe(|| self.recover(reason))).is_err()
-            {
-                let error = self.site.corrupted("a panic while it was opened again");
-                self.give_up(&error);
+            let panicked = |_| Err(Failed::Reopen("a panic in the committer".to_owned()));
+            match outcome.unwrap_or_else(panicked) {
+                Ok(()) => {}
+                Err(Failed::BrokenOff(reason)) => self.stop_writing(&reason),
+                Err(Failed::Reopen(reason)) => {
+                    if catch_unwind(AssertUnwindSafe(|| self.recover(reason))).is_err() {
+                        let error = self.site.corrupted("a panic while it was opened again");
+                        self.give_up(&error);
+                    }
+                }
             }
         }
         let written = self.disk.as_ref().map_or(0, OnDisk::written);
@@ -208,6 +225,11 @@ impl Committer {
     }
 
     fn work(&mut self, taken: Taken) -> Result<(), Failed> {
+        // What was let in just before the database was found to be damaged.
+        if let Some(refusal @ StoreError::Corrupted { .. }) = self.shared.refusal() {
+            taken.refuse(&refusal);
+            return Ok(());
+        }
         match taken {
             Taken::Rows(works) => self.drain(works),
             Taken::Create { shelf, done } => match self.refuse_growth() {
@@ -231,7 +253,7 @@ impl Committer {
     }
 
     fn disk(&mut self) -> Result<&mut OnDisk, Failed> {
-        self.disk.as_mut().ok_or_else(|| Failed("the database is not open".to_owned()))
+        self.disk.as_mut().ok_or_else(|| Failed::Reopen("the database is not open".to_owned()))
     }
 
     fn free_bytes(&self) -> u64 {
@@ -299,7 +321,7 @@ impl Committer {
             drain.answers.push((done, outcome));
         }
         let outcome = catch_unwind(AssertUnwindSafe(|| self.write(drain.spaces, drain.places)))
-            .unwrap_or_else(|_| Err(Failed("a panic while writing".to_owned())));
+            .unwrap_or_else(|_| Err(Failed::Reopen("a panic while writing".to_owned())));
         if outcome.is_err() {
             self.shared.unsynced.failed();
         }
@@ -541,7 +563,7 @@ impl Committer {
         self.shared.generation.store(site.generation, Ordering::SeqCst);
         self.site = site;
         let old = self.disk.take();
-        let served = self.serve(disk).map_err(|error| Failed(error.to_string()));
+        let served = self.serve(disk).map_err(|error| Failed::Reopen(error.to_string()));
         order.tell(News::Ended(old.ok_or(StoreError::Unknown)));
         served
     }
@@ -576,7 +598,7 @@ impl Committer {
                 disk.engine.drop_tree(name).map_err(failed)?;
             }
             if !trees.is_empty() {
-                disk.commit(Vec::new()).map_err(failed)?;
+                disk.commit(Vec::new()).map_err(|error| failed(error.into()))?;
             }
         }
         self.disk = Some(disk);
@@ -622,6 +644,22 @@ impl Committer {
                 return;
             }
             pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    /// A drain broke off over a damaged page. What it did in memory is shown to
+    /// nobody and never flushed, so that the next start finds all that was
+    /// acknowledged; until then the rest can be read.
+    fn stop_writing(&mut self, reason: &str) {
+        let error = self.site.corrupted(reason);
+        log::error!("{error}; nothing is written to it any more");
+        self.give_up_compaction();
+        self.shared.set_status(Status::Broken(error.reason()));
+        if let Some(disk) = self.disk.take() {
+            disk.abandon();
+        }
+        for work in self.shared.queue.take_all() {
+            work.refuse(self.shared.refusal().unwrap_or(StoreError::Unknown));
         }
     }
 

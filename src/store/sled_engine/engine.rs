@@ -47,8 +47,16 @@ impl From<sled::Error> for EngineError {
             sled::Error::Io(error) if is_lock(&error) => Self::InUse,
             sled::Error::Io(error) => Self::Io(error.to_string()),
             sled::Error::CollectionNotFound(_) => Self::Gone,
-            // `ReportableBug` and `Corruption` print offsets, never contents.
-            other => Self::Corrupted(other.to_string()),
+            sled::Error::Corruption { at: None, .. } => {
+                Self::Corrupted("its log, its snapshot or its file conf".to_owned())
+            }
+            sled::Error::Corruption { at: Some(at), .. } => {
+                Self::Corrupted(format!("near byte {} of its file db", at.lid()))
+            }
+            // They print offsets, never contents.
+            sled::Error::Unsupported(what) | sled::Error::ReportableBug(what) => {
+                Self::Corrupted(what)
+            }
         }
     }
 }
@@ -76,7 +84,8 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Resul
 
 fn panicked(panic: &(dyn Any + Send)) -> EngineError {
     // The message stays out of the error: it may print keys.
-    let kind = if panic.is::<String>() || panic.is::<&str>() { "a panic" } else { "an abort" };
+    let kind =
+        if panic.is::<String>() || panic.is::<&str>() { "sled panicked" } else { "sled gave up" };
     EngineError::Corrupted(kind.to_owned())
 }
 
@@ -115,6 +124,13 @@ pub(super) struct Tree(Held<sled::Tree>);
 pub(super) struct TreeWrites {
     pub tree: Tree,
     pub writes: Vec<(Bytes, Option<Bytes>)>,
+}
+
+impl<T> Held<T> {
+    /// Keeps it for as long as the process lives, so that it never flushes.
+    fn abandon(&mut self) {
+        std::mem::forget(self.0.take());
+    }
 }
 
 impl Engine {
@@ -178,6 +194,13 @@ impl Engine {
             });
             Ok(applied?)
         })
+    }
+
+    /// Instead of dropping it, after a transaction that broke off halfway: dropping
+    /// flushes, which would make that half durable. Trees can still be read. Until
+    /// the process ends, no other can open the database.
+    pub fn abandon(mut self) {
+        self.db.abandon();
     }
 
     /// Makes all that was applied durable.

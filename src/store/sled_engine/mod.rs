@@ -14,6 +14,7 @@
 //! | `files` | folders, syncing them, the current generation |
 //! | `database` | one database on disk, verified |
 //! | `encoding` | the stored form of a row |
+//! | `recovery` | damage that sled would pass over |
 //! | `shelf` | readers see only what is durable |
 //! | `queue` | what waits, bounded |
 //! | `committer` | one drain: judge, apply, sync, mark, answer |
@@ -32,6 +33,7 @@ mod honest_sync;
 mod mark;
 mod placement;
 mod queue;
+mod recovery;
 mod rewrite;
 mod shelf;
 mod snapshot;
@@ -280,7 +282,9 @@ impl Home {
             self.shelf.read(read).map_err(|error| shared.explain(self.shelf.space, error))?;
         match shared.unsynced.wait(&self.shelf, seen, era).await {
             Ok(()) => Ok(found),
-            Err(Withdrawn) => Err(StoreError::NotApplied { retry_after: RETRY_AFTER }),
+            Err(Withdrawn) => {
+                Err(shared.refusal().unwrap_or(StoreError::NotApplied { retry_after: RETRY_AFTER }))
+            }
         }
     }
 }

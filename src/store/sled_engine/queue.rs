@@ -90,6 +90,22 @@ pub(super) enum Taken {
     Nothing,
 }
 
+impl Taken {
+    pub fn refuse(self, error: &StoreError) {
+        let works = match self {
+            Self::Rows(rows) => rows.into_iter().map(Work::Rows).collect(),
+            Self::Create { shelf, done } => vec![Work::Create { shelf, done }],
+            Self::Drop { shelf, done } => vec![Work::Drop { shelf, done }],
+            Self::Snapshot { shelf, live, done } => vec![Work::Snapshot { shelf, live, done }],
+            Self::Compact(order) => vec![Work::Compact(order)],
+            Self::Nothing => Vec::new(),
+        };
+        for work in works {
+            work.refuse(error.clone());
+        }
+    }
+}
+
 /// Why a work was not taken in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
