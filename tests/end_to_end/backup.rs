@@ -489,3 +489,77 @@ fn two_creators_do_not_write_one_file() {
     drop(held);
     done(&run(&data, &["create"], &file));
 }
+
+/// The backups in a folder, oldest first; none are half written.
+fn scheduled(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
+    let mut names: Vec<_> = names.map(|name| name.expect("a plain name")).collect();
+    names.retain(|name| name.ends_with(".backup") && name.starts_with("tenure-2"));
+    names.sort();
+    names
+}
+
+#[test]
+fn a_server_writes_backups_by_itself_and_keeps_the_newest() {
+    let place = Place::new();
+    let data = place.store();
+    let folder = place.path("backups");
+    fs::create_dir(&folder).expect("a folder");
+    for foreign in ["monday.backup", "tenure-of-mine.backup"] {
+        fs::write(folder.join(foreign), "mine").expect("a file");
+    }
+    let start = |every: &str| {
+        Serve::start_with(&data, |command| {
+            command.arg("--data").arg(&data).env("TENURE_BACKUP_EVERY", every);
+            command.env("TENURE_BACKUP_FOLDER", &folder).env("TENURE_BACKUP_KEEP", "2");
+        })
+    };
+    let serve = start("1s");
+    let acme = token(&data, "acme");
+    put(&serve, "acme", "plain", "correct horse", &acme);
+    let first = eventually("a first backup", || scheduled(&folder).first().cloned());
+    eventually("the first to be removed", || {
+        let names = scheduled(&folder);
+        (names.len() == 2 && !names.contains(&first)).then_some(())
+    });
+    let (code, log) = serve.stop_by("TERM");
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("wrote the backup") && log.contains("and removed 1 older"), "{log}");
+    for foreign in ["monday.backup", "tenure-of-mine.backup"] {
+        assert_eq!(fs::read_to_string(folder.join(foreign)).ok().as_deref(), Some("mine"));
+    }
+    let newest = scheduled(&folder).pop().expect("a backup");
+    done(&run(&data, &["verify"], &folder.join(&newest)));
+    let new = place.beside(&data, "new");
+    done(&run(&new, &["restore", "--credentials", "keep"], &folder.join(&newest)));
+    let served = Serve::start(&new);
+    assert_eq!(get(&served, "acme", "plain", &acme), (200, "correct horse".into()));
+
+    // A restart writes none before it is due.
+    let before = scheduled(&folder);
+    let serve = start("1h");
+    assert_eq!(get(&serve, "acme", "plain", &acme).0, 200);
+    assert_eq!(serve.stop_by("TERM").0, Some(0));
+    assert_eq!(scheduled(&folder), before);
+}
+
+#[test]
+fn a_backup_that_fails_leaves_the_older_ones_and_a_server_that_serves() {
+    let place = Place::new();
+    let data = place.store();
+    // No folder can be made there.
+    let folder = place.path("file");
+    fs::write(&folder, "not a folder").expect("a file");
+    let serve = Serve::start_with(&data, |command| {
+        command.arg("--data").arg(&data).env("TENURE_BACKUP_EVERY", "1s");
+        command.env("TENURE_BACKUP_FOLDER", &folder);
+    });
+    eventually("a failure in the log", || {
+        serve.log().contains("no backup was written, and none removed").then_some(())
+    });
+    let acme = token(&data, "acme");
+    put(&serve, "acme", "plain", "v", &acme);
+    assert_eq!(serve.stop_by("TERM").0, Some(0));
+    assert_eq!(fs::read_to_string(&folder).ok().as_deref(), Some("not a folder"));
+}
