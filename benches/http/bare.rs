@@ -5,10 +5,7 @@ use std::io::Write as _;
 use actix_web::http::header;
 use actix_web::{App, HttpResponse, HttpServer, web};
 
-use crate::Outcome;
-
-/// 64 bytes, as the secret that is read from Tenure.
-pub const VALUE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+use crate::harness::{Outcome, SHORT_VALUE};
 
 /// Serves on a free port, whose address it prints first, until it is killed.
 pub fn serve() -> Outcome<()> {
@@ -32,5 +29,5 @@ async fn answer(path: web::Path<(String, String)>) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .content_type("application/json")
-        .body(format!("\"{VALUE}\""))
+        .body(format!("\"{SHORT_VALUE}\""))
 }

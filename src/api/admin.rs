@@ -3,7 +3,10 @@
 //!
 //! Both ways execute the same [`Command`] and answer the same [`Reply`].
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 /// One act of an operator. Whoever may send one owns the data folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,12 +39,65 @@ pub enum Command {
         dry_run: bool,
     },
     ClockAccept,
+    /// `dry_run`: only say what would be done.
+    Compact {
+        databases: Databases,
+        dry_run: bool,
+    },
     /// `tenant`: only that one. `rows_per_second`: at most so many, so that others
     /// are served meanwhile.
     Verify {
         tenant: Option<String>,
         rows_per_second: Option<u32>,
     },
+    /// Writes a file.
+    BackupCreate,
+    /// Reads a file: one tenant of it, under a new name. `kek`: the backup's, where
+    /// it is not of this store. `bytes`: how long the file is, for the progress.
+    BackupRestore {
+        tenant: String,
+        new_name: String,
+        dry_run: bool,
+        bytes: Option<u64>,
+        kek: Option<HiddenText>,
+    },
+}
+
+/// A secret on its way to the server: never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HiddenText(String);
+
+impl HiddenText {
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for HiddenText {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for HiddenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HiddenText(..)")
+    }
+}
+
+/// Which databases a compaction takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Databases {
+    /// Those that hold mostly garbage.
+    Wasteful,
+    All,
+    One(String),
 }
 
 /// How far a long command is.
@@ -70,7 +126,70 @@ pub enum Reply {
     Token { token: String, expires_on: String },
     Swept { dry_run: bool, tenants: Vec<SweptTenant> },
     ClockAccepted { now: String, floor_before: String },
+    Compacted { dry_run: bool, databases: Vec<CompactedDatabase> },
     Verified(Verification),
+    BackupCreated(BackupMade),
+    BackupVerified(BackupContents),
+    BackupRestored(BackupRestored),
+}
+
+/// A backup that was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupMade {
+    /// RFC 3339. Each tenant is in it as of a moment after this.
+    pub begun_on: String,
+    pub bytes: u64,
+    pub tenants: u64,
+    /// Of tenants.
+    pub rows: u64,
+    /// Damaged tenants.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A tenant that a backup is without.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOut {
+    pub tenant: String,
+    pub why: String,
+}
+
+/// What is in a backup whose every byte is the one that was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupContents {
+    /// Whether all that it holds decrypts and is complete.
+    pub sound: bool,
+    /// Each tenant is in it as of a moment between these two; RFC 3339.
+    pub begun_on: String,
+    pub finished_on: String,
+    /// The version of the program that wrote it.
+    pub program: String,
+    pub bytes: u64,
+    pub parts: Vec<VerifiedPart>,
+    pub left_out: Vec<LeftOut>,
+}
+
+/// What was restored, or would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRestored {
+    pub dry_run: bool,
+    /// `None` where a whole store was.
+    pub tenant: Option<RestoredTenant>,
+    /// What became of the credentials of before: "kept", "revoked" or "none".
+    pub credentials: String,
+    pub contents: BackupContents,
+}
+
+/// One tenant, restored beside others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoredTenant {
+    pub name: String,
+    pub restored_as: String,
+    pub secrets: u64,
 }
 
 /// What a check of the whole store, of one tenant or of a backup found.
@@ -127,6 +246,21 @@ pub struct SweptTenant {
     pub secrets: u64,
     /// Expired entries that lead to a damaged record, and were left.
     pub damaged: u64,
+}
+
+/// A database, chosen or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CompactedDatabase {
+    pub database: String,
+    /// On disk, before.
+    pub bytes: u64,
+    /// Of what can be read in it; `None` where it is damaged.
+    pub live_bytes: Option<u64>,
+    /// Whether it was to be compacted.
+    pub chosen: bool,
+    /// On disk, after; `None` where it was left alone.
+    pub bytes_after: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -44,6 +44,13 @@ impl Roots {
         Self(vec![Root { id: 1, key: RootKey::generate() }])
     }
 
+    /// A fresh root in place of all of these, with an id that none of them had: no
+    /// token that they signed holds any more.
+    pub fn replaced(&self) -> Self {
+        let id = self.newest().id.saturating_add(1);
+        Self(vec![Root { id, key: RootKey::generate() }])
+    }
+
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         // Reserved at once: a vector that grows leaves copies of keys behind.
         let record = size_of::<u32>() + RootKey::SECRET_LEN;
@@ -117,6 +124,14 @@ mod tests {
         assert_eq!(again.public(), roots.public());
         assert_eq!(again.newest().id, 7);
         assert_eq!(again.encode(), roots.encode());
+    }
+
+    #[test]
+    fn a_replacement_shares_neither_ids_nor_keys() {
+        let roots = Roots::from_keys(vec![(1, RootKey::generate()), (7, RootKey::generate())]);
+        let replaced = roots.replaced().public();
+        assert_eq!(replaced.iter().map(|root| root.id).collect::<Vec<_>>(), [8]);
+        assert!(roots.public().iter().all(|old| old.public_key != replaced[0].public_key));
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub(super) fn options(config: &Config, place: String) -> VaultOptions {
 pub(super) fn refused(error: &OpenError, folder: &DataFolder) -> CliError {
     let place = folder.path().display();
     match error {
-        OpenError::NotInitialized | OpenError::WrongKek => {
+        OpenError::NotInitialized | OpenError::WithoutKeyring | OpenError::WrongKek => {
             CliError::usage(format!("{place}: {error}"))
         }
         OpenError::AlreadyInitialized => CliError {
@@ -227,7 +227,10 @@ async fn here(
 }
 
 /// Ends early where nobody takes more.
-fn send_pieces(mut file: Box<dyn Read + Send>, to: mpsc::Sender<Vec<u8>>) -> std::io::Result<()> {
+pub(super) fn send_pieces(
+    mut file: Box<dyn Read + Send>,
+    to: mpsc::Sender<Vec<u8>>,
+) -> std::io::Result<()> {
     loop {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         file.as_mut().take(PIECE_BYTES as u64).read_to_end(&mut piece)?;

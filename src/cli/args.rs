@@ -56,10 +56,18 @@ pub(super) enum Command {
     Status(StoreArgs),
     /// Settle a dispute about the time
     Clock(ClockArgs),
+    /// Give back the space of what was deleted or replaced
+    #[command(after_help = "Example:\n  tenure compact --dry-run     # sizes, and what would be \
+        done\n  tenure compact\n  tenure compact --all         # no deleted ciphertext stays on \
+        the disk\n\nA database is written anew beside the old one, while the server goes on: that \
+        takes up to\ntwice the space that lives in it.")]
+    Compact(CompactArgs),
     /// Read and decrypt everything, and tell what is damaged or missing
     #[command(after_help = "Example:\n  tenure verify\n  tenure verify --tenant acme --rate 2000 \
         --json\n\nWorks on a running server as well. Exit code 7: damage was found.")]
     Verify(VerifyArgs),
+    /// Write backups, check them, restore them
+    Backup(BackupArgs),
 }
 
 /// Which store.
@@ -207,6 +215,21 @@ pub(super) struct SweepArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct CompactArgs {
+    /// Only this database; otherwise those over 16 MiB of which two thirds are garbage
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    pub(super) database: Option<String>,
+    /// Every database, whatever it holds
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Only show what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tenure clock accept")]
 pub(super) struct ClockArgs {
     #[command(subcommand)]
@@ -226,4 +249,97 @@ pub(super) enum ClockCommand {
         #[command(flatten)]
         store: StoreArgs,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tenure backup create /backup/monday.backup\n  \
+    tenure backup verify /backup/monday.backup\n  \
+    tenure backup restore /backup/monday.backup --data /srv/tenure --credentials keep\n\n\
+    A backup holds ciphertext only: without the KEK of its time it cannot be restored.\n\
+    Keep that KEK, and keep it apart. A server writes backups by itself; see backup.every,\n\
+    backup.folder and backup.keep in the configuration.")]
+pub(super) struct BackupArgs {
+    #[command(subcommand)]
+    pub(super) command: BackupCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BackupCommand {
+    /// Write everything into a new file, while the server goes on serving
+    ///
+    /// Each tenant is in it as of one moment. The file is readable by its owner only and
+    /// has its name only once it is whole; until then it is FILE.partial.
+    #[command(after_help = "Example:\n  tenure backup create monday.backup\n  \
+        tenure backup create - | ssh elsewhere 'cat > monday.backup'\n\n\
+        An existing file is not written over. Exit code 7: the backup was written, without\n\
+        tenants that are damaged.")]
+    Create {
+        /// A file that does not exist yet, or - for standard output
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Read and decrypt all of a backup, and restore nothing
+    ///
+    /// Needs the KEK and no store.
+    #[command(after_help = "Example:\n  tenure backup verify monday.backup\n  \
+        tenure backup verify monday.backup --kek-file old.kek --json\n\n\
+        Exit code 7: it is damaged, cut off or altered, or holds what was damaged already.")]
+    Verify {
+        /// The backup, or - for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The KEK of the backup's time, instead of the configuration's
+        #[arg(long, value_name = "FILE")]
+        kek_file: Option<PathBuf>,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Make a store of a backup, or one tenant of it beside others
+    ///
+    /// A whole store is made in an empty or new data folder, with the same tenants and
+    /// ids; it exists only once all of the backup was read and proved. One tenant (--tenant,
+    /// --as) is made anew in an existing store, whether or not a server runs on it, and
+    /// without credentials.
+    #[command(after_help = "Example:\n  \
+        tenure backup restore monday.backup --data /srv/tenure --credentials revoke\n  \
+        tenure backup restore monday.backup --credentials keep --dry-run\n  \
+        tenure backup restore monday.backup --tenant acme --as acme-monday\n\n\
+        keep: tokens minted before the backup are good again, those revoked since as well.\n\
+        revoke: no token minted before is good.\n\n\
+        After a whole restore of a backup older than 30 days, or where the clock is behind the\n\
+        backup's, nothing is swept until 'tenure clock accept'.")]
+    Restore(RestoreArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// The backup, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// What becomes of tokens minted before; must be said for a whole store
+    #[arg(long, value_enum, required_unless_present = "tenant", conflicts_with = "tenant")]
+    pub(super) credentials: Option<CredentialsArg>,
+    /// Only this tenant
+    #[arg(long, value_name = "NAME", requires = "new_name")]
+    pub(super) tenant: Option<String>,
+    /// What the restored tenant will be called; no tenant may have this name
+    #[arg(long = "as", value_name = "NEW", requires = "tenant")]
+    pub(super) new_name: Option<String>,
+    /// Read and prove everything, say what would be restored, and restore nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// The KEK of the backup's time, where it is not the one of the configuration. What is
+    /// restored is under the configuration's, which is made where there is none
+    #[arg(long, value_name = "FILE")]
+    pub(super) backup_kek_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum CredentialsArg {
+    Keep,
+    Revoke,
 }

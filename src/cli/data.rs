@@ -33,6 +33,13 @@ impl DataFolder {
     pub(super) fn enter(path: &Path) -> Result<Self, Enter> {
         match Format::of(path).map_err(Enter::Failed)? {
             Some(_) => Ok(Self(path.to_owned())),
+            None if path.join(format::RESTORING).exists() => {
+                Err(Enter::Failed(CliError::usage(format!(
+                    "{0} holds no store yet: a restore into it is under way or was interrupted; \
+                     run 'tenure backup restore' again, it begins anew, or remove {0}",
+                    path.display()
+                ))))
+            }
             None => Err(Enter::Absent),
         }
     }
@@ -88,6 +95,103 @@ impl DataFolder {
     }
 }
 
+/// A data folder that a backup can be restored into: empty, new, or left by a
+/// restore that was interrupted.
+#[derive(Debug)]
+pub(super) struct RestoreInto(PathBuf);
+
+impl RestoreInto {
+    /// Changes nothing.
+    pub(super) fn look_at(path: &Path) -> Result<Self, CliError> {
+        if Format::of(path)?.is_some() {
+            return Err(CliError {
+                exit: super::failure::Exit::Conflict,
+                message: format!(
+                    "there is a store in {0}, and a backup is restored into an empty folder: name \
+                     another with --data, or restore one tenant beside the others (--tenant NAME \
+                     --as NEW)",
+                    path.display()
+                ),
+            });
+        }
+        let interrupted = path.join(format::RESTORING).exists();
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self(path.to_owned())),
+            Err(error) => return Err(cannot("read", path, &error)),
+        };
+        for entry in entries {
+            let name = entry.map_err(|error| cannot("read", path, &error))?.file_name();
+            let ours = [format::RESTORING, TEMPORARY, STORE].iter().any(|ours| name == *ours);
+            if !ours || (name == STORE && !interrupted) {
+                return Err(CliError::usage(format!(
+                    "{} holds other files ({}); name an empty or a new folder with --data",
+                    path.display(),
+                    Path::new(&name).display()
+                )));
+            }
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Makes the folder, and removes what an interrupted restore left in it.
+    pub(super) fn begin(self) -> Result<NewStore, CliError> {
+        let Self(path) = self;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|error| cannot("make", &path, &error))?;
+        check_owner_and_mode(&path)?;
+        let new = NewStore(path);
+        if new.0.join(format::RESTORING).exists() {
+            new.clear()?;
+        }
+        format::CURRENT.prepare(&new.0)?;
+        Ok(new)
+    }
+}
+
+/// A store that is being restored. Until it is complete, the folder holds none.
+#[derive(Debug)]
+pub(super) struct NewStore(PathBuf);
+
+impl NewStore {
+    pub(super) async fn open(&self, config: &Config) -> Result<Arc<dyn Store>, CliError> {
+        DataFolder(self.0.clone()).open(config).await
+    }
+
+    /// What was stored and closed counts from now on.
+    pub(super) fn complete(self) -> Result<(), CliError> {
+        Format::declare_prepared(&self.0)
+    }
+
+    /// Removes what was begun; the folder itself stays.
+    pub(super) fn discard(self) -> Result<(), CliError> {
+        self.clear()?;
+        let failed = |error: std::io::Error| cannot("empty", &self.0, &error);
+        fs::remove_dir_all(format::CURRENT.store(&self.0)).map_err(failed)?;
+        fs::remove_file(self.0.join(format::RESTORING)).map_err(failed)
+    }
+
+    /// Empties the store but for its lock, under the lock: another restore may be
+    /// at work here.
+    fn clear(&self) -> Result<(), CliError> {
+        let store = format::CURRENT.store(&self.0);
+        let failed = |error: std::io::Error| cannot("empty", &store, &error);
+        fs::create_dir_all(&store).map_err(failed)?;
+        let _lock = format::lock(&store)?;
+        for entry in fs::read_dir(&store).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let is_folder = entry.file_type().map_err(failed)?.is_dir();
+            let removed = match (is_folder, entry.file_name() == format::LOCK) {
+                (true, _) => fs::remove_dir_all(entry.path()),
+                (false, true) => Ok(()),
+                (false, false) => fs::remove_file(entry.path()),
+            };
+            removed.map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
 /// With what to do about it.
 fn unopened(error: &OpenError, folder: &Path) -> CliError {
     let folder = folder.display();
@@ -124,6 +228,8 @@ fn check_owner_and_mode(path: &Path) -> Result<(), CliError> {
 }
 
 const TEMPORARY: &str = ".tmp";
+/// Where [`format::CURRENT`] has its store.
+const STORE: &str = "store";
 
 /// Writes a file that only we can read, all or nothing, and durable.
 pub(super) fn write_private(path: &Path, contents: &[u8]) -> Result<(), CliError> {

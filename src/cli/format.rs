@@ -21,6 +21,9 @@ pub(super) const CURRENT: Format = Format(1);
 const STEPS: &[Step] = &[];
 
 const FILE: &str = "FORMAT";
+/// In its place while a backup is restored into the folder: without the other there
+/// is no store.
+pub(super) const RESTORING: &str = "RESTORING";
 const WORDS: &str = "tenure data ";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +77,18 @@ impl Format {
         }
     }
 
+    /// Writes what will be the format of the folder, once it is whole.
+    pub(super) fn prepare(self, data: &Path) -> Result<(), CliError> {
+        write_private(&data.join(RESTORING), format!("{WORDS}{}\n", self.0).as_bytes())
+    }
+
+    /// Makes what was prepared the format of the folder, durably, in one act.
+    pub(super) fn declare_prepared(data: &Path) -> Result<(), CliError> {
+        let (from, to) = (data.join(RESTORING), data.join(FILE));
+        let renamed = fs::rename(&from, &to).and_then(|()| File::open(data)?.sync_all());
+        renamed.map_err(|error| cannot("write", &to, &error))
+    }
+
     /// Makes it the format of the folder, durably.
     pub(super) fn write(self, data: &Path) -> Result<(), CliError> {
         write_private(&data.join(FILE), format!("{WORDS}{}\n", self.0).as_bytes())
@@ -125,14 +140,16 @@ fn discard(new: &Path) -> Result<(), CliError> {
     }
 }
 
+pub(super) const LOCK: &str = "LOCK";
+
 /// The lock that every version takes before it opens a store.
-fn lock(store: &Path) -> Result<File, CliError> {
-    let path = store.join("LOCK");
+pub(super) fn lock(store: &Path) -> Result<File, CliError> {
+    let path = store.join(LOCK);
     let file = File::options().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(|error| cannot("open", &path, &error))?;
     file.try_lock().map_err(|_| {
         CliError::unavailable(format!(
-            "another tenure holds {}: stop it before this version migrates the data",
+            "another tenure holds {}: stop it, or let it finish",
             store.display()
         ))
     })?;

@@ -56,6 +56,11 @@ fn named(file: &Path) -> Result<&Path, CliError> {
     Ok(file)
 }
 
+/// Reads the KEK from a file that was named for it alone.
+pub(super) fn from_named_file(path: &Path) -> Result<Kek, CliError> {
+    from_file(named(path)?)
+}
+
 fn from_file(path: &Path) -> Result<Kek, CliError> {
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound => CliError::usage(format!(

@@ -7,12 +7,14 @@ use zeroize::Zeroizing;
 
 use super::access;
 use super::args::{
-    ClockArgs, ClockCommand, StoreArgs, SweepArgs, TenantArgs, TenantCommand, TokenArgs,
-    TokenCommand, VerifyArgs,
+    ClockArgs, ClockCommand, CompactArgs, StoreArgs, SweepArgs, TenantArgs, TenantCommand,
+    TokenArgs, TokenCommand, VerifyArgs,
 };
 use super::failure::{CliError, Exit};
 use super::internal;
-use crate::api::admin::{Command, Reply, Status, Verification, VerifiedPart};
+use crate::api::admin::{
+    Command, CompactedDatabase, Databases, Reply, Status, Verification, VerifiedPart,
+};
 use crate::auth::{self, Inspection};
 
 /// How answers are shown.
@@ -254,7 +256,7 @@ fn status_text(status: &Status) -> String {
 }
 
 /// To one decimal, in the largest unit that leaves a whole part.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match units.into_iter().find(|(_, unit)| bytes >= *unit) {
         Some((name, unit)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
@@ -271,6 +273,36 @@ pub(super) async fn clock(args: &ClockArgs, output: Output) -> Result<(), CliErr
         }
         _ => String::new(),
     })
+}
+
+pub(super) async fn compact(args: CompactArgs, output: Output) -> Result<(), CliError> {
+    let databases = match (args.database, args.all) {
+        (Some(name), _) => Databases::One(name),
+        (None, true) => Databases::All,
+        (None, false) => Databases::Wasteful,
+    };
+    let command = Command::Compact { databases, dry_run: args.dry_run };
+    let reply = access::execute(&args.store, command).await?;
+    output.show(&reply, || match &reply {
+        Reply::Compacted { dry_run, databases } => compaction_table(databases, *dry_run),
+        _ => String::new(),
+    })
+}
+
+fn compaction_table(databases: &[CompactedDatabase], dry_run: bool) -> String {
+    let width = databases.iter().map(|row| row.database.len()).max().unwrap_or(0).max(8);
+    let mut table = format!("{:width$}  {:>12}  {:>12}  COMPACTED\n", "DATABASE", "SIZE", "LIVE");
+    for row in databases {
+        let CompactedDatabase { database, bytes, live_bytes, chosen, bytes_after } = row;
+        let live = live_bytes.map_or_else(|| "damaged".to_owned(), size);
+        let done = match bytes_after {
+            Some(after) => format!("to {}", size(*after)),
+            None if dry_run && *chosen => "would be".to_owned(),
+            None => "no".to_owned(),
+        };
+        table += &format!("{database:width$}  {:>12}  {live:>12}  {done}\n", size(*bytes));
+    }
+    table
 }
 
 pub(super) async fn verify(args: VerifyArgs, output: Output) -> Result<(), CliError> {

@@ -7,6 +7,8 @@
 
 mod access;
 mod args;
+mod backup;
+mod backup_file;
 mod clock;
 mod data;
 mod dev;
@@ -51,6 +53,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Status(args) => maintain::status(&args, output).await,
             Command::Clock(args) => maintain::clock(&args, output).await,
             Command::Verify(args) => maintain::verify(args, output).await,
+            Command::Compact(args) => maintain::compact(args, output).await,
+            Command::Backup(args) => backup::run(args, output).await,
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -4,6 +4,7 @@
 //! KEK ─ HKDF "wrap"   ─► wraps each tenant's DEKs and anchor keys
 //!     ─ HKDF "check"  ─► proves the KEK before it is used
 //!     ─ HKDF "system" ─► the keyring's own ledger
+//!     ─ HKDF "backup" ─► authenticates one backup
 //! DEK ─ HKDF(salt, binding) ─► one AES-256-GCM key per stored value
 //! ```
 //!
@@ -19,5 +20,5 @@ mod ring;
 pub use self::ring::{random, sha256};
 pub use envelope::{Binding, Dek, DekSet, Purpose, Undecryptable};
 pub use keys::{
-    AnchorKeys, DekState, IndexKey, Kek, KekFormatError, LedgerKey, StoreId, StoreKeys,
+    AnchorKeys, ChainKey, DekState, IndexKey, Kek, KekFormatError, LedgerKey, StoreId, StoreKeys,
 };

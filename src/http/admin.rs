@@ -34,8 +34,9 @@ use crate::vault::maintenance::{self, Exchange};
 
 const SOCKET: &str = "admin.sock";
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a stop waits for commands under way.
-const LAST_COMMANDS: Duration = Duration::from_secs(30);
+/// How long a stop waits for commands under way. What takes longer can be begun
+/// anew: a check, a backup, a compaction.
+const LAST_COMMANDS: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the socket is bound and connected to.

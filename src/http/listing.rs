@@ -134,7 +134,7 @@ pub(super) struct Walk {
 }
 
 /// Answers with `first`, and all that follows it where no limit was asked for.
-pub(super) fn answer(walk: Walk, first: ListPage) -> HttpResponse {
+pub(super) fn answer(mut walk: Walk, first: ListPage) -> HttpResponse {
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
     match (first.more, walk.query.limit, first.names.last()) {
@@ -142,22 +142,29 @@ pub(super) fn answer(walk: Walk, first: ListPage) -> HttpResponse {
             response.insert_header((header::LINK, walk.query.next(last, limit)));
             response.body(json(Part::Whole, &first.names))
         }
-        (true, None, Some(_)) => response.streaming(Box::pin(pieces(walk, first))),
+        (true, None, Some(_)) => {
+            let pieces = pieces(first, async move |last| walk.page_after(last).await);
+            response.streaming(Box::pin(pieces))
+        }
         (false, ..) | (true, _, None) => response.body(json(Part::Whole, &first.names)),
     }
 }
 
-/// The JSON of all names from `first` on, a page at a time.
-fn pieces(walk: Walk, first: ListPage) -> impl Stream<Item = Result<Bytes, VaultError>> {
+/// The JSON of all names from `first` on, a page at a time; `page_after` asks for
+/// the next.
+fn pieces(
+    first: ListPage,
+    page_after: impl AsyncFnMut(SecretName) -> Result<ListPage, VaultError>,
+) -> impl Stream<Item = Result<Bytes, VaultError>> {
     enum Next {
         First(ListPage),
         After(SecretName),
         Nothing,
     }
-    stream::try_unfold((walk, Next::First(first)), async |(mut walk, next)| {
+    stream::try_unfold((page_after, Next::First(first)), async |(mut page_after, next)| {
         let (page, begins) = match next {
             Next::First(page) => (page, true),
-            Next::After(last) => (walk.page_after(last).await?, false),
+            Next::After(last) => (page_after(last).await?, false),
             Next::Nothing => return Ok(None),
         };
         let part = match (begins, page.more) {
@@ -170,7 +177,7 @@ fn pieces(walk: Walk, first: ListPage) -> impl Stream<Item = Result<Bytes, Vault
             Some(last) if page.more => Next::After(last.clone()),
             _ => Next::Nothing,
         };
-        Ok(Some((Bytes::from(json(part, &page.names)), (walk, next))))
+        Ok(Some((Bytes::from(json(part, &page.names)), (page_after, next))))
     })
 }
 
@@ -209,7 +216,10 @@ fn json(part: Part, names: &[SecretName]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{StreamExt, TryStreamExt};
+
     use super::*;
+    use crate::store::StoreError;
 
     fn name(text: &str) -> SecretName {
         SecretName::parse(text).unwrap()
@@ -321,5 +331,39 @@ mod tests {
             let whole = [&*first, &*middle, &*last].concat();
             assert!(serde_json::from_str::<Vec<String>>(&whole).unwrap().len() >= 4, "{whole}");
         }
+    }
+
+    fn page(names: &[&str], more: bool) -> ListPage {
+        ListPage { names: names.iter().map(|text| name(text)).collect(), more }
+    }
+
+    #[tokio::test]
+    async fn all_names_are_one_array_whichever_pages_they_come_in() {
+        for pages in [
+            vec![page(&["a", "b"], true), page(&["c", "d"], true), page(&["e"], false)],
+            // Those that made it seem that there were more are gone meanwhile.
+            vec![page(&["a", "b", "c", "d", "e"], true), page(&[], false)],
+            vec![page(&["a", "b", "c", "d", "e"], false)],
+        ] {
+            let mut pages = pages.into_iter();
+            let first = pages.next().unwrap();
+            let mut last = first.names.last().cloned();
+            let next_page = async |after: SecretName| {
+                assert_eq!(Some(after), last);
+                let next = pages.next().expect("no page after the last one");
+                last = next.names.last().cloned();
+                Ok(next)
+            };
+            let pieces: Vec<Bytes> = pieces(first, next_page).try_collect().await.unwrap();
+            assert_eq!(pieces.concat(), br#"["a","b","c","d","e"]"#);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_fails_on_its_way_does_not_end_as_one_that_is_whole() {
+        let gone = || VaultError::Store(StoreError::TenantGone);
+        let pieces = pieces(page(&["a"], true), async |_| Err(gone()));
+        let pieces: Vec<_> = pieces.collect().await;
+        assert_eq!(pieces, [Ok(Bytes::from_static(b"[\"a\"")), Err(gone())]);
     }
 }

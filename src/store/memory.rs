@@ -111,8 +111,8 @@ impl Rows {
         self.ledger = Some(batch.seal.seal(&ledger));
         for (key, row) in staged.rows {
             match row {
-                Some(row) => self.rows.insert(key, row),
-                None => self.rows.remove(&key),
+                Some(row) => self.rows.insert(key.clone(), row.clone()),
+                None => self.rows.remove(key),
             };
         }
         Ok(())

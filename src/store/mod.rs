@@ -251,6 +251,20 @@ pub struct DatabaseUse {
     pub live: Option<u64>,
 }
 
+impl DatabaseUse {
+    /// Of fewer bytes there is little to win: the engine takes them in steps.
+    const WORTH_BYTES: u64 = 16 << 20;
+
+    /// Whether a compaction would give back a good part of it. A database that was
+    /// just filled, or compacted, is up to twice what lives in it (measured: 1.8 to
+    /// 2.1 times), because the engine cleans a stretch of its file only when half of
+    /// it is garbage. So it is when two thirds are that it is worth while.
+    pub fn is_mostly_garbage(&self) -> bool {
+        let garbage = |live| self.bytes.saturating_sub(live) > self.bytes / 3 * 2;
+        self.bytes > Self::WORTH_BYTES && self.live.is_some_and(garbage)
+    }
+}
+
 /// Bytes on disk before and after a compaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compacted {

@@ -10,9 +10,9 @@ use super::{Batch, Change, Ledger, LedgerSeal, Page, Row, RowKey, Scan, StoreErr
 use crate::domain::Floor;
 
 /// The effect of one batch, not yet stored.
-pub(super) struct Staged {
+pub(super) struct Staged<'b> {
     /// What each row that changes becomes; `None` is deleted.
-    pub rows: BTreeMap<RowKey, Option<Row>>,
+    pub rows: BTreeMap<&'b RowKey, Option<&'b Row>>,
     /// The ledger after it, or `None` if the batch changes nothing at all.
     pub ledger: Option<Ledger>,
 }
@@ -35,42 +35,51 @@ pub(super) fn weigh(batch: &Batch) -> Result<usize, StoreError> {
     if total > Batch::MAX_BYTES { Err(StoreError::TooLarge) } else { Ok(total) }
 }
 
-/// Judges `batch` against the rows as they stand and accounts for its effect.
-pub(super) fn stage(
-    batch: &Batch,
+/// Judges `batch` against the rows as they stand and accounts for its effect. Asks
+/// for each row once.
+pub(super) fn stage<'b>(
+    batch: &'b Batch,
     mut ledger: Ledger,
     mut current: impl FnMut(&RowKey) -> Result<Option<Row>, StoreError>,
-) -> Result<Staged, StoreError> {
+) -> Result<Staged<'b>, StoreError> {
+    let mut expected = BTreeMap::new();
     for change in &batch.changes {
-        if let Change::Expect { key, version } = change
-            && current(key)?.map(|row| row.version) != *version
-        {
-            return Err(StoreError::Conflict);
+        if let Change::Expect { key, version } = change {
+            let row = current(key)?;
+            if row.as_ref().map(|row| row.version) != *version {
+                return Err(StoreError::Conflict);
+            }
+            expected.insert(key, row);
         }
     }
 
-    let mut rows: BTreeMap<RowKey, Option<Row>> = BTreeMap::new();
+    let mut rows: BTreeMap<&RowKey, Option<&Row>> = BTreeMap::new();
     for change in &batch.changes {
         let (key, new) = match change {
             Change::Expect { .. } => continue,
             Change::Put { key, row } => (key, Some(row)),
             Change::Delete { key } => (key, None),
         };
-        let old = match rows.get(key) {
-            Some(staged) => staged.clone(),
-            None => current(key)?,
+        let found;
+        let old = match (rows.get(key), expected.get(key)) {
+            (Some(staged), _) => *staged,
+            (None, Some(row)) => row.as_ref(),
+            (None, None) => {
+                found = current(key)?;
+                found.as_ref()
+            }
         };
-        if old.as_ref() == new {
+        if old == new {
             continue;
         }
-        if let Some(old) = &old {
+        if let Some(old) = old {
             ledger.remove(&batch.seal.digest_row(key, old));
         }
         if let Some(new) = new {
             ledger.add(&batch.seal.digest_row(key, new));
             ledger.highest_version = ledger.highest_version.max(new.version);
         }
-        rows.insert(key.clone(), new.cloned());
+        rows.insert(key, new);
     }
 
     if rows.is_empty() && batch.floor <= ledger.floor {

@@ -9,15 +9,15 @@
 //! All rows are under the keyring's ledger, so that whoever can write the disk
 //! cannot swap the header or drop a key unseen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::codec::{Malformed, Reader};
 use super::seal::SpaceSeal;
-use super::{OpenError, audit};
+use super::{Export, OpenError};
 use crate::crypto::{AnchorKeys, Dek, DekSet, DekState, Kek, StoreId, StoreKeys};
 use crate::domain::{Floor, TenantId};
-use crate::store::{Batch, Change, LedgerSeal, Row, RowKey, Space, Store, StoreError};
+use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store, StoreError};
 
 /// In the place of a tenant's id: the system's own keys.
 pub(super) const SYSTEM: TenantId = TenantId::from_bytes([0; 16]);
@@ -69,7 +69,7 @@ impl Keyring {
         let seal = Arc::new(SpaceSeal::Keyring(keys.clone()));
         let rows = tokio::sync::Mutex::new(Rows { by_key: BTreeMap::new(), next_version: 1 });
         let keyring = Self { store, keys, seal, rows };
-        let header = (header_key(), keyring.header(Phase::Initializing));
+        let header = (header_key(), header(&keyring.keys, Phase::Initializing));
         let system = keyring.wrapped_rows(SYSTEM, &Dek::generate(1), &AnchorKeys::generate(SYSTEM));
         keyring.put([header].into_iter().chain(system), Floor::START).await?;
         Ok(keyring)
@@ -86,9 +86,10 @@ impl Keyring {
             return Err(OpenError::WrongKek);
         }
         let seal = Arc::new(SpaceSeal::Keyring(keys.clone()));
-        let (ledger, rows) = audit(&*store, Space::Keyring, &*seal, "the keyring").await?;
+        let export = Export::at_open(&*store, Space::Keyring).await?;
+        let ledger = export.prove(&*seal, "the keyring")?;
         let rows = Rows {
-            by_key: rows.into_iter().collect(),
+            by_key: export.rows.into_iter().collect(),
             next_version: ledger.highest_version.saturating_add(1),
         };
         Ok((Self { store, keys, seal, rows: tokio::sync::Mutex::new(rows) }, phase))
@@ -96,7 +97,7 @@ impl Keyring {
 
     /// Marks the store complete: from now on missing system rows are a loss.
     pub(super) async fn complete(&self) -> Result<(), StoreError> {
-        self.put([(header_key(), self.header(Phase::Complete))], Floor::START).await
+        self.put([(header_key(), header(&self.keys, Phase::Complete))], Floor::START).await
     }
 
     /// Draws keys for a tenant and stores them wrapped; durable when it returns.
@@ -112,22 +113,19 @@ impl Keyring {
 
     /// Unwraps the keys of a tenant, or of [`SYSTEM`].
     pub(super) async fn keys(&self, tenant: TenantId) -> Result<SpaceKeys, OpenError> {
-        let rows = self.rows.lock().await;
-        let missing = || damaged("keys of a tenant");
-        let anchor = rows.by_key.get(&anchor_key(tenant)).ok_or_else(missing)?;
-        let anchor = self.keys.unwrap_anchor(tenant, &anchor.bytes).map_err(|_| missing())?;
-        let (mut active, mut retired) = (None, Vec::new());
-        for (key, row) in rows.by_key.range(dek_key(tenant, 0)..=dek_key(tenant, u32::MAX)) {
-            let (_, id) = parse_dek_key(key).map_err(|_| missing())?;
-            let (state, wrapped) = split_state(&row.bytes).map_err(|_| missing())?;
-            let dek = self.keys.unwrap_dek(tenant, id, state, wrapped).map_err(|_| missing())?;
-            match state {
-                DekState::Active => active = Some(dek),
-                DekState::Retired => retired.push(dek),
-            }
-        }
-        let deks = DekSet::new(active.ok_or_else(missing)?, retired);
-        Ok(SpaceKeys { deks, anchor: Arc::new(anchor) })
+        unwrapped(&self.keys, &self.rows.lock().await.by_key, tenant)
+    }
+
+    /// What the KEK is for this store.
+    pub(super) fn store_keys(&self) -> &Arc<StoreKeys> {
+        &self.keys
+    }
+
+    /// All rows as they are stored now, with their sealed ledger.
+    pub(super) async fn export(&self) -> Result<Export, StoreError> {
+        // Whoever holds the rows keeps out who would replace them meanwhile.
+        let _unchanged = self.rows.lock().await;
+        Export::of(&*self.store, Space::Keyring).await
     }
 
     /// Every tenant that has keys here.
@@ -196,28 +194,107 @@ impl Keyring {
         Ok(())
     }
 
-    fn header(&self, phase: Phase) -> Vec<u8> {
-        let phase = match phase {
-            Phase::Initializing => 0,
-            Phase::Complete => 1,
-        };
-        let head = [HEADER_FORMAT, phase];
-        [&head, self.keys.store_id().as_bytes().as_slice(), &self.keys.check_value()].concat()
-    }
-
     fn wrapped_rows(
         &self,
         tenant: TenantId,
         dek: &Dek,
         anchor: &AnchorKeys,
     ) -> [(RowKey, Vec<u8>); 2] {
-        let wrapped = self.keys.wrap_dek(tenant, dek, DekState::Active);
-        let dek_row = [&[DekState::Active.byte()], wrapped.as_slice()].concat();
         [
-            (dek_key(tenant, dek.id()), dek_row),
+            (dek_key(tenant, dek.id()), dek_row(&self.keys, tenant, dek, DekState::Active)),
             (anchor_key(tenant), self.keys.wrap_anchor(tenant, anchor)),
         ]
     }
+}
+
+fn unwrapped(
+    keys: &StoreKeys,
+    rows: &BTreeMap<RowKey, Row>,
+    tenant: TenantId,
+) -> Result<SpaceKeys, OpenError> {
+    let missing = || damaged("keys of a tenant");
+    let anchor = rows.get(&anchor_key(tenant)).ok_or_else(missing)?;
+    let anchor = keys.unwrap_anchor(tenant, &anchor.bytes).map_err(|_| missing())?;
+    let (mut active, mut retired) = (None, Vec::new());
+    for (key, row) in rows.range(dek_key(tenant, 0)..=dek_key(tenant, u32::MAX)) {
+        let (_, id) = parse_dek_key(key).map_err(|_| missing())?;
+        let (state, wrapped) = split_state(&row.bytes).map_err(|_| missing())?;
+        let dek = keys.unwrap_dek(tenant, id, state, wrapped).map_err(|_| missing())?;
+        match state {
+            DekState::Active => active = Some(dek),
+            DekState::Retired => retired.push(dek),
+        }
+    }
+    let deks = DekSet::new(active.ok_or_else(missing)?, retired);
+    Ok(SpaceKeys { deks, anchor: Arc::new(anchor) })
+}
+
+/// The keyring of a store that is not open here: that of a backup.
+pub(super) struct ForeignKeyring {
+    keys: Arc<StoreKeys>,
+    rows: BTreeMap<RowKey, Row>,
+    ledger: Ledger,
+}
+
+impl ForeignKeyring {
+    /// Proves the rows by their ledger.
+    pub(super) fn prove(keys: Arc<StoreKeys>, export: Export) -> Result<Self, OpenError> {
+        let ledger = export.prove(&SpaceSeal::Keyring(keys.clone()), "the keyring")?;
+        Ok(Self { keys, rows: export.rows.into_iter().collect(), ledger })
+    }
+
+    pub(super) fn keys(&self, tenant: TenantId) -> Result<SpaceKeys, OpenError> {
+        unwrapped(&self.keys, &self.rows, tenant)
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Makes it the keyring of `store`, wrapped anew under `kek`, with the keys of
+    /// the system and of `tenants` alone. With this one act a store exists.
+    pub(super) async fn settle(
+        &self,
+        store: Arc<dyn Store>,
+        kek: &Kek,
+        tenants: &HashSet<TenantId>,
+        version: u64,
+    ) -> Result<(), OpenError> {
+        let (keys, floor) = (Arc::new(kek.for_store(self.keys.store_id())), self.ledger.floor);
+        let mut rows = vec![(header_key(), header(&keys, Phase::Complete))];
+        for (key, row) in &self.rows {
+            if let Ok(owner) = parse_anchor_key(key) {
+                if owner == SYSTEM || tenants.contains(&owner) {
+                    let anchor = self.keys.unwrap_anchor(owner, &row.bytes);
+                    let anchor = anchor.map_err(|_| damaged("keys of a tenant"))?;
+                    rows.push((key.clone(), keys.wrap_anchor(owner, &anchor)));
+                }
+            } else if let Ok((owner, id)) = parse_dek_key(key)
+                && (owner == SYSTEM || tenants.contains(&owner))
+            {
+                let missing = || damaged("keys of a tenant");
+                let (state, wrapped) = split_state(&row.bytes).map_err(|_| missing())?;
+                let dek = self.keys.unwrap_dek(owner, id, state, wrapped).map_err(|_| missing())?;
+                rows.push((key.clone(), dek_row(&keys, owner, &dek, state)));
+            }
+        }
+        let rows = rows.into_iter().map(|(key, bytes)| (key, Row { version, bytes })).collect();
+        let seal = Arc::new(SpaceSeal::Keyring(keys));
+        Ok(store.replace_keyring(rows, floor, seal).await?)
+    }
+}
+
+fn header(keys: &StoreKeys, phase: Phase) -> Vec<u8> {
+    let phase = match phase {
+        Phase::Initializing => 0,
+        Phase::Complete => 1,
+    };
+    let head = [HEADER_FORMAT, phase];
+    [&head, keys.store_id().as_bytes().as_slice(), &keys.check_value()].concat()
+}
+
+fn dek_row(keys: &StoreKeys, tenant: TenantId, dek: &Dek, state: DekState) -> Vec<u8> {
+    [&[state.byte()], keys.wrap_dek(tenant, dek, state).as_slice()].concat()
 }
 
 fn split_state(bytes: &[u8]) -> Result<(DekState, &[u8]), Malformed> {

@@ -6,6 +6,10 @@
 //! | value | `v` ‖ locator ‖ version (8) ‖ chunk (2) | a piece of the encrypted value |
 //! | expiry | `x` ‖ seconds (8) ‖ locator | nothing: the key is the index |
 //!
+//! A restored space begins with a row `m` of a version 2^32 above all that the
+//! backup knew, deleted at once: the ledger keeps the highest version, so what is
+//! written from then on has versions that no copy of the store before ever gave.
+//!
 //! The locator is an HMAC of the name, so a key says nothing. All rows of one
 //! write carry its version. A version has value rows of its own, so there is
 //! room to keep several. Numbers are big-endian: byte order is their order.
@@ -37,6 +41,15 @@ pub(super) fn expiry_key(expires_on: Timestamp, locator: &Locator) -> RowKey {
     let seconds = sortable(expires_on.unix_seconds());
     RowKey::new([&[EXPIRY], seconds.as_slice(), locator].concat())
 }
+
+/// The row that only raises a ledger's highest version.
+pub(super) fn marker_key() -> RowKey {
+    RowKey::new(b"m".to_vec())
+}
+
+/// By how much versions rise when a space is restored: more than any store wrote
+/// since its backup.
+pub(super) const VERSION_LEAP: u64 = 1 << 32;
 
 /// Signed seconds, ordered as unsigned bytes.
 fn sortable(seconds: i64) -> [u8; 8] {

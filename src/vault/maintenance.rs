@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::backup::restore::{Mode, Wanted};
+use super::backup::{self, BackupError};
+use super::compact::{CompactMode, compact};
 use super::heads::{Look, Place};
 use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
@@ -16,6 +19,7 @@ use crate::api::admin::{
     Tenant as TenantRow,
 };
 use crate::auth::{self, Mint, Subject};
+use crate::crypto::Kek;
 use crate::domain::{Now, Scope, ScopeSet, TenantName, ValidityWindow, WindowState};
 use crate::store::StoreError;
 
@@ -88,10 +92,32 @@ pub async fn execute(
             sweep(vault, tenant.as_deref(), retain, mode).await
         }
         Command::ClockAccept => accept_clock(vault).await,
+        Command::Compact { databases, dry_run } => {
+            let mode = if dry_run { CompactMode::LookOnly } else { CompactMode::Compact };
+            let report = exchange.report();
+            let databases = compact(vault.store.as_ref(), &databases, mode, &report).await?;
+            Ok(Reply::Compacted { dry_run, databases })
+        }
         Command::Verify { tenant, rows_per_second } => {
             let (pace, report) = (Pace::new(rows_per_second), exchange.report());
             let found = verify(vault, tenant.as_deref(), pace, &report).await?;
             Ok(Reply::Verified(found))
+        }
+        Command::BackupCreate => {
+            let report = exchange.report();
+            let made = backup::create::create(vault, exchange.download, &report).await?;
+            Ok(Reply::BackupCreated(made))
+        }
+        Command::BackupRestore { tenant, new_name, dry_run, bytes, kek } => {
+            let kek = kek.map(|kek| Kek::parse(kek.expose())).transpose().map_err(|error| {
+                failure(FailureKind::Usage, format!("the backup's KEK: {error}"))
+            })?;
+            let (tenant, new_name) = (parse_tenant(&tenant)?, parse_tenant(&new_name)?);
+            let mode = if dry_run { Mode::DryRun } else { Mode::Restore };
+            let wanted = Wanted { tenant, new_name, mode, bytes };
+            let report = exchange.report();
+            let restored = backup::restore::one(vault, exchange.upload, kek, wanted, report);
+            Ok(Reply::BackupRestored(restored.await?))
         }
     }
 }
@@ -317,6 +343,25 @@ impl From<StoreError> for Failure {
             StoreError::TooLarge => (FailureKind::Internal, "nothing was changed"),
         };
         failure(kind, format!("{error}; {remedy}"))
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        let kind = match error {
+            BackupError::Store(error) => return error.into(),
+            BackupError::NotABackup | BackupError::NewerFormat { .. } | BackupError::OtherKek => {
+                FailureKind::Usage
+            }
+            BackupError::Damaged { .. }
+            | BackupError::Truncated
+            | BackupError::Contents { .. }
+            | BackupError::Unsound(_) => FailureKind::Damaged,
+            BackupError::NotEmpty | BackupError::TenantExists { .. } => FailureKind::Conflict,
+            BackupError::NoSuchTenant { .. } => FailureKind::NotFound,
+            BackupError::NotTaken => FailureKind::Unavailable,
+        };
+        failure(kind, error.to_string())
     }
 }
 

@@ -5,8 +5,10 @@
 //! name; an expired secret is never served again, whatever the clock does. It
 //! knows nothing of HTTP, files or configuration.
 
+pub mod backup;
 mod check;
 mod codec;
+mod compact;
 mod grouped;
 mod heads;
 mod keyring;
@@ -41,7 +43,7 @@ use crate::store::{
 };
 
 use heads::{Budget, Heads};
-use keyring::{Keyring, Phase};
+use keyring::{Keyring, Phase, SpaceKeys};
 pub use list::{ListPage, ListRequest, PageSize};
 use seal::SpaceSeal;
 use system::{System, TenantRecord};
@@ -103,6 +105,12 @@ pub enum OpenError {
     NotInitialized,
     #[error("the store is initialized already")]
     AlreadyInitialized,
+    /// What was restored counts only when the keyring is there, at the end.
+    #[error(
+        "the store holds rows and no keyring: a restore was interrupted (run it again, into an \
+         empty folder), or files are missing"
+    )]
+    WithoutKeyring,
     /// The check value tells this from damage.
     #[error("this is not the KEK of this store; look at kek.source and what it names")]
     WrongKek,
@@ -200,8 +208,10 @@ impl Vault {
                 (_, Phase::Complete) => return Err(OpenError::AlreadyInitialized),
                 (keyring, Phase::Initializing) => keyring,
             }
-        } else {
+        } else if is_untouched(&*store).await? {
             Keyring::create(store.clone(), kek).await?
+        } else {
+            return Err(OpenError::WithoutKeyring);
         };
         System::create(store, keyring.keys(keyring::SYSTEM).await?, floor).await?;
         Ok(keyring.complete().await?)
@@ -413,7 +423,9 @@ impl Vault {
             }
             tenant.heads.evict();
         }
-        current.heads.shrink(budget.excess());
+        if budget.excess() > 0 {
+            current.heads.shrink(budget.to_spare());
+        }
     }
 
     fn list_caches_beside(&self, current: &Tenant) -> Vec<Arc<Tenant>> {
@@ -430,8 +442,19 @@ impl Vault {
         let now = self.time.now();
         let record =
             TenantRecord { id: TenantId::from_bytes(random()), name, created_on: now.wall() };
-        match self.bring_about(&record).await {
-            Ok(()) => Ok(self.admit(&record).await?),
+        let made = self.bring_about(&record).await;
+        self.admit_made(&record, made).await
+    }
+
+    /// Serves a tenant that was made, by how the making ended; or dooms what was
+    /// made of it.
+    async fn admit_made(
+        &self,
+        record: &TenantRecord,
+        made: Result<(), StoreError>,
+    ) -> Result<Arc<Tenant>, CreateError> {
+        match made {
+            Ok(()) => Ok(self.admit(record).await?),
             Err(StoreError::Conflict) => {
                 self.doom(record.id);
                 // There is a record that we do not know: an earlier creation
@@ -444,7 +467,7 @@ impl Vault {
             Err(error) => {
                 // Unless it came to exist after all; what is doomed must not.
                 match self.system.find(&record.name).await {
-                    Ok(Some(found)) if found.id == record.id => Ok(self.admit(&record).await?),
+                    Ok(Some(found)) if found.id == record.id => Ok(self.admit(record).await?),
                     Ok(_) => {
                         self.doom(record.id);
                         Err(error.into())
@@ -458,13 +481,16 @@ impl Vault {
     /// Keys, then space, then the record that makes it exist: a crash in between
     /// leaves leftovers, which the next open destroys.
     async fn bring_about(&self, record: &TenantRecord) -> Result<(), StoreError> {
-        let floor = self.time.floor();
-        let keys = self.keyring.create_keys(record.id, floor).await?;
-        self.store.create_tenant(record.id).await?;
+        let keys = self.keyring.create_keys(record.id, self.time.floor()).await?;
+        self.make_space(record.id, &keys).await?;
+        self.system.add(record, self.time.floor()).await
+    }
+
+    async fn make_space(&self, id: TenantId, keys: &SpaceKeys) -> Result<(), StoreError> {
+        self.store.create_tenant(id).await?;
         let seal: Arc<dyn LedgerSeal> = Arc::new(SpaceSeal::Anchor(keys.anchor.clone()));
-        let first = Batch { changes: Vec::new(), floor, seal };
-        self.store.commit(Space::Tenant(record.id), first).await?;
-        self.system.add(record, floor).await
+        let first = Batch { changes: Vec::new(), floor: self.time.floor(), seal };
+        self.store.commit(Space::Tenant(id), first).await
     }
 
     /// Opens a tenant that has a record, and serves it.
@@ -602,30 +628,58 @@ async fn open_tenant(
     Ok((tenant, ledger.map_or(Floor::START, |ledger| ledger.floor)))
 }
 
-/// Reads a whole space and holds it against its ledger.
-async fn audit(
-    store: &dyn Store,
-    space: Space,
-    seal: &dyn LedgerSeal,
-    what: &str,
-) -> Result<(Ledger, Vec<(RowKey, Row)>), OpenError> {
-    let corrupted = || OpenError::Store(StoreError::Corrupted { what: what.to_owned() });
-    let sealed = store.ledger(space).await?.ok_or_else(corrupted)?;
-    let ledger = seal.open(&sealed).map_err(|_| corrupted())?;
-    let (mut counted, mut rows, mut after) = (Ledger::EMPTY, Vec::new(), None);
-    loop {
-        let page = store.scan(space, Scan { prefix: Vec::new(), after, limit: 1_000 }).await?;
-        page.rows.iter().for_each(|(key, row)| counted.add(&seal.digest_row(key, row)));
-        rows.extend(page.rows);
-        match rows.last() {
-            Some((last, _)) if page.more => after = Some(last.clone()),
-            _ => break,
+/// Whether nothing but a keyring was ever stored.
+async fn is_untouched(store: &dyn Store) -> Result<bool, StoreError> {
+    Ok(store.ledger(Space::System).await?.is_none() && store.tenants().await?.is_empty())
+}
+
+/// All rows of a space that is small, as of one commit, and its sealed ledger.
+struct Export {
+    rows: Vec<(RowKey, Row)>,
+    sealed: Option<Vec<u8>>,
+}
+
+impl Export {
+    /// For a store that nobody else has yet. It needs nothing but reads.
+    async fn at_open(store: &dyn Store, space: Space) -> Result<Self, StoreError> {
+        let sealed = store.ledger(space).await?;
+        let (mut rows, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.scan(space, Scan { prefix: Vec::new(), after, limit: 1_000 }).await?;
+            rows.extend(page.rows);
+            after = rows.last().map(|(last, _): &(RowKey, Row)| last.clone());
+            if !page.more {
+                return Ok(Self { rows, sealed });
+            }
         }
     }
-    if counted.rows != ledger.rows || counted.digest != ledger.digest {
-        return Err(corrupted());
+
+    /// While others may write.
+    async fn of(store: &dyn Store, space: Space) -> Result<Self, StoreError> {
+        let mut snapshot = store.snapshot(space, &[b""]).await?;
+        let (sealed, mut rows) = (snapshot.ledger().map(<[u8]>::to_vec), Vec::new());
+        loop {
+            let page = snapshot.next(0).await?;
+            rows.extend(page.rows);
+            if !page.more {
+                return Ok(Self { rows, sealed });
+            }
+        }
     }
-    Ok((ledger, rows))
+
+    /// Holds the rows against the ledger.
+    fn prove(&self, seal: &dyn LedgerSeal, what: &str) -> Result<Ledger, OpenError> {
+        let corrupted = || OpenError::Store(StoreError::Corrupted { what: what.to_owned() });
+        let sealed = self.sealed.as_ref().ok_or_else(corrupted)?;
+        let ledger = seal.open(sealed).map_err(|_| corrupted())?;
+        let mut counted = Ledger::EMPTY;
+        self.rows.iter().for_each(|(key, row)| counted.add(&seal.digest_row(key, row)));
+        if (counted.rows, counted.digest) == (ledger.rows, ledger.digest) {
+            Ok(ledger)
+        } else {
+            Err(corrupted())
+        }
+    }
 }
 
 /// Runs a future on a task of its own, so that it ends even if its caller is

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::codec::{self, Malformed, Reader};
 use super::keyring::{SYSTEM, SpaceKeys};
 use super::seal::SpaceSeal;
-use super::{OpenError, audit};
+use super::{Export, OpenError};
 use crate::auth::Roots;
 use crate::crypto::{AnchorKeys, Binding, DekSet, Purpose};
 use crate::domain::{Floor, TenantId, TenantName, Timestamp};
@@ -45,6 +45,29 @@ pub(super) struct SystemContents {
     pub(super) tenants: Vec<TenantRecord>,
     pub(super) last_sweep: Option<Timestamp>,
     pub(super) floor: Floor,
+    pub(super) next_version: u64,
+}
+
+impl SystemContents {
+    /// Proves the rows by their ledger, and decrypts them all.
+    pub(super) fn prove(keys: &SpaceKeys, export: &Export) -> Result<Self, OpenError> {
+        let seal = SpaceSeal::Anchor(keys.anchor.clone());
+        let ledger = export.prove(&seal, "the system database")?;
+        let (mut roots, mut last_sweep, mut tenants) = (None, None, Vec::new());
+        for (key, row) in &export.rows {
+            let plaintext = decrypt(&keys.deks, key, row)?;
+            if *key == roots_key() {
+                roots = Some(Roots::decode(&plaintext).map_err(|_| damaged("token roots"))?);
+            } else if *key == sweep_key() {
+                last_sweep = Some(decode_sweep(&plaintext).map_err(|_| damaged("last sweep"))?);
+            } else {
+                tenants.push(decode_tenant(&plaintext).map_err(|_| damaged("a tenant"))?);
+            }
+        }
+        let roots = roots.ok_or_else(|| damaged("token roots"))?;
+        let next_version = ledger.highest_version.saturating_add(1);
+        Ok(Self { roots, tenants, last_sweep, floor: ledger.floor, next_version })
+    }
 }
 
 impl System {
@@ -74,22 +97,29 @@ impl System {
         store: Arc<dyn Store>,
         keys: SpaceKeys,
     ) -> Result<(Self, SystemContents), OpenError> {
-        let seal = SpaceSeal::Anchor(keys.anchor.clone());
-        let (ledger, rows) = audit(&*store, Space::System, &seal, "the system database").await?;
-        let system = Self::new(store, keys, ledger.highest_version.saturating_add(1));
-        let (mut roots, mut last_sweep, mut tenants) = (None, None, Vec::new());
-        for (key, row) in &rows {
-            let plaintext = system.decrypt(key, row)?;
-            if *key == roots_key() {
-                roots = Some(Roots::decode(&plaintext).map_err(|_| damaged("token roots"))?);
-            } else if *key == sweep_key() {
-                last_sweep = Some(decode_sweep(&plaintext).map_err(|_| damaged("last sweep"))?);
-            } else {
-                tenants.push(decode_tenant(&plaintext).map_err(|_| damaged("a tenant"))?);
-            }
-        }
-        let roots = roots.ok_or_else(|| damaged("token roots"))?;
-        Ok((system, SystemContents { roots, tenants, last_sweep, floor: ledger.floor }))
+        let export = Export::at_open(&*store, Space::System).await?;
+        let contents = SystemContents::prove(&keys, &export)?;
+        Ok((Self::new(store, keys, contents.next_version), contents))
+    }
+
+    /// A system whose rows were put into `store` as they were in another.
+    pub(super) fn settled(store: Arc<dyn Store>, keys: SpaceKeys, next_version: u64) -> Self {
+        Self::new(store, keys, next_version)
+    }
+
+    /// All rows as they are stored now, with their sealed ledger.
+    pub(super) async fn export(&self) -> Result<Export, StoreError> {
+        Export::of(&*self.store, Space::System).await
+    }
+
+    /// Ends every credential there is: each hangs on these rows.
+    pub(super) async fn revoke_credentials(
+        &self,
+        roots: &Roots,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        let row = self.encrypt(&roots_key(), &roots.replaced().encode());
+        self.commit(vec![Change::Put { key: roots_key(), row }], floor).await
     }
 
     pub(super) fn seal(&self) -> &SpaceSeal {
@@ -159,8 +189,12 @@ impl System {
     }
 
     fn decrypt(&self, key: &RowKey, row: &Row) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        self.deks.decrypt(&binding(key, row.version), &row.bytes).map_err(|_| damaged("a row"))
+        decrypt(&self.deks, key, row)
     }
+}
+
+fn decrypt(deks: &DekSet, key: &RowKey, row: &Row) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    deks.decrypt(&binding(key, row.version), &row.bytes).map_err(|_| damaged("a row"))
 }
 
 fn binding(key: &RowKey, version: u64) -> Binding<'_> {

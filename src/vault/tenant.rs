@@ -250,7 +250,11 @@ impl Tenant {
         Space::Tenant(self.id)
     }
 
-    async fn commit(&self, changes: Vec<Change>, floor: Floor) -> Result<(), StoreError> {
+    pub(super) async fn commit(
+        &self,
+        changes: Vec<Change>,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
         if !self.sound {
             let what = format!("the ledger of tenant '{}'", self.name);
             return Err(StoreError::Corrupted { what });
@@ -355,6 +359,34 @@ impl Tenant {
         version: u64,
         now: Now,
     ) -> Vec<Change> {
+        let created_on = old.map_or(now.wall(), |old| old.head.created_on);
+        let times = (created_on, now.wall());
+        let mut changes = vec![Change::Expect {
+            key: layout::head_key(locator),
+            version: old.map(|o| o.version),
+        }];
+        changes.extend(self.insertion(name, new, times, version));
+        if let Some(old) = old {
+            changes.extend(value_removal(locator, old));
+        }
+        let old_end = old.and_then(|old| old.head.window.expires_on());
+        let old_row = old_end.map(|end| layout::expiry_key(end, locator));
+        let new_row = new.window.expires_on().map(|end| layout::expiry_key(end, locator));
+        if let Some(key) = old_row.filter(|key| Some(key) != new_row.as_ref()) {
+            changes.push(Change::Delete { key });
+        }
+        changes
+    }
+
+    /// All rows of a secret. `times`: of creation and of the last update.
+    fn insertion(
+        &self,
+        name: &SecretName,
+        new: &NewSecret,
+        times: (Timestamp, Timestamp),
+        version: u64,
+    ) -> Vec<Change> {
+        let locator = self.locate(name);
         let envelope = new.value.as_ref().map(|value| {
             self.keys.deks.encrypt(&self.value_binding(name, version), value.expose().as_bytes())
         });
@@ -365,39 +397,29 @@ impl Tenant {
                 chunks: u16::try_from(pieces.len()).expect("a value is at most 1 MiB"),
             },
         };
-        let created_on = old.map_or(now.wall(), |old| old.head.created_on);
-        let head = Head {
-            name: name.clone(),
-            window: new.window,
-            created_on,
-            updated_on: now.wall(),
-            value,
-        };
-        let head = self.keys.deks.encrypt(&self.head_binding(locator, version), &head.encode());
+        let (name, window, (created_on, updated_on)) = (name.clone(), new.window, times);
+        let head = Head { name, window, created_on, updated_on, value };
+        let head = self.keys.deks.encrypt(&self.head_binding(&locator, version), &head.encode());
 
         let put = |key, bytes: Vec<u8>| Change::Put { key, row: Row { version, bytes } };
-        let mut changes = Vec::with_capacity(6 + pieces.len());
-        changes.push(Change::Expect {
-            key: layout::head_key(locator),
-            version: old.map(|old| old.version),
-        });
-        changes.push(put(layout::head_key(locator), head));
+        let mut changes = Vec::with_capacity(2 + pieces.len());
+        changes.push(put(layout::head_key(&locator), head));
         for (chunk, piece) in (0u16..).zip(&pieces) {
-            changes.push(put(layout::value_key(locator, version, chunk), piece.to_vec()));
+            changes.push(put(layout::value_key(&locator, version, chunk), piece.to_vec()));
         }
-        if let Some(old) = old {
-            changes.extend(value_removal(locator, old));
-        }
-        let old_end = old.and_then(|old| old.head.window.expires_on());
-        let old_row = old_end.map(|end| layout::expiry_key(end, locator));
-        let new_row = new.window.expires_on().map(|end| layout::expiry_key(end, locator));
-        if let Some(key) = old_row.filter(|key| Some(key) != new_row.as_ref()) {
-            changes.push(Change::Delete { key });
-        }
-        if let Some(key) = new_row {
-            changes.push(put(key, Vec::new()));
+        if let Some(end) = window.expires_on() {
+            changes.push(put(layout::expiry_key(end, &locator), Vec::new()));
         }
         changes
+    }
+
+    /// Stores a secret of another tenant, with its times, in a tenant that nobody
+    /// else writes to and that does not have it: the rows, to be committed with
+    /// others by [`Tenant::commit`].
+    pub(super) fn adopt(&self, head: &Head, value: Option<SecretValue>) -> Vec<Change> {
+        let version = self.next_version.fetch_add(1, Ordering::Relaxed);
+        let new = NewSecret { value, window: head.window };
+        self.insertion(&head.name, &new, (head.created_on, head.updated_on), version)
     }
 
     /// A head is bound to its locator, which is the name under the index key: a

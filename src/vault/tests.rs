@@ -27,7 +27,7 @@ impl Manual {
     }
 
     /// Time passes, on both clocks.
-    fn pass(&self, seconds: u64) {
+    pub(super) fn pass(&self, seconds: u64) {
         let mut clocks = self.0.lock().unwrap();
         clocks.0 += i64::try_from(seconds).unwrap();
         clocks.1 += seconds;
@@ -626,7 +626,7 @@ async fn after_an_accepted_step_back_the_time_is_persisted_as_it_passes() {
 
 impl Bench {
     /// Every fault of the whole store, and of how many secrets.
-    async fn faults(&self) -> (Vec<String>, u64) {
+    pub(super) async fn faults(&self) -> (Vec<String>, u64) {
         let verify = Command::Verify { tenant: None, rows_per_second: None };
         let Reply::Verified(found) = self.run(verify).await.unwrap() else { panic!("no report") };
         let faults: Vec<_> = found.parts.iter().flat_map(|part| part.faults.clone()).collect();

@@ -41,6 +41,54 @@ fn nothing_acknowledged_is_lost_by_kill_9_at_any_moment() {
     assert!(total > 2 * rounds, "there was next to no load: {total} writes");
 }
 
+/// Compacts all databases again and again, until the server is gone; answers how
+/// often it came to the end.
+fn compact(dev: &Dev) -> u64 {
+    let mut whole = 0;
+    loop {
+        let output = dev.run(&["compact", "--all"]);
+        match output.code {
+            // By the server; or after its death by the command itself.
+            Some(0) => whole += 1,
+            Some(5) => return whole,
+            _ => panic!("{output:?}"),
+        }
+        if !is_alive(dev) {
+            return whole;
+        }
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_kill_9_during_a_compaction() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let mut random = Random::seeded();
+    let mut writers = Writers::new(WRITERS, two_tenants(&data), &mut random);
+    let (mut total, mut whole) = (0, 0);
+    for round in 0..10 {
+        println!("round {round}, seed {}", random.0);
+        let dev = Dev::start_with(&data, quiet);
+        let address = dev.address;
+        writers.assert_kept(address);
+        let done = writers.under_load(address, |_| {
+            thread::scope(|scope| {
+                let compacting = scope.spawn(|| compact(&dev));
+                random.pause(Duration::from_millis(1_500));
+                dev.signal("KILL");
+                whole += compacting.join().expect("it compacts");
+            });
+        });
+        total += done.acknowledged();
+    }
+    let dev = Dev::start_with(&data, quiet);
+    writers.assert_kept(dev.address);
+    let verified = dev.run(&["verify"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    println!("{total} writes acknowledged, {whole} compactions of all databases finished");
+    assert!(total > 20, "there was next to no load: {total} writes");
+}
+
 /// The tenants that are there, besides that of `dev`.
 fn tenants(dev: &Dev) -> BTreeSet<String> {
     let output = dev.run(&["tenant", "list", "--json"]);

@@ -9,6 +9,7 @@
 
 mod api;
 mod cli;
+mod compaction;
 mod credentials;
 mod dev;
 mod disk_full;
@@ -20,6 +21,7 @@ mod io_errors;
 mod lists;
 mod load;
 mod matrix;
+mod operations;
 mod power_loss;
 mod support;
 mod time;

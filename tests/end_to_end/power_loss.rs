@@ -42,6 +42,10 @@ enum Beside {
     Tenants,
     /// What has expired is removed.
     Sweeps,
+    /// Every database is written anew.
+    Compactions,
+    /// Everything is read as of one moment, into a file elsewhere.
+    Backups,
 }
 
 impl Beside {
@@ -51,6 +55,16 @@ impl Beside {
             Self::Nothing => {}
             Self::Tenants => tenants.come_and_go(dev, || disk.has_power()),
             Self::Sweeps => again_and_again(dev, disk, &["sweep", "--retain", "0s"]),
+            Self::Compactions => again_and_again(dev, disk, &["compact", "--all"]),
+            Self::Backups => {
+                let folder = tempfile::tempdir().expect("a folder");
+                let file = folder.path().join("backup").display().to_string();
+                while disk.has_power() {
+                    again(dev, disk, &["backup", "create", &file]);
+                    // Of one that was cut off there is none.
+                    let _ = std::fs::remove_file(&file);
+                }
+            }
         }
     }
 }
@@ -58,9 +72,13 @@ impl Beside {
 /// A command of an operator who does not tire.
 fn again_and_again(dev: &Dev, disk: &FaultyFs, command: &[&str]) {
     while disk.has_power() {
-        let done = dev.run(command);
-        assert!(done.code == Some(0) || !disk.has_power(), "{done:?}");
+        again(dev, disk, command);
     }
+}
+
+fn again(dev: &Dev, disk: &FaultyFs, command: &[&str]) {
+    let done = dev.run(command);
+    assert!(done.code == Some(0) || !disk.has_power(), "{done:?}");
 }
 
 /// One store, through many power cuts.
@@ -153,6 +171,16 @@ fn tenants_created_and_deleted_stay_so_after_a_power_cut() {
 #[test]
 fn a_power_cut_during_a_sweep_leaves_what_has_not_expired() {
     survives(Beside::Sweeps);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_power_cut_during_a_compaction() {
+    survives(Beside::Compactions);
+}
+
+#[test]
+fn a_power_cut_during_a_backup_leaves_all_that_was_acknowledged() {
+    survives(Beside::Backups);
 }
 
 #[test]

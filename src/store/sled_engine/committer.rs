@@ -5,14 +5,14 @@
 //! and only then answers. After any error in that it answers `Unknown`, lets
 //! nobody write, and opens the database again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::compaction::{Compaction, NOT_NOW, News, Order};
-use super::database::{Kind, OnDisk, PLACEMENT, Presence, Site};
+use super::database::{CommitError, Kind, OnDisk, PLACEMENT, Presence, Site};
 use super::encoding::{LEDGER, TENANT_TREE, decode_row, encode_row, stored_key, tree_name};
 use super::engine::{Bytes, EngineError, Tree, TreeWrites};
 use super::queue::{Done, Queue, RowWork, Taken};
@@ -87,6 +87,10 @@ impl Shared {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner).remove(&space);
     }
 
+    pub fn spaces(&self) -> usize {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub fn shelves(&self) -> Vec<Arc<Shelf>> {
         let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         shelves.values().map(Arc::clone).collect()
@@ -139,12 +143,26 @@ pub(super) struct Committer {
     compaction: Option<Compaction>,
 }
 
-/// Failed in a way after which the database must be opened again.
-struct Failed(String);
+/// Why nothing can be written as it stands.
+enum Failed {
+    /// The database must be opened again.
+    Reopen(String),
+    /// It is damaged, and what it holds in memory must not reach the disk.
+    BrokenOff(String),
+}
 
 impl From<EngineError> for Failed {
     fn from(error: EngineError) -> Self {
-        Self(error.to_string())
+        Self::Reopen(error.to_string())
+    }
+}
+
+impl From<CommitError> for Failed {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Failed(error) => error.into(),
+            CommitError::BrokenOff(error) => Self::BrokenOff(error.to_string()),
+        }
     }
 }
 
@@ -170,13 +188,16 @@ impl Committer {
                 self.work(taken)?;
                 self.go_on_compacting()
             }));
-            let outcome =
-                outcome.unwrap_or_else(|_| Err(Failed("a panic in the committer".to_owned())));
-            if let Err(Failed(reason)) = outcome
-                && catch_unwind(AssertUnwindSafe(|| self.recover(reason))).is_err()
-            {
-                let error = self.site.corrupted("a panic while it was opened again");
-                self.give_up(&error);
+            let panicked = |_| Err(Failed::Reopen("a panic in the committer".to_owned()));
+            match outcome.unwrap_or_else(panicked) {
+                Ok(()) => {}
+                Err(Failed::BrokenOff(reason)) => self.stop_writing(&reason),
+                Err(Failed::Reopen(reason)) => {
+                    if catch_unwind(AssertUnwindSafe(|| self.recover(reason))).is_err() {
+                        let error = self.site.corrupted("a panic while it was opened again");
+                        self.give_up(&error);
+                    }
+                }
             }
         }
         let written = self.disk.as_ref().map_or(0, OnDisk::written);
@@ -209,6 +230,11 @@ impl Committer {
     }
 
     fn work(&mut self, taken: Taken) -> Result<(), Failed> {
+        // What was let in just before the database was found to be damaged.
+        if let Some(refusal @ StoreError::Corrupted { .. }) = self.shared.refusal() {
+            taken.refuse(&refusal);
+            return Ok(());
+        }
         match taken {
             Taken::Rows(works) => self.drain(works),
             Taken::Create { shelf, done } => match self.refuse_growth() {
@@ -232,7 +258,7 @@ impl Committer {
     }
 
     fn disk(&mut self) -> Result<&mut OnDisk, Failed> {
-        self.disk.as_mut().ok_or_else(|| Failed("the database is not open".to_owned()))
+        self.disk.as_mut().ok_or_else(|| Failed::Reopen("the database is not open".to_owned()))
     }
 
     fn free_bytes(&self) -> u64 {
@@ -300,7 +326,7 @@ impl Committer {
             drain.answers.push((done, outcome));
         }
         let outcome = catch_unwind(AssertUnwindSafe(|| self.write(drain.spaces, drain.places)))
-            .unwrap_or_else(|_| Err(Failed("a panic while writing".to_owned())));
+            .unwrap_or_else(|_| Err(Failed::Reopen("a panic while writing".to_owned())));
         if outcome.is_err() {
             self.shared.unsynced.failed();
         }
@@ -328,12 +354,13 @@ impl Committer {
         if let Some(ledger) = staged.ledger {
             // The first change of a row since a snapshot began finds the row of then.
             let current = |key: &RowKey| part.current(key).map_err(explain);
-            shelf.snapshots.preserve(staged.rows.keys(), current)?;
+            shelf.snapshots.preserve(staged.rows.keys().copied(), current)?;
             part.ledger = ledger;
             part.seal = Some(Arc::clone(&batch.seal));
-            part.rows.extend(staged.rows.into_iter().map(|(key, row)| {
-                (stored_key(key.as_bytes()).into(), row.as_ref().map(encode_row))
-            }));
+            let stored = |(key, row): (&RowKey, Option<&Row>)| {
+                (stored_key(key.as_bytes()).into(), row.map(encode_row))
+            };
+            part.rows.extend(staged.rows.into_iter().map(stored));
         }
         Ok(())
     }
@@ -541,7 +568,7 @@ impl Committer {
         self.shared.generation.store(site.generation, Ordering::SeqCst);
         self.site = site;
         let old = self.disk.take();
-        let served = self.serve(disk).map_err(|error| Failed(error.to_string()));
+        let served = self.serve(disk).map_err(|error| Failed::Reopen(error.to_string()));
         order.tell(News::Ended(old.map(Box::new).ok_or(StoreError::Unknown)));
         served
     }
@@ -560,10 +587,10 @@ impl Committer {
     /// creation or a deletion left that was cut off.
     fn serve(&mut self, mut disk: OnDisk) -> Result<(), OpenError> {
         let failed = |error| self.site.failed(error);
-        let shelves = self.shared.shelves();
-        for shelf in &shelves {
+        let mut trees: HashSet<Bytes> = disk.engine.tree_names().into_iter().collect();
+        for shelf in self.shared.shelves() {
             let name = tree_name(shelf.space);
-            shelf.put(if disk.engine.has_tree(&name) {
+            shelf.put(if trees.remove(name.as_slice()) {
                 Slot::Open(disk.engine.tree(&name).map_err(failed)?)
             } else {
                 log::error!("database {}: the rows of {} are missing", self.site.name, shelf.space);
@@ -571,16 +598,12 @@ impl Committer {
             });
         }
         if self.site.kind == Kind::Tenants {
-            let wanted: Vec<_> = shelves.iter().map(|shelf| tree_name(shelf.space)).collect();
-            let mut leftovers = disk.engine.tree_names();
-            leftovers.retain(|name| {
-                name.starts_with(TENANT_TREE) && !wanted.iter().any(|known| name == known)
-            });
-            for name in &leftovers {
+            trees.retain(|name| name.starts_with(TENANT_TREE));
+            for name in &trees {
                 disk.engine.drop_tree(name).map_err(failed)?;
             }
-            if !leftovers.is_empty() {
-                disk.commit(Vec::new()).map_err(failed)?;
+            if !trees.is_empty() {
+                disk.commit(Vec::new()).map_err(|error| failed(error.into()))?;
             }
         }
         self.disk = Some(disk);
@@ -645,6 +668,26 @@ impl Committer {
             log::error!("database {}: the disk takes no writes: {error}", self.site.name);
         }
         tried.is_ok()
+    }
+
+    /// A drain broke off over a damaged page. What it did in memory is shown to
+    /// nobody and never flushed, so that the next start finds all that was
+    /// acknowledged; until then the rest can be read.
+    fn stop_writing(&mut self, reason: &str) {
+        let error = self.site.corrupted(reason);
+        log::error!("{error}; nothing is written to it any more");
+        self.give_up_compaction();
+        self.shared.set_status(Status::Broken(error.reason()));
+        if let Some(mut disk) = self.disk.take() {
+            // A part may have reached the disk, where the drain was large.
+            if let Some(redo) = disk.take_interrupted() {
+                self.takes_writes(redo.store(&self.site.path()));
+            }
+            disk.abandon();
+        }
+        for work in self.shared.queue.take_all() {
+            work.refuse(self.shared.refusal().unwrap_or(StoreError::Unknown));
+        }
     }
 
     fn give_up(&mut self, error: &OpenError) {

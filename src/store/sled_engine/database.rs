@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::engine::{Bytes, Engine, EngineError, Tree, TreeWrites};
 use super::mark::{Mark, MarkError};
+use super::recovery::{self, Lost};
 use super::redo::Redo;
 use super::{OpenError, files, honest_sync};
 
@@ -158,9 +159,8 @@ impl OnDisk {
             files::make_folder(&path).map_err(|error| site.unreadable(&error))?;
         }
         Self::refuse_blobs(site, &path)?;
-        remove_drafts(&path)
-            .and_then(|()| files::write_again(&path))
-            .map_err(|error| site.unreadable(&error))?;
+        files::write_again(&path).map_err(|error| site.unreadable(&error))?;
+        Self::refuse_lost(site, &path)?;
         let engine = Engine::open(&path, site.cache_bytes).map_err(|error| site.failed(error))?;
         let mark = if fresh {
             Mark::create(&path).map_err(|error| site.unreadable(&error))?
@@ -195,6 +195,16 @@ impl OnDisk {
             Ok(true) => Ok(()),
             Ok(false) => Err(site.corrupted("a page was stored outside of its log")),
             Err(error) => Err(site.unreadable(&error)),
+        }
+    }
+
+    /// What sled would pass over, and serve older contents of.
+    fn refuse_lost(site: &Site, path: &Path) -> Result<(), OpenError> {
+        match recovery::inspect(path).map_err(|error| site.unreadable(&error))? {
+            Ok(()) => Ok(()),
+            Err(Lost { offset }) => {
+                Err(site.corrupted(format!("its log is damaged near byte {offset} of its file db")))
+            }
         }
     }
 
@@ -276,7 +286,7 @@ impl OnDisk {
     }
 
     /// Applies `writes` as one, makes them durable, and marks them.
-    pub fn commit(&mut self, writes: Vec<TreeWrites>) -> Result<(), EngineError> {
+    pub fn commit(&mut self, writes: Vec<TreeWrites>) -> Result<(), CommitError> {
         self.commit_as(self.sequence + 1, writes)
     }
 
@@ -302,7 +312,7 @@ impl OnDisk {
         self.sequence
     }
 
-    fn commit_as(&mut self, sequence: u64, writes: Vec<TreeWrites>) -> Result<(), EngineError> {
+    fn commit_as(&mut self, sequence: u64, writes: Vec<TreeWrites>) -> Result<(), CommitError> {
         let numbered = |tree: &Tree| TreeWrites {
             tree: tree.clone(),
             writes: vec![(Bytes::from(SEQUENCE), Some(encode_number(sequence)))],
@@ -316,33 +326,55 @@ impl OnDisk {
         };
         self.written += all.iter().flat_map(|part| &part.writes).map(weigh).sum::<u64>();
         self.interrupted = Some(Redo::of(sequence, &all));
-        Engine::apply(&all)?;
+        self.apply(&all)?;
         self.engine.flush()?;
         self.mark.advance(sequence).map_err(io_error)?;
         self.sequence = sequence;
         self.interrupted = None;
         Ok(())
     }
+
+    fn apply(&self, writes: &[TreeWrites]) -> Result<(), CommitError> {
+        #[cfg(test)]
+        if std::fs::remove_file(self.path.join(tests::BREAK_OFF)).is_ok() {
+            let (half, _) = writes.split_at(writes.len() / 2);
+            Engine::apply(half)?;
+            return Err(CommitError::BrokenOff(EngineError::Corrupted("by a test".to_owned())));
+        }
+        Engine::apply(writes).map_err(|error| match error {
+            EngineError::Io(_) | EngineError::InUse | EngineError::Gone => error.into(),
+            EngineError::Corrupted(_) => CommitError::BrokenOff(error),
+        })
+    }
+
+    /// After [`CommitError::BrokenOff`], instead of dropping it.
+    pub fn abandon(self) {
+        self.engine.abandon();
+    }
 }
 
-/// Unlinks what an interrupted opening left of a snapshot.
-///
-/// sled writes a snapshot as `snap.<lsn>.generating` and then renames it. But it
-/// takes every file that begins with `snap.` for a snapshot, and the longest name
-/// for the newest (its filter looks for an ending that it does not use): killed, or
-/// without power, before the draft was synced, it never opens again. A draft is
-/// never needed, since the log has all that a snapshot has.
-fn remove_drafts(generation: &Path) -> io::Result<()> {
-    let is_draft = |name: &str| name.starts_with("snap.") && name.ends_with(".generating");
-    let mut removed = false;
-    for entry in std::fs::read_dir(generation)? {
-        let entry = entry?;
-        if entry.file_name().to_str().is_some_and(is_draft) {
-            std::fs::remove_file(entry.path())?;
-            removed = true;
-        }
+/// Why a drain failed.
+#[derive(Debug)]
+pub(super) enum CommitError {
+    /// It may be applied or not; the database must be opened again.
+    Failed(EngineError),
+    /// A part of it was applied in memory: a page that sled came upon, maybe of
+    /// another tenant, is damaged. On disk it never happened, unless the database
+    /// is dropped.
+    BrokenOff(EngineError),
+}
+
+impl From<CommitError> for EngineError {
+    fn from(error: CommitError) -> Self {
+        let (CommitError::Failed(error) | CommitError::BrokenOff(error)) = error;
+        error
     }
-    if removed { files::sync_folder(generation) } else { Ok(()) }
+}
+
+impl From<EngineError> for CommitError {
+    fn from(error: EngineError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 fn io_error(error: io::Error) -> EngineError {
@@ -362,4 +394,10 @@ fn number(tree: &Tree, key: &[u8]) -> Result<u64, EngineError> {
             Err(_) => Err(EngineError::Corrupted("a number of no known form".to_owned())),
         },
     }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    /// A file of this name beside the log makes the next drain break off halfway.
+    pub const BREAK_OFF: &str = "break-off";
 }

@@ -6,9 +6,7 @@
 //! not when what was applied becomes durable: its caller calls [`Engine::flush`].
 
 use std::any::Any;
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
@@ -49,8 +47,16 @@ impl From<sled::Error> for EngineError {
             sled::Error::Io(error) if is_lock(&error) => Self::InUse,
             sled::Error::Io(error) => Self::Io(error.to_string()),
             sled::Error::CollectionNotFound(_) => Self::Gone,
-            // `ReportableBug` and `Corruption` print offsets, never contents.
-            other => Self::Corrupted(other.to_string()),
+            sled::Error::Corruption { at: None, .. } => {
+                Self::Corrupted("its log, its snapshot or its file conf".to_owned())
+            }
+            sled::Error::Corruption { at: Some(at), .. } => {
+                Self::Corrupted(format!("near byte {} of its file db", at.lid()))
+            }
+            // They print offsets, never contents.
+            sled::Error::Unsupported(what) | sled::Error::ReportableBug(what) => {
+                Self::Corrupted(what)
+            }
         }
     }
 }
@@ -78,7 +84,8 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Resul
 
 fn panicked(panic: &(dyn Any + Send)) -> EngineError {
     // The message stays out of the error: it may print keys.
-    let kind = if panic.is::<String>() || panic.is::<&str>() { "a panic" } else { "an abort" };
+    let kind =
+        if panic.is::<String>() || panic.is::<&str>() { "sled panicked" } else { "sled gave up" };
     EngineError::Corrupted(kind.to_owned())
 }
 
@@ -119,6 +126,13 @@ pub(super) struct TreeWrites {
     pub writes: Vec<(Bytes, Option<Bytes>)>,
 }
 
+impl<T> Held<T> {
+    /// Keeps it for as long as the process lives, so that it never flushes.
+    fn abandon(&mut self) {
+        std::mem::forget(self.0.take());
+    }
+}
+
 impl Engine {
     /// Opens or creates the database in `folder`.
     pub fn open(folder: &Path, cache_bytes: u64) -> Result<Self, EngineError> {
@@ -136,7 +150,6 @@ impl Engine {
     }
 
     fn open_once(folder: &Path, cache_bytes: u64) -> Result<Self, EngineError> {
-        prove_readable(folder).map_err(|error| EngineError::Io(error.to_string()))?;
         let config =
             sled::Config::new().path(folder).cache_capacity(cache_bytes).flush_every_ms(None);
         Ok(Self { db: Held::new(config.open()?) })
@@ -183,6 +196,13 @@ impl Engine {
         })
     }
 
+    /// Instead of dropping it, after a transaction that broke off halfway: dropping
+    /// flushes, which would make that half durable. Trees can still be read. Until
+    /// the process ends, no other can open the database.
+    pub fn abandon(mut self) {
+        self.db.abandon();
+    }
+
     /// Makes all that was applied durable.
     pub fn flush(&self) -> Result<(), EngineError> {
         guarded(|| {
@@ -191,68 +211,6 @@ impl Engine {
             Ok(())
         })
     }
-}
-
-/// What sled's file is divided into, unless configured.
-const SEGMENT_BYTES: u64 = 512 * 1024;
-/// A checksum (4 bytes), and the position in the log (8 bytes, little-endian) that
-/// the segment begins at, as this number minus it.
-const SEGMENT_HEADER_BYTES: usize = 12;
-const POSITION_MASK: u64 = 0x7FFF_FFFF_FFFF_FFFF;
-
-/// Reads all that an opening reads.
-///
-/// sled takes a segment that it cannot read for one that is not there, ends the log
-/// before it, and overwrites what comes after: an error of the disk that passes
-/// becomes a loss that stays. So what it reads is read before it, and an error
-/// there is one. The second time it comes from the kernel's memory.
-fn prove_readable(folder: &Path) -> io::Result<()> {
-    let file = match File::open(folder.join("db")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => opened?,
-    };
-    let since = newest_snapshot(folder)?;
-    let length = file.metadata()?.len();
-    let mut segment = vec![0; SEGMENT_BYTES as usize];
-    for at in (0..length).step_by(SEGMENT_BYTES as usize) {
-        let mut header = [0; SEGMENT_HEADER_BYTES];
-        read_to_end_of(&file, &mut header, at)?;
-        let [_, _, _, _, position @ ..] = header;
-        let end = (u64::from_le_bytes(position) ^ POSITION_MASK).saturating_add(SEGMENT_BYTES);
-        // The one that the snapshot ends in is read again.
-        if end > since {
-            read_to_end_of(&file, &mut segment, at)?;
-        }
-    }
-    Ok(())
-}
-
-/// The position in the log up to which the newest snapshot goes; 0 without one.
-fn newest_snapshot(folder: &Path) -> io::Result<u64> {
-    let mut newest = 0;
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let position = name.to_str().and_then(|name| name.strip_prefix("snap."));
-        let position = position.and_then(|position| u64::from_str_radix(position, 16).ok());
-        newest = newest.max(position.unwrap_or(0));
-    }
-    Ok(newest)
-}
-
-/// Fills `buffer`, but for what lies behind the end of the file.
-fn read_to_end_of(file: &File, mut buffer: &mut [u8], mut at: u64) -> io::Result<()> {
-    while !buffer.is_empty() {
-        match file.read_at(buffer, at) {
-            Ok(0) => return Ok(()),
-            Ok(read) => {
-                buffer = buffer.split_at_mut(read).1;
-                at += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 impl Tree {

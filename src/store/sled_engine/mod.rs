@@ -15,6 +15,7 @@
 //! | `files` | folders, syncing them, the current generation |
 //! | `database` | one database on disk, verified |
 //! | `encoding` | the stored form of a row |
+//! | `recovery` | damage that sled would pass over |
 //! | `shelf` | readers see only what is durable |
 //! | `queue` | what waits, bounded |
 //! | `committer` | one drain: judge, apply, sync, mark, answer |
@@ -33,6 +34,7 @@ mod honest_sync;
 mod mark;
 mod placement;
 mod queue;
+mod recovery;
 mod redo;
 mod rewrite;
 mod shelf;
@@ -282,7 +284,9 @@ impl Home {
             self.shelf.read(read).map_err(|error| shared.explain(self.shelf.space, error))?;
         match shared.unsynced.wait(&self.shelf, seen, era).await {
             Ok(()) => Ok(found),
-            Err(Withdrawn) => Err(StoreError::NotApplied { retry_after: RETRY_AFTER }),
+            Err(Withdrawn) => {
+                Err(shared.refusal().unwrap_or(StoreError::NotApplied { retry_after: RETRY_AFTER }))
+            }
         }
     }
 }
@@ -577,13 +581,8 @@ impl Inner {
     fn database_with_room(&self) -> Result<(u32, Arc<Database>), StoreError> {
         let number = {
             let tenants = self.tenants();
-            let mut load: BTreeMap<u32, usize> =
-                tenants.databases.keys().map(|number| (*number, 0)).collect();
-            for (number, _) in tenants.homes.values() {
-                *load.entry(*number).or_default() += 1;
-            }
-            let roomy = tenants.databases.iter().find(|(number, database)| {
-                load.get(number).is_some_and(|load| *load < self.options.tenants_per_database)
+            let roomy = tenants.databases.iter().find(|(_, database)| {
+                database.shared.spaces() < self.options.tenants_per_database
                     && database.shared.refusal().is_none()
             });
             if let Some((number, database)) = roomy {

@@ -90,6 +90,22 @@ pub(super) enum Taken {
     Nothing,
 }
 
+impl Taken {
+    pub fn refuse(self, error: &StoreError) {
+        let works = match self {
+            Self::Rows(rows) => rows.into_iter().map(Work::Rows).collect(),
+            Self::Create { shelf, done } => vec![Work::Create { shelf, done }],
+            Self::Drop { shelf, done } => vec![Work::Drop { shelf, done }],
+            Self::Snapshot { shelf, live, done } => vec![Work::Snapshot { shelf, live, done }],
+            Self::Compact(order) => vec![Work::Compact(order)],
+            Self::Nothing => Vec::new(),
+        };
+        for work in works {
+            work.refuse(error.clone());
+        }
+    }
+}
+
 /// Why a work was not taken in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -112,10 +128,18 @@ struct State {
     works: VecDeque<Work>,
     bytes: usize,
     by_space: HashMap<Space, usize>,
+    /// Whether a committer waits for work, and nobody set out to wake it yet.
+    waited_for: bool,
     closed: bool,
 }
 
 impl State {
+    /// Whether there is nothing to do yet; who is told so waits.
+    fn is_idle(&mut self) -> bool {
+        self.waited_for = self.works.is_empty() && !self.closed;
+        self.waited_for
+    }
+
     fn pop(&mut self) -> Option<Work> {
         let work = self.works.pop_front()?;
         if let Some((space, bytes)) = work.charge() {
@@ -160,32 +184,28 @@ impl Queue {
             state.bytes += bytes;
         }
         state.works.push_back(work);
-        self.changed.notify_one();
+        let wake = std::mem::take(&mut state.waited_for);
+        // With the lock free, or it would wake to wait for that. And only one who
+        // waits: a call into the kernel costs more than all of this, and most
+        // pushes meet a committer at work.
+        drop(state);
+        if wake {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
     /// Waits for work. `None` once it is closed and empty.
     pub fn take(&self) -> Option<Taken> {
-        let mut state = self.state();
-        loop {
-            if let Some(taken) = take_from(&mut state) {
-                return Some(taken);
-            }
-            if state.closed {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let waited = self.changed.wait_while(self.state(), State::is_idle);
+        take_from(&mut waited.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Does not wait for longer than `patience`.
     pub fn take_within(&self, patience: Duration) -> Option<Taken> {
-        let state = self.state();
-        let idle = |state: &mut State| state.works.is_empty() && !state.closed;
-        let (mut state, _) = self
-            .changed
-            .wait_timeout_while(state, patience, idle)
-            .unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(self.state(), patience, State::is_idle);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waited_for = false;
         take_from(&mut state)
     }
 

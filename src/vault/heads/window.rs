@@ -173,6 +173,6 @@ impl Window {
 
     /// The block that has `name`, or would.
     fn block_of(&self, name: &str) -> usize {
-        self.blocks.partition_point(|block| block.first() <= name).saturating_sub(1)
+        self.blocks.partition_point(|block| !block.is_after(name)).saturating_sub(1)
     }
 }

@@ -227,7 +227,7 @@ async fn a_walk_reads_every_head_once_for_each_window() {
         lists.put(&long(number), OPEN()).await;
     }
     let heads = NAMES as u64;
-    for (list_cache_bytes, windows) in [(64_000, 1), (9_000, 2), (6_000, 3)] {
+    for (list_cache_bytes, windows) in [(64_000, 1), (12_500, 2), (8_500, 3)] {
         for limit in [1, 9, 10_000] {
             let (again, store) = bench.counting(list_cache_bytes).await;
             bench = again;
@@ -238,6 +238,26 @@ async fn a_walk_reads_every_head_once_for_each_window() {
             assert_eq!(rows, windows * heads, "{list_cache_bytes} {limit}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_write_into_a_full_window_costs_its_end_and_no_more() {
+    let (bench, store) = Bench::new().await.counting(10_000).await;
+    let lists = Lists::new(&bench, "acme").await;
+    for number in (0..NAMES).step_by(2) {
+        lists.put(&long(number), OPEN()).await;
+    }
+    lists.page("", None, 10).await;
+    for number in (1..NAMES).step_by(2) {
+        lists.put(&long(number), OPEN()).await;
+        assert!(bench.vault.list_budget.excess() == 0);
+    }
+    store.reads();
+    let mut all: Vec<_> = (0..NAMES).map(long).collect();
+    all.sort();
+    assert_eq!(lists.page("", None, 50).await.0, all[..50]);
+    assert_eq!(store.reads().rows, 0);
+    assert_eq!(lists.walk("", 50).await, all);
 }
 
 #[tokio::test]

@@ -1,33 +1,66 @@
 //! The storage engine alone: the rows of a PUT, committed without HTTP, tokens or
-//! encryption.
+//! the encryption of rows.
+//!
+//! The ledger is part of what the engine promises, and its keyed digests are most
+//! of its cost; so the floor has them. With [`Ledgers::Plain`] it is seen what
+//! they take.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tenure::crypto::AnchorKeys;
 use tenure::domain::{Floor, TenantId, Timestamp};
 use tenure::store::{
-    Batch, Change, ForgedLedger, Ledger, LedgerSeal, Row, RowKey, Space, Store, StoreError,
+    Batch, Change, ForgedLedger, Ledger, LedgerSeal, Row, RowKey, SledOptions, SledStore, Space,
+    Store, StoreError,
 };
 
-use crate::Outcome;
-use crate::client::Sample;
+use crate::harness::Outcome;
+use crate::harness::client::Sample;
 
 /// What a PUT of 512 bytes stores, envelopes included.
 const HEAD_BYTES: usize = 105;
 const VALUE_BYTES: usize = 565;
 const EXPIRY_BYTES: usize = 0;
 
+/// Under what the ledger is.
+#[derive(Clone, Copy)]
+pub enum Ledgers {
+    /// The digests and the seal of a tenant's ledger.
+    Keyed,
+    /// Nothing that takes time.
+    Plain,
+}
+
+/// An engine as the server uses it, in a folder of its own, with one tenant.
+#[derive(Clone)]
+pub struct Engine {
+    store: Arc<dyn Store>,
+    tenant: TenantId,
+    seal: Arc<dyn LedgerSeal>,
+}
+
+impl Engine {
+    pub fn open(folder: &Path, ledgers: Ledgers) -> Outcome<Self> {
+        let store: Arc<dyn Store> =
+            Arc::new(SledStore::open(folder, SledOptions::default(), &|_| {})?);
+        let tenant = TenantId::from_bytes([1; 16]);
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        runtime.block_on(store.create_tenant(tenant))?;
+        let seal: Arc<dyn LedgerSeal> = match ledgers {
+            Ledgers::Keyed => Arc::new(KeyedSeal(AnchorKeys::generate(tenant))),
+            Ledgers::Plain => Arc::new(PlainSeal),
+        };
+        Ok(Self { store, tenant, seal })
+    }
+}
+
 /// Commits the rows of PUTs, each replacing one of `names` secrets, from `tasks`
 /// tasks until the time is over.
-pub fn measure(
-    store: &Arc<dyn Store>,
-    tenant: TenantId,
-    tasks: usize,
-    names: usize,
-    time: Duration,
-) -> Outcome<Sample> {
+pub fn measure(engine: &Engine, tasks: usize, names: usize, time: Duration) -> Outcome<Sample> {
     let threads = std::thread::available_parallelism()?.get().min(tasks);
     let start = Instant::now();
     let until = start + time;
@@ -36,7 +69,7 @@ pub fn measure(
         let running: Vec<_> = (0..threads)
             .map(|thread| {
                 let mine = share(thread).map(|task| (task, tasks, names)).collect();
-                scope.spawn(move || commit_from(store, tenant, mine, until))
+                scope.spawn(move || commit_from(engine, mine, until))
             })
             .collect();
         let mut all = Vec::new();
@@ -51,8 +84,7 @@ pub fn measure(
 
 /// `tasks` are (number, of how many, names).
 fn commit_from(
-    store: &Arc<dyn Store>,
-    tenant: TenantId,
+    engine: &Engine,
     tasks: Vec<(usize, usize, usize)>,
     until: Instant,
 ) -> Result<Vec<u32>, StoreError> {
@@ -63,7 +95,7 @@ fn commit_from(
         let running: Vec<_> = tasks
             .into_iter()
             .map(|(task, of, names)| {
-                let store = Arc::clone(store);
+                let engine = engine.clone();
                 tokio::task::spawn_local(async move {
                     let mut latencies = Vec::new();
                     // Of each name only one task writes, as a preconditioned
@@ -74,7 +106,7 @@ fn commit_from(
                             break;
                         }
                         let name = (task + round * of) % (names - names % of).max(of);
-                        replace(&*store, tenant, name).await?;
+                        replace(&engine, name).await?;
                         let taken = start.elapsed().as_micros();
                         latencies.push(u32::try_from(taken).unwrap_or(u32::MAX));
                     }
@@ -91,9 +123,10 @@ fn commit_from(
 }
 
 /// Reads the head, as a PUT does, and commits its rows.
-async fn replace(store: &dyn Store, tenant: TenantId, name: usize) -> Result<(), StoreError> {
+async fn replace(engine: &Engine, name: usize) -> Result<(), StoreError> {
     static VERSIONS: AtomicU64 = AtomicU64::new(1);
-    let space = Space::Tenant(tenant);
+    let Engine { store, tenant, seal } = engine;
+    let space = Space::Tenant(*tenant);
     let head = key(b'h', name, 0);
     let old = store.get(space, &head).await?.map(|row| row.version);
     let version = VERSIONS.fetch_add(1, Ordering::Relaxed);
@@ -105,7 +138,7 @@ async fn replace(store: &dyn Store, tenant: TenantId, name: usize) -> Result<(),
     ];
     changes.extend(old.map(|old| Change::Delete { key: key(b'v', name, old) }));
     let floor = Floor { epoch: 0, at: Timestamp::from_unix_seconds(0) };
-    store.commit(space, Batch { changes, floor, seal: Arc::new(CheapSeal) }).await
+    store.commit(space, Batch { changes, floor, seal: Arc::clone(seal) }).await
 }
 
 /// Scattered as the keyed hash of a name is, and 41 bytes long as with it.
@@ -131,10 +164,27 @@ fn scattered(seed: u64) -> [u8; 32] {
     bytes
 }
 
-/// The shape of a ledger's seal without its cryptography.
-struct CheapSeal;
+/// As the vault digests and seals.
+struct KeyedSeal(AnchorKeys);
 
-impl LedgerSeal for CheapSeal {
+impl LedgerSeal for KeyedSeal {
+    fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32] {
+        self.0.ledger().digest_row(key.as_bytes(), row.version, &row.bytes)
+    }
+
+    fn seal(&self, ledger: &Ledger) -> Vec<u8> {
+        self.0.ledger().seal(&PlainSeal.seal(ledger))
+    }
+
+    fn open(&self, sealed: &[u8]) -> Result<Ledger, ForgedLedger> {
+        PlainSeal.open(&self.0.ledger().open(sealed).map_err(|_| ForgedLedger)?)
+    }
+}
+
+/// The shape of a ledger without its cryptography.
+struct PlainSeal;
+
+impl LedgerSeal for PlainSeal {
     fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32] {
         let mut hasher = DefaultHasher::new();
         (key.as_bytes(), row.version).hash(&mut hasher);

@@ -1,13 +1,15 @@
 //! A client that costs little: prepared bytes over keep-alive connections, and
 //! of each answer only its status and length.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use crate::Outcome;
+use super::Outcome;
 
 /// What came of one measurement.
 #[derive(Default)]
@@ -46,6 +48,32 @@ pub fn measure(
     time: Duration,
     requests: impl Fn(usize, usize) -> Vec<u8> + Clone + 'static,
 ) -> Outcome<Sample> {
+    let until = Instant::now() + time;
+    drive(address, connections, move |connection, number| {
+        (Instant::now() < until).then(|| requests(connection, number))
+    })
+}
+
+/// Sends each of `count` requests once, from several connections.
+pub fn send_all(
+    address: SocketAddr,
+    count: usize,
+    request: impl Fn(usize) -> Vec<u8> + Clone + 'static,
+) -> Outcome<Sample> {
+    const CONNECTIONS: usize = 64;
+    let next = Rc::new(Cell::new(0));
+    drive(address, CONNECTIONS.min(count), move |_, _| {
+        let number = next.replace(next.get() + 1);
+        (number < count).then(|| request(number))
+    })
+}
+
+/// Until `requests` has no more for any connection. Every answer is a success.
+fn drive(
+    address: SocketAddr,
+    connections: usize,
+    requests: impl Fn(usize, usize) -> Option<Vec<u8>> + Clone + 'static,
+) -> Outcome<Sample> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
@@ -59,9 +87,7 @@ pub fn measure(
             .enumerate()
             .map(|(number, connection)| {
                 let requests = requests.clone();
-                tokio::task::spawn_local(
-                    connection.repeat(start + time, move |n| requests(number, n)),
-                )
+                tokio::task::spawn_local(connection.repeat(move |n| requests(number, n)))
             })
             .collect();
         let mut latencies = Vec::new();
@@ -72,17 +98,10 @@ pub fn measure(
     })
 }
 
-/// Sends each request once, in order, on one connection; answers the statuses.
-pub fn send(address: SocketAddr, requests: &[Vec<u8>]) -> Outcome<Vec<u16>> {
+/// Sends one request on a connection of its own; answers its status.
+pub fn send(address: SocketAddr, request: &[u8]) -> Outcome<u16> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut connection = Connection::open(address).await?;
-        let mut statuses = Vec::new();
-        for request in requests {
-            statuses.push(connection.exchange(request).await?);
-        }
-        Ok(statuses)
-    })
+    runtime.block_on(async { Connection::open(address).await?.exchange(request).await })
 }
 
 struct Connection {
@@ -97,18 +116,10 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; 64 * 1024] })
     }
 
-    async fn repeat(
-        mut self,
-        until: Instant,
-        requests: impl Fn(usize) -> Vec<u8>,
-    ) -> Outcome<Vec<u32>> {
+    async fn repeat(mut self, requests: impl Fn(usize) -> Option<Vec<u8>>) -> Outcome<Vec<u32>> {
         let mut latencies = Vec::new();
-        for number in 0.. {
-            let request = requests(number);
+        for request in (0..).map_while(requests) {
             let start = Instant::now();
-            if start >= until {
-                break;
-            }
             let status = self.exchange(&request).await?;
             if !(200..300).contains(&status) {
                 return Err(format!("a request was answered with {status}").into());

@@ -1,0 +1,111 @@
+//! What the machine did meanwhile, from `/proc`.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::Outcome;
+
+/// Linux counts process times in hundredths of a second for every program
+/// (`USER_HZ`), whatever the kernel's own tick is.
+const MICROS_PER_TICK: u64 = 10_000;
+
+/// User and system time of a process so far, in microseconds.
+pub fn cpu_micros(process: u32) -> u64 {
+    stat(process).map_or(0, |(_, ticks)| ticks * MICROS_PER_TICK)
+}
+
+/// Memory that a process has resident, in bytes.
+pub fn memory(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    field(&status, "VmRSS:") * 1024
+}
+
+/// Bytes of all files below `folder`.
+pub fn disk_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() => disk_bytes(&entry.path()),
+        Ok(data) => data.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
+}
+
+/// Processor, memory, kernel, and how fast the disk under `folder` syncs.
+pub fn describe(folder: &Path) -> Outcome<String> {
+    let processors = fs::read_to_string("/proc/cpuinfo")?;
+    let model =
+        processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("an unnamed processor", |(_, model)| model);
+    let memory = field(&fs::read_to_string("/proc/meminfo")?, "MemTotal:");
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    Ok(format!(
+        "{} cores ({model}), {:.0} GiB of memory, Linux {}, a disk that appends and syncs \
+         (`fdatasync`) 4 KiB {:.0} times a second",
+        std::thread::available_parallelism()?,
+        memory as f64 / (1024.0 * 1024.0),
+        kernel.trim(),
+        syncs_per_second(folder, Duration::from_secs(1))?,
+    ))
+}
+
+/// Appends of 4 KiB, each followed by `fdatasync`.
+pub fn syncs_per_second(folder: &Path, time: Duration) -> Outcome<f64> {
+    let path = folder.join("syncs");
+    let mut file = File::create(&path)?;
+    let start = Instant::now();
+    let mut syncs = 0u32;
+    while start.elapsed() < time {
+        file.write_all(&[0x5a; 4096])?;
+        file.sync_data()?;
+        syncs += 1;
+    }
+    let taken = start.elapsed();
+    fs::remove_file(path)?;
+    Ok(f64::from(syncs) / taken.as_secs_f64())
+}
+
+/// The number behind `name` in a file of `/proc`; 0 where there is none.
+fn field(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// The load average, and who used the processor within one second.
+pub fn busy_with() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Vec<_> = load.split(' ').take(3).collect();
+    let before = all();
+    sleep(Duration::from_secs(1));
+    let used = all().into_iter().map(|(process, (name, ticks))| {
+        let earlier = before.get(&process).map_or(0, |(_, ticks)| *ticks);
+        (ticks.saturating_sub(earlier), name)
+    });
+    let mut used: Vec<_> = used.filter(|(ticks, _)| *ticks > 0).collect();
+    used.sort_by(|a, b| b.cmp(a));
+    let top: Vec<_> =
+        used.iter().take(5).map(|(ticks, name)| format!("{name} {ticks} %")).collect();
+    let top = if top.is_empty() { "nothing".to_owned() } else { top.join(", ") };
+    format!("load {}; running: {top}", load.join(" "))
+}
+
+fn all() -> HashMap<u32, (String, u64)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    processes.filter_map(|process| Some((process, stat(process)?))).collect()
+}
+
+/// Name and ticks; the name may hold spaces and parentheses (proc(5)).
+fn stat(process: u32) -> Option<(String, u64)> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (head, rest) = text.rsplit_once(')')?;
+    let (_, name) = head.split_once('(')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((name.to_owned(), user + system))
+}

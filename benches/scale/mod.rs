@@ -1,0 +1,211 @@
+//! What grows with the number of secrets in a tenant, and with the number of
+//! tenants.
+
+mod tenants;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::Options;
+use crate::harness::client::{self, Sample};
+use crate::harness::plot::{self, Line, Panel};
+use crate::harness::report::{Section, Table, count, megabytes, ratio};
+use crate::harness::server::{Server, this_build};
+use crate::harness::{Outcome, long_value, machine};
+
+/// Few, so that what is measured is an answer and not the wait for a processor.
+const READERS: usize = 8;
+const PAGE: usize = 1000;
+
+/// One store, filled with so many secrets, and what was measured of it.
+struct Filled {
+    secrets: usize,
+    data: PathBuf,
+    server: Server,
+    puts_per_second: f64,
+    start_after_kill: Duration,
+    start_after_stop: Duration,
+    gets: Sample,
+    first_list: Duration,
+    pages: Sample,
+    memory_before_list: u64,
+}
+
+pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
+    let mut sizes = Vec::new();
+    for secrets in &options.secrets {
+        eprintln!("filling a store with {} secrets", count(*secrets as f64));
+        sizes.push(Filled::fill(&folder.join(format!("scale-{secrets}")), *secrets)?);
+    }
+    // In turns, all servers running: whatever the machine does meets all sizes.
+    for _ in 0..options.rounds {
+        for filled in &mut sizes {
+            filled.get(options.time())?;
+        }
+    }
+    for filled in &mut sizes {
+        filled.list(options.time())?;
+    }
+    let plot = draw(&mut sizes);
+    let table = tabulate(&mut sizes);
+    drop(sizes);
+    let tenants = match options.tenants {
+        0 => String::new(),
+        number => format!("\n\n{}", tenants::run(&folder.join("tenants"), number)?),
+    };
+    Ok(Section {
+        title: "Scale",
+        reading: format!(
+            "One tenant with secrets of 512 bytes, stored over HTTP by 64 connections. `killed` and \
+             `stopped` are the time from the start of the process to its first answer to an \
+             authorized request: after `kill -9` right behind the last write, when every write is \
+             replayed, and after a clean stop of the server that came up so. GET is of names at \
+             random by {READERS} connections, the sizes in turns; `to first` is its p99 to that of \
+             the first line. `first list` is the first page of {PAGE} names, for which all names \
+             are decrypted once; `page` the pages after it, from anywhere. Memory is what the \
+             process has resident, before and after that list.{tenants}"
+        ),
+        table,
+        plot: Some((
+            "performance.svg",
+            "GET latency, start-up time and memory over the number of secrets",
+            plot,
+        )),
+    })
+}
+
+fn name(number: usize) -> String {
+    format!("secret-{number:08}")
+}
+
+/// Numbers below `count`, scattered and the same in every run.
+fn scattered(connection: usize, number: usize, count: usize) -> usize {
+    let mixed = (connection << 40 | number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) % count
+}
+
+impl Filled {
+    fn fill(data: &Path, secrets: usize) -> Outcome<Self> {
+        let (server, _) = Server::tenure(this_build(), data)?;
+        let (caller, value) = (server.caller.clone(), long_value());
+        let request = move |number: usize| caller.put(&name(number), &value);
+        let puts = client::send_all(server.caller.address, secrets, request)?;
+        server.kill()?;
+        let (server, start_after_kill) = Server::tenure(this_build(), data)?;
+        server.stop()?;
+        let (server, start_after_stop) = Server::tenure(this_build(), data)?;
+        Ok(Self {
+            secrets,
+            data: data.to_owned(),
+            server,
+            puts_per_second: puts.per_second(),
+            start_after_kill,
+            start_after_stop,
+            gets: Sample::default(),
+            first_list: Duration::ZERO,
+            pages: Sample::default(),
+            memory_before_list: 0,
+        })
+    }
+
+    fn get(&mut self, time: Duration) -> Outcome<()> {
+        let (caller, secrets) = (self.server.caller.clone(), self.secrets);
+        let requests =
+            move |connection, number| caller.get(&name(scattered(connection, number, secrets)));
+        self.gets.add(client::measure(self.server.caller.address, READERS, time, requests)?);
+        Ok(())
+    }
+
+    fn list(&mut self, time: Duration) -> Outcome<()> {
+        let address = self.server.caller.address;
+        self.memory_before_list = self.server.memory();
+        let start = Instant::now();
+        let status = client::send(address, &self.server.caller.list(&format!("?limit={PAGE}")))?;
+        self.first_list = start.elapsed();
+        if status != 200 {
+            return Err(format!("a list was answered with {status}").into());
+        }
+        let (caller, secrets) = (self.server.caller.clone(), self.secrets);
+        let requests = move |connection, number| {
+            let after = name(scattered(connection, number, secrets));
+            caller.list(&format!("?limit={PAGE}&after={after}"))
+        };
+        self.pages = client::measure(address, READERS, time, requests)?;
+        Ok(())
+    }
+}
+
+fn tabulate(sizes: &mut [Filled]) -> Table {
+    let mut table = Table::new([
+        "secrets",
+        "puts/s",
+        "killed s",
+        "stopped s",
+        "GET/s",
+        "p50 µs",
+        "p99 µs",
+        "to first",
+        "first list s",
+        "page p99 µs",
+        "memory MB",
+        "listed MB",
+        "disk MB",
+    ]);
+    let mut first = 0.0;
+    for filled in sizes {
+        let p99 = f64::from(filled.gets.quantile(0.99));
+        if first == 0.0 {
+            first = p99;
+        }
+        table.row([
+            count(filled.secrets as f64),
+            count(filled.puts_per_second),
+            format!("{:.2}", filled.start_after_kill.as_secs_f64()),
+            format!("{:.2}", filled.start_after_stop.as_secs_f64()),
+            count(filled.gets.per_second()),
+            count(filled.gets.quantile(0.5).into()),
+            count(p99),
+            ratio(p99, first),
+            format!("{:.2}", filled.first_list.as_secs_f64()),
+            count(filled.pages.quantile(0.99).into()),
+            megabytes(filled.memory_before_list),
+            megabytes(filled.server.memory()),
+            megabytes(machine::disk_bytes(&filled.data)),
+        ]);
+    }
+    table
+}
+
+fn draw(sizes: &mut [Filled]) -> String {
+    let mut line = |name, value: &dyn Fn(&mut Filled) -> f64| Line {
+        name,
+        points: sizes.iter_mut().map(|f| (f.secrets as f64, value(f))).collect(),
+    };
+    let panels = [
+        Panel {
+            title: "GET",
+            unit: "µs",
+            lines: vec![
+                line("p50", &|f| f.gets.quantile(0.5).into()),
+                line("p99", &|f| f.gets.quantile(0.99).into()),
+            ],
+        },
+        Panel {
+            title: "Start",
+            unit: "s",
+            lines: vec![
+                line("killed", &|f| f.start_after_kill.as_secs_f64()),
+                line("stopped", &|f| f.start_after_stop.as_secs_f64()),
+            ],
+        },
+        Panel {
+            title: "Memory",
+            unit: "MB",
+            lines: vec![
+                line("before a list", &|f| f.memory_before_list as f64 / 1e6),
+                line("after it", &|f| f.server.memory() as f64 / 1e6),
+            ],
+        },
+    ];
+    plot::draw(&panels, "secrets in one tenant")
+}

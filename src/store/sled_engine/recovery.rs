@@ -1,0 +1,498 @@
+//! What sled's recovery would get wrong, looked for before sled opens a database.
+//!
+//! At every opening sled reads its log from the last snapshot on. Where it meets a
+//! damaged message it goes on with the next segment, as if the rest of this one
+//! were the torn remains of a segment that was free. So one flipped bit takes back
+//! up to half a megabyte of changes, in the midst of later ones that stay: pages
+//! fall back to older contents, an old value is served as the current one, and the
+//! mark does not show it. (Measured: 58 of 1,500 flips, by vault/damage.rs.)
+//!
+//! [`inspect`] reads the same segments first and tells the two apart. A segment is
+//! freed only when all that it held has been written again, further on and
+//! durably. So if a message that sled would skip is still legible, and no later
+//! message replaces its page, then the segment was not free, and the database is
+//! damaged. A torn write to a free segment never looks so, whichever of its
+//! sectors reached the disk. The end of the log, from the segment on in which the
+//! latest known stable position lies, may be torn; what was acknowledged there is
+//! what the mark is for.
+//!
+//! It also removes what a crash or damage left of sled's snapshots, which are an
+//! index of the log, and of its `conf`, which says the same for every database:
+//! sled makes them anew, but would stop over these.
+//!
+//! It knows the form of sled 0.34.7's files, by that version's `pagecache`, and
+//! nothing of what they hold.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::files;
+
+/// sled's default, which is what the engine uses.
+const SEGMENT: usize = 512 * 1024;
+/// The checksum of what follows, the segment's LSN and the highest LSN that was
+/// stable when it was begun, little-endian and inverted.
+const SEGMENT_HEADER: usize = 20;
+/// No message begins behind this much before a segment's end.
+const LONGEST_HEADER: usize = 32;
+
+/// A position in the history of the log. A segment holds [`SEGMENT`] of them.
+type Lsn = u64;
+
+/// Where the log holds what sled would lose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// In the file `db`.
+    pub offset: u64,
+}
+
+/// Looks at a database that sled has not opened yet.
+pub(super) fn inspect(generation: &Path) -> io::Result<Result<(), Lost>> {
+    prepare_conf(generation)?;
+    let from = prepare_snapshots(generation)?;
+    match File::open(generation.join("db")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Ok(())),
+        opened => Log::read(opened?, from),
+    }
+}
+
+// Its small files.
+
+/// What `conf` holds before its checksum.
+const CONF: &[u8] = b"segment_size: 524288\nuse_compression: false\nversion: 0.34\n";
+
+fn prepare_conf(generation: &Path) -> io::Result<()> {
+    let path = generation.join("conf");
+    match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        conf if conf.as_ref().is_ok_and(|conf| conf.starts_with(CONF)) => Ok(()),
+        conf => {
+            conf?;
+            remove(&path)
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    log::warn!("{} is unfinished or damaged; it is made anew", path.display());
+    fs::remove_file(path)?;
+    path.parent().map_or(Ok(()), files::sync_folder)
+}
+
+/// Leaves only those that sled can read. Answers from where on it reads its log.
+///
+/// sled writes a snapshot as `snap.<lsn>.generating` and then renames it. But it
+/// takes every file that begins with `snap.` for a snapshot, and the longest name
+/// for the newest (its filter looks for an ending that it does not use): killed, or
+/// without power, before the draft was synced, it never opens again.
+fn prepare_snapshots(generation: &Path) -> io::Result<Lsn> {
+    let mut from = 0;
+    for path in snapshots(generation)? {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let lsn = name.strip_prefix("snap.").and_then(|lsn| Lsn::from_str_radix(lsn, 16).ok());
+        match lsn {
+            Some(lsn) if is_sound(&fs::read(&path)?) => from = from.max(lsn),
+            _ => remove(&path)?,
+        }
+    }
+    Ok(from)
+}
+
+fn snapshots(generation: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(generation)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with("snap.")) {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
+}
+
+/// Contents, their length (8 bytes, which sled ignores without compression), their
+/// checksum.
+fn is_sound(snapshot: &[u8]) -> bool {
+    let Some((rest, checksum)) = snapshot.split_last_chunk::<4>() else { return false };
+    let Some((contents, _)) = rest.split_last_chunk::<8>() else { return false };
+    !contents.is_empty() && crc32fast::hash(contents) == u32::from_le_bytes(*checksum)
+}
+
+// Messages.
+
+/// What follows a segment's header, one after the other: a checksum (4 bytes), the
+/// kind, the length of the body, the number of the segment, the page, and the
+/// body. The last three are of variable length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Message {
+    kind: u8,
+    segment: u64,
+    page: u64,
+    header_len: usize,
+    /// With its header.
+    len: usize,
+}
+
+const CAP: u8 = 2;
+const FREE: u8 = 4;
+/// A counter, and whole pages.
+const REPLACING: std::ops::RangeInclusive<u8> = 5..=9;
+/// Additions to pages.
+const LINKS: std::ops::RangeInclusive<u8> = 10..=11;
+const KINDS: std::ops::RangeInclusive<u8> = 1..=11;
+
+impl Message {
+    fn replaces(&self) -> bool {
+        self.kind == FREE || REPLACING.contains(&self.kind)
+    }
+
+    fn changes_a_page(&self) -> bool {
+        self.replaces() || LINKS.contains(&self.kind)
+    }
+
+    /// What `bytes` begins with, if that looks like a message; its checksum is not
+    /// looked at.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (&kind, rest) = bytes.get(4..)?.split_first()?;
+        if !KINDS.contains(&kind) {
+            return None;
+        }
+        let (body, rest) = number(rest)?;
+        let (segment, rest) = number(rest)?;
+        let (page, rest) = number(rest)?;
+        let header_len = bytes.len() - rest.len();
+        let body = usize::try_from(body).ok().filter(|body| *body <= rest.len())?;
+        Some(Self { kind, segment, page, header_len, len: header_len + body })
+    }
+
+    fn is_whole(&self, bytes: &[u8]) -> bool {
+        let Some((message, _)) = bytes.split_at_checked(self.len) else { return false };
+        let Some((header, body)) = message.split_at_checked(self.header_len) else { return false };
+        let Some((checksum, header)) = header.split_first_chunk::<4>() else { return false };
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(body);
+        hasher.update(header);
+        hasher.finalize() == !u32::from_le_bytes(*checksum)
+    }
+
+    /// A whole message of `segment` at the beginning of `bytes`.
+    fn read(bytes: &[u8], segment: u64) -> Option<Self> {
+        Self::parse(bytes)
+            .filter(|message| message.segment == segment)
+            .filter(|message| message.is_whole(bytes))
+    }
+}
+
+/// sled's numbers: one byte up to 240, two and three bytes with an offset, then as
+/// many little-endian bytes as the first one says.
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (&first, rest) = bytes.split_first()?;
+    match first {
+        0..=240 => Some((first.into(), rest)),
+        241..=248 => {
+            let (&low, rest) = rest.split_first()?;
+            Some((240 + 256 * (u64::from(first) - 241) + u64::from(low), rest))
+        }
+        249 => {
+            let ([high, low], rest) = rest.split_first_chunk::<2>()?;
+            Some((2288 + 256 * u64::from(*high) + u64::from(*low), rest))
+        }
+        _ => {
+            let (stored, rest) = rest.split_at_checked(usize::from(first) - 247)?;
+            let value = stored.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+            Some((value, rest))
+        }
+    }
+}
+
+// The log.
+
+/// A change of a page that sled will not see.
+struct Skipped {
+    page: u64,
+    lsn: Lsn,
+    offset: u64,
+}
+
+struct Log {
+    file: File,
+    /// Where the segments that sled reads stand, by LSN.
+    segments: BTreeMap<Lsn, u64>,
+    /// Where segments with damaged headers stand; most were never used.
+    headless: Vec<u64>,
+    /// What has a lower LSN is in the snapshot.
+    from: Lsn,
+    /// The segment from which on the log may be torn.
+    tail: Lsn,
+    /// The latest message that each page begins with.
+    replaced: HashMap<u64, Lsn>,
+    skipped: Vec<Skipped>,
+}
+
+fn base_of(lsn: Lsn) -> Lsn {
+    lsn / SEGMENT as Lsn * SEGMENT as Lsn
+}
+
+impl Log {
+    fn read(file: File, from: Lsn) -> io::Result<Result<(), Lost>> {
+        let mut log = Self {
+            file,
+            segments: BTreeMap::new(),
+            headless: Vec::new(),
+            from,
+            tail: base_of(from),
+            replaced: HashMap::new(),
+            skipped: Vec::new(),
+        };
+        log.find_segments()?;
+        for (base, at) in log.segments.clone() {
+            let bytes = log.segment(at)?;
+            if !log.walk(&bytes, base, at) {
+                break;
+            }
+        }
+        for at in std::mem::take(&mut log.headless) {
+            let bytes = log.segment(at)?;
+            log.walk_headless(&bytes, at);
+        }
+        Ok(log.judge())
+    }
+
+    fn find_segments(&mut self) -> io::Result<()> {
+        let len = self.file.metadata()?.len();
+        for at in (0..len).step_by(SEGMENT) {
+            let mut header = [0; SEGMENT_HEADER];
+            match self.file.read_exact_at(&mut header, at) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                read => read?,
+            }
+            match segment_header(header) {
+                Some((base, _)) if base < base_of(self.from) => {}
+                Some((base, stable)) => {
+                    self.segments.insert(base, at);
+                    self.tail = self.tail.max(base_of(stable));
+                }
+                None => self.headless.push(at),
+            }
+        }
+        Ok(())
+    }
+
+    /// Shorter at the end of the file.
+    fn segment(&self, at: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; SEGMENT];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, at + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    /// As sled does. Answers whether the log goes on behind this segment.
+    fn walk(&mut self, bytes: &[u8], base: Lsn, at: u64) -> bool {
+        let segment = base / SEGMENT as Lsn;
+        let mut offset = SEGMENT_HEADER;
+        while offset + LONGEST_HEADER <= SEGMENT {
+            let rest = bytes.get(offset..).unwrap_or_default();
+            match Message::read(rest, segment) {
+                Some(message) if message.kind == CAP => break,
+                Some(message) => {
+                    if message.replaces() {
+                        self.note(message.page, base + offset as Lsn);
+                    }
+                    offset += message.len;
+                }
+                None if base >= self.tail => return false,
+                None => {
+                    self.skip(bytes, offset, base, at);
+                    break;
+                }
+            }
+        }
+        true
+    }
+
+    fn note(&mut self, page: u64, lsn: Lsn) {
+        let latest = self.replaced.entry(page).or_default();
+        *latest = lsn.max(*latest);
+    }
+
+    /// What is legible from `offset` on, where a message is not.
+    fn skip(&mut self, bytes: &[u8], offset: usize, base: Lsn, at: u64) {
+        let segment = base / SEGMENT as Lsn;
+        if let Some(page) = illegible(bytes.get(offset..).unwrap_or_default(), offset, segment) {
+            let lsn = base + offset as Lsn;
+            self.skipped.push(Skipped { page, lsn, offset: at + offset as u64 });
+        }
+        self.collect(bytes, offset + 1, at, |found| (found == segment).then_some(base));
+    }
+
+    /// What is legible of segments that sled does not see at all. What belongs to
+    /// one that it does see is an older copy, or the end of the log.
+    fn walk_headless(&mut self, bytes: &[u8], at: u64) {
+        let (from, tail) = (base_of(self.from), self.tail);
+        let known: Vec<Lsn> = self.segments.keys().copied().collect();
+        self.collect(bytes, SEGMENT_HEADER, at, |segment| {
+            let base = segment.checked_mul(SEGMENT as u64)?;
+            let missed = (from..tail).contains(&base) && known.binary_search(&base).is_err();
+            missed.then_some(base)
+        });
+    }
+
+    /// Every whole message from `offset` on whose segment `base_for` knows.
+    fn collect(
+        &mut self,
+        bytes: &[u8],
+        mut offset: usize,
+        at: u64,
+        base_for: impl Fn(u64) -> Option<Lsn>,
+    ) {
+        while offset + LONGEST_HEADER <= bytes.len() {
+            let rest = bytes.get(offset..).unwrap_or_default();
+            let whole = Message::parse(rest).and_then(|message| {
+                let base = base_for(message.segment)?;
+                message.is_whole(rest).then_some((message, base))
+            });
+            let Some((message, base)) = whole else {
+                offset += 1;
+                continue;
+            };
+            if message.changes_a_page() {
+                let lsn = base + offset as Lsn;
+                self.skipped.push(Skipped { page: message.page, lsn, offset: at + offset as u64 });
+            }
+            offset += message.len;
+        }
+    }
+
+    fn judge(self) -> Result<(), Lost> {
+        let is_lost = |skipped: &&Skipped| {
+            let replaced = self.replaced.get(&skipped.page);
+            skipped.lsn >= self.from && replaced.is_none_or(|later| *later < skipped.lsn)
+        };
+        match self.skipped.iter().find(is_lost) {
+            Some(skipped) => Err(Lost { offset: skipped.offset }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The LSN of a segment, and the highest that was stable when it was begun.
+fn segment_header(header: [u8; SEGMENT_HEADER]) -> Option<(Lsn, Lsn)> {
+    let (checksum, rest) = header.split_first_chunk::<4>()?;
+    if crc32fast::hash(rest) != !u32::from_le_bytes(*checksum) {
+        return None;
+    }
+    let (base, stable) = rest.split_first_chunk::<8>()?;
+    let stable = stable.first_chunk::<8>()?;
+    // Signed, with all bits but the sign inverted. Before anything was stable, the
+    // position of that is -1.
+    let lsn = |stored: &[u8; 8]| i64::from_le_bytes(*stored) ^ i64::MAX;
+    let base = Lsn::try_from(lsn(base)).ok().filter(|base| base.is_multiple_of(SEGMENT as Lsn));
+    Some((base?, Lsn::try_from(lsn(stable)).unwrap_or(0)))
+}
+
+/// The smallest piece of a file that a power cut leaves old or new as a whole.
+const SECTOR: usize = 512;
+
+/// The page that a message which is not whole was about, where that is certain:
+/// its header lies in one sector, and leads to another message, or to one whose
+/// checksum is right but for one bit of the header.
+fn illegible(bytes: &[u8], offset: usize, segment: u64) -> Option<u64> {
+    let header = bytes.get(..LONGEST_HEADER)?;
+    let in_one_sector =
+        |message: &Message| offset / SECTOR == (offset + message.header_len - 1) / SECTOR;
+    let led = Message::parse(bytes)
+        .filter(|message| message.segment == segment && message.changes_a_page())
+        .filter(in_one_sector)
+        .filter(|message| {
+            bytes.get(message.len..).is_some_and(|next| Message::read(next, segment).is_some())
+        });
+    let mended = (0..header.len() * 8).find_map(|bit| {
+        let mut copy = bytes.to_vec();
+        *copy.get_mut(bit / 8)? ^= 1 << (bit % 8);
+        Message::read(&copy, segment).filter(Message::changes_a_page)
+    });
+    mended.or(led).map(|message| message.page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_of_a_segment_is_read_as_sled_writes_it() {
+        let header = |base: i64, stable: i64| {
+            let rest =
+                [(base ^ i64::MAX).to_le_bytes(), (stable ^ i64::MAX).to_le_bytes()].concat();
+            [(!crc32fast::hash(&rest)).to_le_bytes().as_slice(), &rest].concat()
+        };
+        let read = |bytes: Vec<u8>| segment_header(bytes.try_into().unwrap());
+        assert_eq!(read(header(0, -1)), Some((0, 0)), "nothing is stable yet");
+        assert_eq!(read(header(1 << 19, 77)), Some((1 << 19, 77)));
+        assert_eq!(read(header(20, 77)), None);
+        assert_eq!(read(header(-(1 << 19), 77)), None);
+        let mut damaged = header(1 << 19, 77);
+        damaged[9] ^= 1;
+        assert_eq!(read(damaged), None);
+    }
+
+    #[test]
+    fn numbers_are_read_as_sled_writes_them() {
+        let cases: [(&[u8], u64); 8] = [
+            (&[0], 0),
+            (&[240], 240),
+            (&[241, 1], 241),
+            (&[248, 255], 2_287),
+            (&[249, 0, 0], 2_288),
+            (&[249, 255, 255], 67_823),
+            (&[250, 0xf0, 0x08, 0x01], 67_824),
+            (&[255, 1, 0, 0, 0, 0, 0, 0, 0x80], 0x8000_0000_0000_0001),
+        ];
+        for (stored, value) in cases {
+            let long = [stored, b"rest"].concat();
+            assert_eq!(number(&long), Some((value, b"rest".as_slice())), "{stored:?}");
+            assert_eq!(number(&stored[..stored.len() - 1]), None, "{stored:?}");
+        }
+    }
+
+    /// A message of segment 7 about page 5, of which sled's checksum is right.
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let header = [kind, u8::try_from(body.len()).unwrap(), 7, 5];
+        let checksum = !crc32fast::hash(&[body, header.as_slice()].concat());
+        [&checksum.to_le_bytes(), header.as_slice(), body].concat()
+    }
+
+    #[test]
+    fn a_message_is_read_only_if_it_is_whole_and_of_its_segment() {
+        let bytes = message(8, b"a page");
+        let read = Message::read(&bytes, 7).unwrap();
+        assert_eq!((read.kind, read.page, read.len), (8, 5, bytes.len()));
+        assert!(read.replaces());
+        assert_eq!(Message::read(&bytes, 8), None);
+        assert_eq!(Message::read(&bytes[..bytes.len() - 1], 7), None);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Message::read(&flipped, 7), None, "{bit}");
+        }
+    }
+
+    #[test]
+    fn the_page_of_a_flipped_message_is_known() {
+        let pair = [message(10, b"an addition to it"), message(8, b"next"), vec![0; 64]].concat();
+        for bit in 0..message(10, b"an addition to it").len() * 8 {
+            let mut flipped = pair.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(illegible(&flipped, 1024, 7), Some(5), "{bit}");
+        }
+    }
+}

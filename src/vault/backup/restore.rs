@@ -1,0 +1,441 @@
+//! Makes a store, or one tenant, of a backup.
+//!
+//! A whole store: every tenant's rows as they were, then the system's, and last
+//! the keyring, wrapped anew; a store without a keyring does not exist, so a
+//! restore that stops half-way has restored nothing. Versions leap ahead of all
+//! that the backup knew (see `layout`): a store that was used after the backup was
+//! made has given versions that the backup does not know of, and whoever kept one
+//! as an ETag must not see it name something else.
+//!
+//! One tenant: a new one, with keys of its own, whose secrets are decrypted and
+//! encrypted anew. Its record is written when the whole backup was read and proved
+//! and every secret is stored; until then it does not exist.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::super::check::WholeSecret;
+use super::super::heads::Heads;
+use super::super::keyring::{Keyring, SYSTEM};
+use super::super::layout::{self, VERSION_LEAP};
+use super::super::seal::SpaceSeal;
+use super::super::system::{System, TenantRecord};
+use super::super::tenant::Tenant;
+use super::super::{CreateError, OpenError, Vault, is_untouched, to_its_end};
+use super::contents::{Contents, Passing, Visitor};
+use super::frames::Unlock;
+use super::{BackupError, Credentials};
+use crate::api::admin::{BackupContents, BackupRestored, Progress, Report, RestoredTenant};
+use crate::crypto::{Kek, random};
+use crate::domain::{Floor, TenantId, TenantName};
+use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store};
+
+/// At which size a commit is made: half of what one may weigh, so that the largest
+/// secret still fits on top.
+const COMMIT_BYTES: usize = Batch::MAX_BYTES / 2;
+
+/// Reads all of a backup, and restores nothing.
+pub(super) async fn check(
+    pieces: mpsc::Receiver<Vec<u8>>,
+    kek: &Kek,
+    bytes: Option<u64>,
+    report: &Report,
+) -> Result<BackupContents, BackupError> {
+    let mut contents = Contents::open(pieces, &Unlock::Kek(kek)).await?;
+    contents.pass(&mut Onlooker, bytes, report).await
+}
+
+/// Makes `store`, which must be empty, what the backup holds.
+pub(super) async fn whole(
+    pieces: mpsc::Receiver<Vec<u8>>,
+    backup_kek: &Kek,
+    store: Arc<dyn Store>,
+    kek: &Kek,
+    credentials: Credentials,
+    bytes: Option<u64>,
+    report: &Report,
+) -> Result<BackupRestored, BackupError> {
+    if Keyring::phase(&*store).await.map_err(open_error)?.is_some()
+        || !is_untouched(&*store).await?
+    {
+        return Err(BackupError::NotEmpty);
+    }
+    let mut contents = Contents::open(pieces, &Unlock::Kek(backup_kek)).await?;
+    let mut settler = Settler { store: store.clone(), filler: None, whole: HashSet::new() };
+    let found = contents.pass(&mut settler, bytes, report).await?;
+    let found = sound(found)?;
+    let system_version = settle_system(&contents, &store, &settler.whole, credentials).await?;
+    let keyring_version = contents.keyring.ledger().highest_version.saturating_add(VERSION_LEAP);
+    let version = keyring_version.max(system_version);
+    let settled = contents.keyring.settle(store, kek, &settler.whole, version).await;
+    settled.map_err(open_error)?;
+    let credentials = credentials.outcome().to_owned();
+    Ok(BackupRestored { dry_run: false, tenant: None, credentials, contents: found })
+}
+
+/// The system's rows, without the tenants that the backup is without. Answers the
+/// version they leapt to.
+async fn settle_system(
+    contents: &Contents,
+    store: &Arc<dyn Store>,
+    whole: &HashSet<TenantId>,
+    credentials: Credentials,
+) -> Result<u64, BackupError> {
+    let keys = contents.keyring.keys(SYSTEM).map_err(open_error)?;
+    let seal = Arc::new(SpaceSeal::Anchor(keys.anchor.clone()));
+    let ledger = &contents.system_ledger;
+    let mut filler = Filler::new(store.clone(), Space::System, seal, ledger.floor);
+    for (key, row) in &contents.system_rows {
+        filler.put(key.clone(), row.clone()).await?;
+    }
+    let version = filler.finish(ledger).await?;
+    let system = System::settled(store.clone(), keys, version.saturating_add(1));
+    for record in contents.system.tenants.iter().filter(|record| !whole.contains(&record.id)) {
+        system.forget(&record.name, ledger.floor).await?;
+    }
+    if credentials == Credentials::Revoke {
+        system.revoke_credentials(&contents.system.roots, ledger.floor).await?;
+    }
+    Ok(version)
+}
+
+/// Whether one tenant is restored, or only looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::vault) enum Mode {
+    Restore,
+    DryRun,
+}
+
+/// Which tenant, and what it will be called.
+#[derive(Debug, Clone)]
+pub(in crate::vault) struct Wanted {
+    pub(in crate::vault) tenant: TenantName,
+    pub(in crate::vault) new_name: TenantName,
+    pub(in crate::vault) mode: Mode,
+    pub(in crate::vault) bytes: Option<u64>,
+}
+
+/// Restores one tenant beside others. `kek`: the backup's, where it is not of this
+/// store. Runs to its end even if the caller goes away, which ends the pieces: what
+/// was begun is then taken back.
+pub(in crate::vault) async fn one(
+    vault: &Arc<Vault>,
+    pieces: mpsc::Receiver<Vec<u8>>,
+    kek: Option<Kek>,
+    wanted: Wanted,
+    report: impl Fn(Progress) + Send + Sync + 'static,
+) -> Result<BackupRestored, BackupError> {
+    let vault = vault.clone();
+    let work = async move {
+        let unlock = match &kek {
+            Some(kek) => Unlock::Kek(kek),
+            None => Unlock::Store(vault.keyring.store_keys().clone()),
+        };
+        let id = TenantId::from_bytes(random());
+        match take_in(&vault, pieces, &unlock, &wanted, id, &report).await {
+            Ok((guest, found)) => publish(&vault, guest, found, &wanted).await,
+            Err(error) => {
+                if vault.keyring.tenants().await.contains(&id) {
+                    vault.doom(id);
+                    vault.destroy_doomed().await;
+                }
+                Err(error)
+            }
+        }
+    };
+    to_its_end(work).await
+}
+
+/// Stores the secrets under a tenant that nobody sees yet.
+async fn take_in(
+    vault: &Arc<Vault>,
+    pieces: mpsc::Receiver<Vec<u8>>,
+    unlock: &Unlock<'_>,
+    wanted: &Wanted,
+    id: TenantId,
+    report: &Report,
+) -> Result<(Guest, BackupContents), BackupError> {
+    let Wanted { tenant, new_name, mode, bytes } = wanted;
+    if vault.tenant_named(new_name).is_some() {
+        return Err(BackupError::TenantExists { name: new_name.clone() });
+    }
+    let mut contents = Contents::open(pieces, unlock).await?;
+    if !contents.system.tenants.iter().any(|record| record.name == *tenant) {
+        return Err(BackupError::NoSuchTenant { name: tenant.clone() });
+    }
+    let created_on = vault.now().wall();
+    let mut guest = Guest {
+        vault: vault.clone(),
+        from: tenant.clone(),
+        mode: *mode,
+        tenant: None,
+        record: TenantRecord { id, name: new_name.clone(), created_on },
+        changes: Vec::new(),
+        weight: 0,
+        secrets: 0,
+    };
+    let found = sound(contents.pass(&mut guest, *bytes, report).await?)?;
+    match found.left_out.iter().find(|left| left.tenant == tenant.as_str()) {
+        None => Ok((guest, found)),
+        Some(left_out) => {
+            let why = format!("it is without tenant '{tenant}': {}", left_out.why);
+            Err(BackupError::Contents { why })
+        }
+    }
+}
+
+/// Gives the tenant its record: now it exists.
+async fn publish(
+    vault: &Arc<Vault>,
+    guest: Guest,
+    contents: BackupContents,
+    wanted: &Wanted,
+) -> Result<BackupRestored, BackupError> {
+    if wanted.mode == Mode::Restore {
+        let _one = vault.administration.lock().await;
+        let exists = || BackupError::TenantExists { name: wanted.new_name.clone() };
+        if vault.tenant_named(&wanted.new_name).is_some() {
+            vault.doom(guest.record.id);
+            return Err(exists());
+        }
+        let made = vault.system.add(&guest.record, vault.time.floor()).await;
+        match vault.admit_made(&guest.record, made).await {
+            Ok(_) => {}
+            Err(CreateError::Exists) => return Err(exists()),
+            Err(CreateError::Store(error)) => return Err(error.into()),
+        }
+    }
+    let tenant = RestoredTenant {
+        name: wanted.tenant.to_string(),
+        restored_as: wanted.new_name.to_string(),
+        secrets: guest.secrets,
+    };
+    Ok(BackupRestored {
+        dry_run: wanted.mode == Mode::DryRun,
+        tenant: Some(tenant),
+        credentials: "none".to_owned(),
+        contents,
+    })
+}
+
+fn sound(contents: BackupContents) -> Result<BackupContents, BackupError> {
+    if contents.sound { Ok(contents) } else { Err(BackupError::Unsound(Box::new(contents))) }
+}
+
+fn open_error(error: OpenError) -> BackupError {
+    match error {
+        OpenError::Store(error) => error.into(),
+        other => BackupError::Contents { why: other.to_string() },
+    }
+}
+
+/// Looks at everything.
+struct Onlooker;
+
+#[async_trait]
+impl Visitor for Onlooker {
+    fn wants(&self, _: &TenantRecord) -> bool {
+        true
+    }
+
+    async fn begin(&mut self, _: &Passing<'_>) -> Result<(), BackupError> {
+        Ok(())
+    }
+
+    async fn rows(
+        &mut self,
+        _: Vec<(RowKey, Row)>,
+        _: Vec<WholeSecret>,
+    ) -> Result<(), BackupError> {
+        Ok(())
+    }
+
+    async fn end(&mut self, _: &Passing<'_>) -> Result<(), BackupError> {
+        Ok(())
+    }
+
+    async fn void(&mut self, _: &TenantRecord) -> Result<(), BackupError> {
+        Ok(())
+    }
+}
+
+/// Puts every tenant's rows where they were.
+struct Settler {
+    store: Arc<dyn Store>,
+    /// Of the tenant that passes.
+    filler: Option<Filler>,
+    whole: HashSet<TenantId>,
+}
+
+#[async_trait]
+impl Visitor for Settler {
+    fn wants(&self, _: &TenantRecord) -> bool {
+        true
+    }
+
+    async fn begin(&mut self, tenant: &Passing<'_>) -> Result<(), BackupError> {
+        let id = tenant.record.id;
+        self.store.create_tenant(id).await?;
+        let seal = Arc::new(SpaceSeal::Anchor(tenant.anchor.clone()));
+        let floor = tenant.ledger.map_or(Floor::START, |ledger| ledger.floor);
+        self.filler = Some(Filler::new(self.store.clone(), Space::Tenant(id), seal, floor));
+        Ok(())
+    }
+
+    async fn rows(
+        &mut self,
+        rows: Vec<(RowKey, Row)>,
+        _: Vec<WholeSecret>,
+    ) -> Result<(), BackupError> {
+        if let Some(filler) = &mut self.filler {
+            for (key, row) in rows {
+                filler.put(key, row).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self, tenant: &Passing<'_>) -> Result<(), BackupError> {
+        if let (Some(filler), Some(ledger)) = (self.filler.take(), &tenant.ledger) {
+            filler.finish(ledger).await?;
+            self.whole.insert(tenant.record.id);
+        }
+        Ok(())
+    }
+
+    async fn void(&mut self, tenant: &TenantRecord) -> Result<(), BackupError> {
+        self.filler = None;
+        Ok(self.store.drop_tenant(tenant.id).await?)
+    }
+}
+
+/// Fills an empty space with rows as they were.
+struct Filler {
+    store: Arc<dyn Store>,
+    space: Space,
+    seal: Arc<dyn LedgerSeal>,
+    floor: Floor,
+    changes: Vec<Change>,
+    weight: usize,
+}
+
+impl Filler {
+    fn new(store: Arc<dyn Store>, space: Space, seal: Arc<dyn LedgerSeal>, floor: Floor) -> Self {
+        Self { store, space, seal, floor, changes: Vec::new(), weight: 0 }
+    }
+
+    async fn put(&mut self, key: RowKey, row: Row) -> Result<(), BackupError> {
+        let change = Change::Put { key, row };
+        self.weight += weight(&change);
+        self.changes.push(change);
+        if self.weight >= COMMIT_BYTES { self.commit().await } else { Ok(()) }
+    }
+
+    /// Commits what is left, and lets the versions leap. Answers to where.
+    async fn finish(mut self, ledger: &Ledger) -> Result<u64, BackupError> {
+        self.commit().await?;
+        let version = ledger.highest_version.saturating_add(VERSION_LEAP);
+        let (key, row) = (layout::marker_key(), Row { version, bytes: Vec::new() });
+        self.changes.push(Change::Put { key: key.clone(), row });
+        self.commit().await?;
+        self.changes.push(Change::Delete { key });
+        self.commit().await?;
+        Ok(version)
+    }
+
+    async fn commit(&mut self) -> Result<(), BackupError> {
+        let changes = std::mem::take(&mut self.changes);
+        self.weight = 0;
+        let batch = Batch { changes, floor: self.floor, seal: self.seal.clone() };
+        Ok(self.store.commit(self.space, batch).await?)
+    }
+}
+
+/// What a change weighs in a batch, estimated high.
+fn weight(change: &Change) -> usize {
+    let payload = match change {
+        Change::Put { key, row } => key.as_bytes().len() + row.bytes.len(),
+        Change::Expect { key, .. } | Change::Delete { key } => key.as_bytes().len(),
+    };
+    payload + size_of::<Change>()
+}
+
+/// Takes one tenant in under a new name.
+struct Guest {
+    vault: Arc<Vault>,
+    from: TenantName,
+    mode: Mode,
+    record: TenantRecord,
+    /// Open, but without a record.
+    tenant: Option<Tenant>,
+    changes: Vec<Change>,
+    weight: usize,
+    secrets: u64,
+}
+
+impl Guest {
+    async fn make_room(&self) -> Result<Tenant, BackupError> {
+        let (vault, TenantRecord { id, name, created_on }) = (&self.vault, self.record.clone());
+        let keys = match vault.keyring.keys(id).await {
+            Ok(keys) => keys,
+            Err(_) => vault.keyring.create_keys(id, vault.time.floor()).await?,
+        };
+        vault.make_space(id, &keys).await?;
+        let heads = Heads::new(vault.list_budget.clone());
+        let store = vault.store.clone();
+        Ok(Tenant::new(id, name, created_on, store, keys, Some(&Ledger::EMPTY), heads))
+    }
+
+    async fn commit(&mut self) -> Result<(), BackupError> {
+        let changes = std::mem::take(&mut self.changes);
+        self.weight = 0;
+        match &self.tenant {
+            Some(tenant) => Ok(tenant.commit(changes, self.vault.time.floor()).await?),
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Visitor for Guest {
+    fn wants(&self, tenant: &TenantRecord) -> bool {
+        tenant.name == self.from
+    }
+
+    async fn begin(&mut self, _: &Passing<'_>) -> Result<(), BackupError> {
+        if self.mode == Mode::Restore {
+            self.tenant = Some(self.make_room().await?);
+        }
+        Ok(())
+    }
+
+    async fn rows(
+        &mut self,
+        _: Vec<(RowKey, Row)>,
+        secrets: Vec<WholeSecret>,
+    ) -> Result<(), BackupError> {
+        for WholeSecret { head, value } in secrets {
+            self.secrets += 1;
+            let Some(tenant) = &self.tenant else { continue };
+            let rows = tenant.adopt(&head, value);
+            self.weight += rows.iter().map(weight).sum::<usize>();
+            self.changes.extend(rows);
+            if self.weight >= COMMIT_BYTES {
+                self.commit().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self, _: &Passing<'_>) -> Result<(), BackupError> {
+        self.commit().await
+    }
+
+    async fn void(&mut self, _: &TenantRecord) -> Result<(), BackupError> {
+        (self.tenant, self.changes, self.weight, self.secrets) = (None, Vec::new(), 0, 0);
+        Ok(self.vault.store.drop_tenant(self.record.id).await?)
+    }
+}

@@ -1,0 +1,153 @@
+//! docs/operations.md, followed step by step: every command in it is run as it
+//! stands there, on two machines that are two folders.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::{Answer, Client, Request, Serve, tenure};
+
+const GUIDE: &str = include_str!("../../docs/operations.md");
+
+/// The commands of the guide, by the word that follows `sh`.
+fn steps() -> BTreeMap<String, String> {
+    let mut steps = BTreeMap::new();
+    let mut open: Option<(String, String)> = None;
+    for line in GUIDE.lines() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(words)) => {
+                let name = words.strip_prefix("sh").map(|name| name.trim().to_owned());
+                open = Some((name.unwrap_or_default(), String::new()));
+            }
+            (Some(_), Some(_)) => {
+                let (name, commands) = open.take().expect("it is open");
+                if !name.is_empty() {
+                    assert!(steps.insert(name, commands).is_none(), "each step has a name");
+                }
+            }
+            (Some((_, commands)), None) => *commands += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    steps
+}
+
+/// A machine: its file system is a folder.
+struct Machine {
+    root: tempfile::TempDir,
+    steps: BTreeMap<String, String>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("a folder");
+        for folder in ["etc", "var/lib", "root"] {
+            fs::create_dir_all(root.path().join(folder)).expect("a folder");
+        }
+        Self { root, steps: steps() }
+    }
+
+    fn path(&self, absolute: &str) -> PathBuf {
+        self.root.path().join(absolute.trim_start_matches('/'))
+    }
+
+    /// As it would be written on this machine.
+    fn here(&self, text: &str) -> String {
+        let root = self.root.path().display();
+        ["/etc/tenure", "/var/lib/tenure", "/root/"]
+            .iter()
+            .fold(text.to_owned(), |text, path| text.replace(path, &format!("{root}{path}")))
+    }
+
+    /// What somebody who types it would have around: the default places are this
+    /// machine's.
+    fn equip(&self, command: &mut Command) {
+        command
+            .env("TENURE_CONFIG", self.path("/etc/tenure/tenure.toml"))
+            .env("TENURE_KEK_FILE", self.path("/etc/tenure/kek"));
+    }
+
+    /// Runs a step of the guide, and answers what it printed.
+    fn follow(&mut self, step: &str) -> String {
+        let commands = self.steps.remove(step).unwrap_or_else(|| panic!("the guide has {step}"));
+        let program = Path::new(env!("CARGO_BIN_EXE_tenure")).parent().expect("a folder");
+        let path = format!("{}:{}", program.display(), std::env::var("PATH").expect("a PATH"));
+        let mut shell = Command::new("bash");
+        shell.args(["-euo", "pipefail", "-c", &self.here(&commands)]).env("PATH", path);
+        self.equip(&mut shell);
+        let output = shell.output().expect("bash exists");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{step}:\n{commands}\n{printed}{said}");
+        printed
+    }
+
+    fn serve(&self) -> Serve {
+        Serve::start_with(&self.path("/var/lib/tenure"), |command| self.equip(command))
+    }
+
+    fn tenure(&self, args: &[&str]) -> String {
+        let mut command = tenure();
+        self.equip(&mut command);
+        let output = command.args(args).output().expect("the program starts");
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// As scp would; the configuration names this machine's places then.
+    fn carry(&self, to: &Self) {
+        fs::copy(self.path("/root/tenure.backup"), to.path("/root/tenure.backup"))
+            .expect("a backup");
+        fs::copy(self.path("/etc/tenure/kek"), to.path("/root/kek")).expect("a KEK");
+        let config = fs::read_to_string(self.path("/etc/tenure/tenure.toml")).expect("a file");
+        let (from, root) = (self.root.path().display(), to.root.path().display());
+        let config = config.replace(&from.to_string(), &root.to_string());
+        fs::write(to.path("/root/tenure.toml"), config).expect("a file");
+    }
+}
+
+fn get(serve: &Serve, tenant: &str, name: &str, token: &str) -> Answer {
+    let path = format!("/api/{tenant}/secrets/{name}");
+    Client::new(serve.address).send(&Request::get(path).bearer(token))
+}
+
+#[test]
+fn a_stranger_moves_the_store_to_another_machine_with_the_guide_alone() {
+    let (mut old, mut new) = (Machine::new(), Machine::new());
+    old.follow("setup");
+    let serve = old.serve();
+    old.tenure(&["tenant", "create", "acme"]);
+    let token = old.tenure(&["token", "mint", "--tenant", "acme", "--scope", "*", "--ttl", "30d"]);
+    let long = "0123456789abcdef".repeat(1_000);
+    for (name, value) in [("password", "hunter2"), ("certificate", &long)] {
+        let body = serde_json::json!({ "value": value }).to_string();
+        let put = Request::put(format!("/api/acme/secrets/{name}"), body).bearer(&token);
+        assert_eq!(serve.send(&put).status, 204);
+    }
+    for step in ["backup", "check", "space"] {
+        old.follow(step);
+    }
+    fs::remove_file(old.path("/root/tenure.backup")).expect("it was made");
+    old.follow("old");
+    assert_eq!(serve.stop_by("TERM").0, Some(0));
+
+    old.carry(&new);
+    let printed = new.follow("new");
+    assert!(printed.contains("acme"), "{printed}");
+    let serve = new.serve();
+    assert_eq!(get(&serve, "acme", "password", &token).json(), "hunter2");
+    assert_eq!(get(&serve, "acme", "certificate", &token).json(), *long);
+
+    // One tenant beside the others, into the server that runs.
+    new.follow("one");
+    assert_eq!(get(&serve, "acme-restored", "password", &token).status, 403);
+    let mint = ["token", "mint", "--tenant", "acme-restored", "--scope", "*"];
+    let restored = new.tenure(&mint);
+    assert_eq!(get(&serve, "acme-restored", "password", &restored).json(), "hunter2");
+
+    let followed = ["setup", "backup", "check", "space", "old", "new", "one"];
+    for step in steps().keys() {
+        assert!(followed.contains(&step.as_str()), "{step} was followed by nobody");
+    }
+}
