@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::faulty_fs::{Before, FaultyFs, Loss, Syncs};
+use crate::support::program::end_of;
 use crate::support::{Dev, Random, Starting, Tenants, Writers, quiet, two_tenants};
 
 const WRITERS: u64 = 16;
@@ -43,6 +44,8 @@ enum Beside {
     Sweeps,
     /// Every database is written anew.
     Compactions,
+    /// Everything is read as of one moment, into a file elsewhere.
+    Backups,
 }
 
 impl Beside {
@@ -53,6 +56,15 @@ impl Beside {
             Self::Tenants => tenants.come_and_go(dev, || disk.has_power()),
             Self::Sweeps => again_and_again(dev, disk, &["sweep", "--retain", "0s"]),
             Self::Compactions => again_and_again(dev, disk, &["compact", "--all"]),
+            Self::Backups => {
+                let folder = tempfile::tempdir().expect("a folder");
+                let file = folder.path().join("backup").display().to_string();
+                while disk.has_power() {
+                    again(dev, disk, &["backup", "create", &file]);
+                    // Of one that was cut off there is none.
+                    let _ = std::fs::remove_file(&file);
+                }
+            }
         }
     }
 }
@@ -60,9 +72,13 @@ impl Beside {
 /// A command of an operator who does not tire.
 fn again_and_again(dev: &Dev, disk: &FaultyFs, command: &[&str]) {
     while disk.has_power() {
-        let done = dev.run(command);
-        assert!(done.code == Some(0) || !disk.has_power(), "{done:?}");
+        again(dev, disk, command);
     }
+}
+
+fn again(dev: &Dev, disk: &FaultyFs, command: &[&str]) {
+    let done = dev.run(command);
+    assert!(done.code == Some(0) || !disk.has_power(), "{done:?}");
 }
 
 /// One store, through many power cuts.
@@ -88,12 +104,16 @@ impl Trial {
         Some(Self { disk, data, random, writers, tenants, acknowledged: 0, unsynced: 0 })
     }
 
-    /// Starts, and checks what the cuts before left.
+    /// Starts, and checks what the cuts before left: every acknowledged write is
+    /// there, and nothing is there by halves.
     fn start(&mut self) -> Result<Dev, String> {
         let dev = Starting::spawn(&self.data, quiet).ready()?;
-        self.writers.check(dev.address)?;
+        self.writers
+            .check(dev.address)
+            .map_err(|lost| format!("{lost}\n{}", end_of(&dev.log())))?;
         self.tenants.check(&dev);
-        Ok(dev)
+        let verified = dev.run(&["verify"]);
+        if verified.code == Some(0) { Ok(dev) } else { Err(format!("{verified:?}")) }
     }
 
     /// Writes until the power fails, at a random moment.
@@ -159,30 +179,50 @@ fn nothing_acknowledged_is_lost_by_a_power_cut_during_a_compaction() {
 }
 
 #[test]
+fn a_power_cut_during_a_backup_leaves_all_that_was_acknowledged() {
+    survives(Beside::Backups);
+}
+
+#[test]
 fn a_second_power_cut_during_the_opening_after_the_first_loses_nothing() {
+    const OPENINGS: u64 = 4;
     let Some(mut trial) = Trial::begin() else { return };
     for round in 0..rounds() {
         let seed = trial.random.0;
-        let losses = [round, round + 1].map(|round| loss(round, &mut trial.random));
-        println!("round {round}, seed {seed}, {losses:?}");
-        let before = trial.disk.steps();
+        let first = loss(round, &mut trial.random);
+        println!("round {round}, seed {seed}, {first:?}");
         let dev = trial.start().unwrap_or_else(|error| panic!("{error}"));
-        let opening = trial.disk.steps() - before;
-        trial.life(dev, Beside::Nothing, losses[0]);
-        let opens = Starting::spawn(&trial.data, quiet);
-        let step = nth_part(round, opening, &mut trial.random);
-        trial.disk.cut_power_after(step, Before::AnyStep, MOST, opens.pid());
-        opens.ended();
-        trial.unsynced += trial.disk.restore_power(losses[1]);
+        trial.life(dev, Beside::Nothing, first);
+        let image = trial.disk.image();
+        let steps = opening_steps(&mut trial);
+        for opening in 0..OPENINGS {
+            trial.disk.restore_image(image.clone());
+            let opens = Starting::spawn(&trial.data, quiet);
+            let step = nth_part(opening, OPENINGS, steps, &mut trial.random);
+            trial.disk.cut_power_after(step, Before::AnyStep, MOST, opens.pid());
+            opens.ended();
+            let second = loss(0, &mut trial.random);
+            trial.unsynced += trial.disk.restore_power(second);
+            let opened = trial.start().map(Dev::kill);
+            opened.unwrap_or_else(|error| panic!("cut at step {step}, {second:?}: {error}"));
+        }
     }
-    trial.start().unwrap_or_else(|error| panic!("{error}"));
     trial.report("two cuts in a row", rounds());
 }
 
-/// A step in this round's part of all, so that the rounds together cover them.
-fn nth_part(round: u64, steps: u64, random: &mut Random) -> u64 {
-    let part = (steps / rounds()).max(1);
-    (round * part + random.below(part)).min(steps)
+/// How many steps it takes until the server serves.
+fn opening_steps(trial: &mut Trial) -> u64 {
+    let before = trial.disk.steps();
+    let dev = trial.start().unwrap_or_else(|error| panic!("{error}"));
+    let steps = trial.disk.steps() - before;
+    dev.kill();
+    steps
+}
+
+/// A step in the nth of so many parts of all, which together cover them.
+fn nth_part(n: u64, parts: u64, steps: u64, random: &mut Random) -> u64 {
+    let part = (steps / parts).max(1);
+    (n * part + random.below(part)).min(steps)
 }
 
 #[test]
@@ -194,7 +234,7 @@ fn a_power_cut_during_the_first_start_leaves_a_folder_that_starts() {
         let seed = random.0;
         let Some(disk) = FaultyFs::mount() else { return };
         let first = Starting::spawn(&disk.data(), quiet);
-        let step = nth_part(round, opening, &mut random);
+        let step = nth_part(round, rounds(), opening, &mut random);
         println!("round {round}, seed {seed}, cut at step {step}");
         disk.cut_power_after(step, Before::AnyStep, MOST, first.pid());
         first.ended();

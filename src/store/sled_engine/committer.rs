@@ -119,6 +119,11 @@ impl Shared {
             ShelfError::Missing => {
                 StoreError::Corrupted { what: format!("database {} ({space})", self.name) }
             }
+            // Of the disk, and not of what is on it.
+            ShelfError::Engine(error @ EngineError::Io(_)) => {
+                log::error!("database {}: reading {space}: {error}", self.name);
+                StoreError::NotApplied { retry_after: RETRY_AFTER }
+            }
             ShelfError::Engine(error) => {
                 log::error!("database {}: reading {space}: {error}", self.name);
                 StoreError::Corrupted { what: format!("database {}", self.name) }
@@ -564,7 +569,7 @@ impl Committer {
         self.site = site;
         let old = self.disk.take();
         let served = self.serve(disk).map_err(|error| Failed::Reopen(error.to_string()));
-        order.tell(News::Ended(old.ok_or(StoreError::Unknown)));
+        order.tell(News::Ended(old.map(Box::new).ok_or(StoreError::Unknown)));
         served
     }
 
@@ -622,12 +627,16 @@ impl Committer {
         self.give_up_compaction();
         self.shared.unsynced.failed();
         self.shared.set_status(Status::ReadOnly(reason));
+        let mut interrupted = self.disk.as_mut().and_then(OnDisk::take_interrupted);
         let mut pause = Duration::from_millis(20);
         loop {
             for work in self.shared.queue.take_all() {
                 work.refuse(StoreError::NotApplied { retry_after: RETRY_AFTER });
             }
-            if self.free_bytes() >= self.floors.hard {
+            // At once, and before sled lets go of the files: another process may
+            // be the one that opens them.
+            interrupted.take_if(|redo| self.takes_writes(redo.store(&self.site.path())));
+            if interrupted.is_none() && self.is_worth_opening() {
                 self.put_away();
                 match OnDisk::open(&self.site, Presence::Required).and_then(|disk| self.serve(disk))
                 {
@@ -647,6 +656,20 @@ impl Committer {
         }
     }
 
+    /// Closed, it serves no reads, and cannot be opened where nothing can be
+    /// written.
+    fn is_worth_opening(&self) -> bool {
+        self.free_bytes() >= self.floors.hard
+            && self.takes_writes(files::try_writing(&self.site.path()))
+    }
+
+    fn takes_writes(&self, tried: std::io::Result<()>) -> bool {
+        if let Err(error) = &tried {
+            log::error!("database {}: the disk takes no writes: {error}", self.site.name);
+        }
+        tried.is_ok()
+    }
+
     /// A drain broke off over a damaged page. What it did in memory is shown to
     /// nobody and never flushed, so that the next start finds all that was
     /// acknowledged; until then the rest can be read.
@@ -655,7 +678,11 @@ impl Committer {
         log::error!("{error}; nothing is written to it any more");
         self.give_up_compaction();
         self.shared.set_status(Status::Broken(error.reason()));
-        if let Some(disk) = self.disk.take() {
+        if let Some(mut disk) = self.disk.take() {
+            // A part may have reached the disk, where the drain was large.
+            if let Some(redo) = disk.take_interrupted() {
+                self.takes_writes(redo.store(&self.site.path()));
+            }
             disk.abandon();
         }
         for work in self.shared.queue.take_all() {

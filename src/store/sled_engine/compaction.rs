@@ -23,7 +23,7 @@ pub(super) enum News {
     /// So many bytes of keys and values.
     Copied(u64),
     /// The old generation is to be closed and unlinked, which takes a while.
-    Ended(Result<OnDisk, StoreError>),
+    Ended(Result<Box<OnDisk>, StoreError>),
 }
 
 /// An order to compact.

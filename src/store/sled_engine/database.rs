@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::engine::{Bytes, Engine, EngineError, Tree, TreeWrites};
 use super::mark::{Mark, MarkError};
 use super::recovery::{self, Lost};
+use super::redo::Redo;
 use super::{OpenError, files, honest_sync};
 
 /// Which trees a database always has.
@@ -136,16 +137,29 @@ pub(super) struct OnDisk {
     /// then these two differ.
     first: Tree,
     last: Tree,
+    /// The transaction under way, or the one that failed.
+    interrupted: Option<Redo>,
 }
 
 impl OnDisk {
     pub fn open(site: &Site, presence: Presence) -> Result<Self, OpenError> {
+        let opened = Self::open_settled(site, presence);
+        if let Err(OpenError::Unreadable { .. }) = opened {
+            // The next opening, of whichever process, may read what was not synced.
+            // Where not even the note can be made, nothing more can be done.
+            let _ = files::try_writing(&site.path());
+        }
+        opened
+    }
+
+    fn open_settled(site: &Site, presence: Presence) -> Result<Self, OpenError> {
         let path = site.path();
         let fresh = presence == Presence::Optional;
         if fresh {
             files::make_folder(&path).map_err(|error| site.unreadable(&error))?;
         }
         Self::refuse_blobs(site, &path)?;
+        files::write_again(&path).map_err(|error| site.unreadable(&error))?;
         Self::refuse_lost(site, &path)?;
         let engine = Engine::open(&path, site.cache_bytes).map_err(|error| site.failed(error))?;
         let mark = if fresh {
@@ -165,7 +179,9 @@ impl OnDisk {
         }
         let tree = |name| engine.tree(name).map_err(|error| site.failed(error));
         let (first, last) = (tree(META_FIRST)?, tree(META_LAST)?);
-        let mut database = Self { engine, path, mark, sequence: 0, written: 0, first, last };
+        let (sequence, written, interrupted) = (0, 0, None);
+        let mut database = Self { engine, path, mark, sequence, written, first, last, interrupted };
+        database.finish_interrupted().map_err(|error| site.failed(error))?;
         database.verify(site)?;
         database.settle().map_err(|error| site.failed(error))?;
         Self::refuse_blobs(site, &database.path)?;
@@ -213,6 +229,25 @@ impl OnDisk {
         self.prove_honest_sync(site)
     }
 
+    /// A transaction that an error broke off is finished, where it left a part.
+    fn finish_interrupted(&self) -> Result<(), EngineError> {
+        let Some(redo) = Redo::find(&self.path).map_err(io_error)? else { return Ok(()) };
+        let (first, last) = (number(&self.first, SEQUENCE)?, number(&self.last, SEQUENCE)?);
+        if first != redo.sequence || last == redo.sequence {
+            return Ok(());
+        }
+        log::warn!("finishing transaction {first} in {}", self.path.display());
+        let mut all = Vec::with_capacity(redo.trees.len());
+        for (name, writes) in redo.trees {
+            if !self.engine.has_tree(&name) {
+                return Err(EngineError::Corrupted("a tree is missing".to_owned()));
+            }
+            all.push(TreeWrites { tree: self.engine.tree(&name)?, writes });
+        }
+        Engine::apply(&all)?;
+        self.engine.flush()
+    }
+
     /// Writes something, so that the flush has work, and looks whether that
     /// reached our `sync_file_range`. The count is the process's, and another
     /// database may move it meanwhile; but which symbol sled calls was settled
@@ -240,7 +275,7 @@ impl OnDisk {
         if self.mark.sequence() < self.sequence {
             self.mark.advance(self.sequence).map_err(io_error)?;
         }
-        Ok(())
+        Redo::remove(&self.path).map_err(io_error)
     }
 
     /// sled never syncs folders or its `conf`; after every opening and every new
@@ -260,6 +295,11 @@ impl OnDisk {
     pub fn follow(&mut self, other: &Self) -> Result<(), EngineError> {
         self.commit_as(other.sequence, Vec::new())?;
         self.sync_files()
+    }
+
+    /// After a failed commit: what it may have left a part of.
+    pub fn take_interrupted(&mut self) -> Option<Redo> {
+        self.interrupted.take()
     }
 
     /// In bytes of keys and values, since it was opened.
@@ -285,10 +325,12 @@ impl OnDisk {
             (key.len() + value.as_ref().map_or(0, |value| value.len())) as u64
         };
         self.written += all.iter().flat_map(|part| &part.writes).map(weigh).sum::<u64>();
+        self.interrupted = Some(Redo::of(sequence, &all));
         self.apply(&all)?;
         self.engine.flush()?;
         self.mark.advance(sequence).map_err(io_error)?;
         self.sequence = sequence;
+        self.interrupted = None;
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Makes a folder that only its owner may enter, durably; it may exist.
@@ -48,6 +48,61 @@ fn sync_below(folder: &Path) -> io::Result<()> {
         }
     }
     sync_folder(folder)
+}
+
+/// Stands in a generation while a write to it has failed and it was not opened
+/// since.
+const DOUBT: &str = "doubt";
+/// More than an opening writes before it frees anything.
+const TRIAL_BYTES: usize = 2 << 20;
+
+/// After a failed write: shows whether the disk takes writes again, and notes that
+/// [`write_again`] is to be called. The note need not outlast a power cut, since
+/// what it is about does not.
+pub(super) fn try_writing(generation: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(0o600).open(generation.join(DOUBT))?;
+    let tried = file.write_all(&vec![0; TRIAL_BYTES]).and_then(|()| file.sync_all());
+    // What it took is needed, all the more where it was not enough.
+    tried.and(file.set_len(0))
+}
+
+/// Makes the files of a generation durable after a failed write, if there was one.
+///
+/// When a sync fails, Linux takes the pages for clean that it could not write. They
+/// are read as they were written, no later sync writes them, and a power cut
+/// forgets them (Rebello et al., Can Applications Recover from fsync Failures?,
+/// USENIX ATC 2020): what is built on them would fall with them. Written once more,
+/// the same bytes are synced like any others.
+pub(super) fn write_again(generation: &Path) -> io::Result<()> {
+    let note = generation.join(DOUBT);
+    if !note.try_exists()? {
+        return Ok(());
+    }
+    for entry in fs::read_dir(generation)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() && entry.file_name() != DOUBT {
+            write_file_again(&entry.path())?;
+        }
+    }
+    fs::remove_file(&note)?;
+    sync_folder(generation)
+}
+
+fn write_file_again(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    loop {
+        let read = file.read_at(&mut buffer, at)?;
+        let (bytes, _) = buffer.split_at(read);
+        if bytes.is_empty() {
+            return file.sync_all();
+        }
+        file.write_all_at(bytes, at)?;
+        at += read as u64;
+    }
 }
 
 /// Whether a folder holds nothing; a missing one does not.

@@ -11,6 +11,7 @@
 //! | `engine` | sled; nothing else names it |
 //! | `honest_sync` | that sled's syncs are syncs |
 //! | `mark` | that a rolled-back database is noticed |
+//! | `redo` | what an error broke off is finished |
 //! | `files` | folders, syncing them, the current generation |
 //! | `database` | one database on disk, verified |
 //! | `encoding` | the stored form of a row |
@@ -34,6 +35,7 @@ mod mark;
 mod placement;
 mod queue;
 mod recovery;
+mod redo;
 mod rewrite;
 mod shelf;
 mod snapshot;

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use futures_util::FutureExt;
 
+use super::engine::Engine;
 use super::mark::Mark;
 use super::*;
 use crate::store::Ledger;
@@ -118,6 +119,60 @@ async fn what_an_opening_left_of_a_snapshot_when_it_was_cut_off_is_no_snapshot()
     let store = open(&folder);
     assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
     assert!(drafts.iter().all(|draft| !draft.exists()));
+}
+
+/// The meta trees and one row of a drain, as if an error had broken it off before
+/// its last part.
+fn tear(site: &Site, row: (&str, &str)) -> redo::Redo {
+    let disk = OnDisk::open(site, Presence::Required).unwrap();
+    let sequence = disk.sequence() + 1;
+    let write = |tree: &[u8], key: &[u8], value: &[u8]| TreeWrites {
+        tree: disk.engine.tree(tree).unwrap(),
+        writes: vec![(key.into(), Some(value.into()))],
+    };
+    let number = sequence.to_be_bytes();
+    let all = [
+        write(database::META_FIRST, b"sequence", &number),
+        write(ROWS, row.0.as_bytes(), row.1.as_bytes()),
+        write(database::META_LAST, b"sequence", &number),
+    ];
+    Engine::apply(&all[..1]).unwrap();
+    disk.engine.flush().unwrap();
+    redo::Redo::of(sequence, &all)
+}
+
+#[tokio::test]
+async fn a_transaction_that_an_error_broke_off_is_finished_at_the_next_opening() {
+    let folder = store_with(1..=1).await;
+    let (site, _) =
+        Site::find(folder.path(), "system", Kind::System, Presence::Required, 1 << 20).unwrap();
+    let redo = tear(&site, ("key", "value"));
+    let torn = OnDisk::open(&site, Presence::Required).err().unwrap();
+    assert!(matches!(torn, OpenError::Corrupted { .. }), "{torn}");
+    redo.store(&site.path()).unwrap();
+    for _ in 0..2 {
+        let disk = OnDisk::open(&site, Presence::Required).unwrap();
+        assert_eq!(disk.sequence(), redo.sequence);
+        let found = disk.engine.tree(ROWS).unwrap().get(b"key").unwrap();
+        assert_eq!(found.as_deref(), Some(b"value".as_slice()));
+    }
+    assert_eq!(redo::Redo::find(&site.path()).unwrap(), None);
+    assert_eq!(Mark::open(&site.path()).unwrap().sequence(), redo.sequence);
+}
+
+#[tokio::test]
+async fn a_transaction_that_left_nothing_or_all_is_not_done_again() {
+    let folder = store_with(1..=1).await;
+    let (site, _) =
+        Site::find(folder.path(), "system", Kind::System, Presence::Required, 1 << 20).unwrap();
+    let disk = OnDisk::open(&site, Presence::Required).unwrap();
+    let sequence = disk.sequence();
+    drop(disk);
+    for off in [0, 1] {
+        redo::Redo { sequence: sequence + off, trees: Vec::new() }.store(&site.path()).unwrap();
+        assert_eq!(OnDisk::open(&site, Presence::Required).unwrap().sequence(), sequence);
+        assert_eq!(redo::Redo::find(&site.path()).unwrap(), None);
+    }
 }
 
 // The mark.

@@ -11,7 +11,7 @@ use tenure::api::admin::{Command, Reply};
 use tenure::crypto::Kek;
 use tenure::domain::{Clock, ClockReading, Timestamp};
 use tenure::http::{AppState, Running, Server, ServerOptions};
-use tenure::store::MemoryStore;
+use tenure::store::{MemoryStore, Store};
 use tenure::vault::maintenance::{self, Exchange};
 use tenure::vault::{Vault, VaultOptions};
 use tokio::runtime::{Builder, Runtime};
@@ -48,11 +48,16 @@ impl Inside {
     }
 
     pub fn start_with(adapt: impl FnOnce(&mut ServerOptions)) -> Self {
+        Self::start_over(Arc::new(MemoryStore::new()), adapt)
+    }
+
+    /// Over a store that is empty.
+    pub fn start_over(store: Arc<dyn Store>, adapt: impl FnOnce(&mut ServerOptions)) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let clock = Arc::new(HandClock(AtomicI64::new(0)));
         let (vault, server) = runtime.block_on(async {
-            let (store, kek) = (Arc::new(MemoryStore::new()), Kek::generate());
+            let kek = Kek::generate();
             Vault::init(store.clone(), &kek, &*clock).await.expect("a new store");
             let vault = Vault::open(store, &kek, clock.clone(), VaultOptions::default());
             let vault = vault.await.expect("a store that was just made");
@@ -63,6 +68,11 @@ impl Inside {
             (vault, server.expect("a free port"))
         });
         Self { clock, vault, server, runtime }
+    }
+
+    /// Closes the store's files.
+    pub fn stop(self) {
+        self.runtime.block_on(self.vault.close());
     }
 
     pub fn pass(&self, seconds: i64) {

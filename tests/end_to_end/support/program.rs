@@ -199,8 +199,17 @@ impl Dev {
     }
 }
 
+/// What a server said last.
+pub fn end_of(log: &str) -> String {
+    let skipped = log.lines().count().saturating_sub(40);
+    log.lines().skip(skipped).collect::<Vec<_>>().join("\n")
+}
+
 impl Drop for Dev {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{} said last:\n{}", self.data.display(), end_of(&self.log()));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

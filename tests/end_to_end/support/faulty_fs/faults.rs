@@ -15,16 +15,20 @@ pub enum Act {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FaultId(u64);
 
+#[derive(Clone)]
 struct Fault {
     act: Act,
     /// In the path, relative to the root.
     part: String,
+    /// So many pass before.
+    spared: u64,
     left: Option<u64>,
     times: u64,
+    seen: u64,
 }
 
 /// Errors on the paths they name, until they are used up or switched off.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Faults {
     all: BTreeMap<FaultId, Fault>,
     next: u64,
@@ -34,15 +38,32 @@ impl Faults {
     /// Every `act` on a path that contains `part` fails, `count` times or until
     /// [`Faults::heal`].
     pub fn inject(&mut self, act: Act, part: &str, count: Option<u64>) -> FaultId {
+        self.inject_after(0, act, part, count)
+    }
+
+    /// As [`Faults::inject`], after so many that go well.
+    pub fn inject_after(
+        &mut self,
+        spared: u64,
+        act: Act,
+        part: &str,
+        count: Option<u64>,
+    ) -> FaultId {
         let id = FaultId(self.next);
         self.next += 1;
-        self.all.insert(id, Fault { act, part: part.to_owned(), left: count, times: 0 });
+        let part = part.to_owned();
+        self.all.insert(id, Fault { act, part, spared, left: count, times: 0, seen: 0 });
         id
     }
 
     /// How often it made something fail.
     pub fn times(&self, id: FaultId) -> u64 {
         self.all[&id].times
+    }
+
+    /// How often it could have.
+    pub fn seen(&self, id: FaultId) -> u64 {
+        self.all[&id].seen
     }
 
     pub fn heal(&mut self, id: FaultId) {
@@ -53,11 +74,14 @@ impl Faults {
 
     /// Whether `act` on `path` fails now.
     pub fn strikes(&mut self, act: Act, path: &str) -> bool {
-        let hit = self
-            .all
-            .values_mut()
-            .find(|fault| fault.act == act && fault.left != Some(0) && path.contains(&fault.part));
-        let Some(fault) = hit else { return false };
+        let concerned = |fault: &&mut Fault| {
+            fault.act == act && fault.left != Some(0) && path.contains(&fault.part)
+        };
+        let Some(fault) = self.all.values_mut().find(concerned) else { return false };
+        fault.seen += 1;
+        if fault.seen <= fault.spared {
+            return false;
+        }
         fault.times += 1;
         fault.left = fault.left.map(|left| left - 1);
         true
@@ -78,6 +102,10 @@ mod tests {
             (0..3).map(|_| faults.strikes(Act::Write, "store/system/1/db")).collect();
         assert_eq!(struck, [true, true, false]);
         assert_eq!(faults.times(twice), 2);
+        let third = faults.inject_after(2, Act::Read, "", Some(1));
+        let struck: Vec<bool> = (0..4).map(|_| faults.strikes(Act::Read, "db")).collect();
+        assert_eq!(struck, [false, false, true, false]);
+        assert_eq!((faults.seen(third), faults.times(third)), (3, 1));
         let always = faults.inject(Act::Sync, "", None);
         assert!(faults.strikes(Act::Sync, "anything"));
         faults.heal(always);

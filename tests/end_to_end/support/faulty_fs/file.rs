@@ -1,7 +1,7 @@
 //! A file as pages: what a reader sees, what is on the disk, and all that the
 //! disk may hold of what was written since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::support::Random;
@@ -29,6 +29,8 @@ pub struct File {
     synced_pages: BTreeMap<u64, Page>,
     unsynced_pages: BTreeMap<u64, Unsynced<Page>>,
     unsynced_sizes: Vec<u64>,
+    /// Pages in the kernel's memory: reading them needs no disk.
+    cached: BTreeSet<u64>,
 }
 
 impl File {
@@ -39,6 +41,21 @@ impl File {
     /// What it takes up.
     pub fn pages(&self) -> u64 {
         self.pages.len() as u64
+    }
+
+    /// Whether reading this asks the disk.
+    pub fn is_cold(&self, offset: u64, length: u64) -> bool {
+        let end = self.size.min(offset.saturating_add(length));
+        (offset / PAGE..end.div_ceil(PAGE)).any(|number| !self.cached.contains(&number))
+    }
+
+    pub fn warm(&mut self, offset: u64, length: u64) {
+        let end = self.size.min(offset.saturating_add(length));
+        self.cached.extend(offset / PAGE..end.div_ceil(PAGE));
+    }
+
+    pub fn cool(&mut self) {
+        self.cached.clear();
     }
 
     pub fn read(&self, offset: u64, length: u64) -> Vec<u8> {
@@ -109,6 +126,7 @@ impl File {
         unsynced.states.push(page.clone());
         unsynced.dirty = true;
         self.pages.insert(number, page);
+        self.cached.insert(number);
     }
 
     fn put_size(&mut self, size: u64) {

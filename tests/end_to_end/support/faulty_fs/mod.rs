@@ -13,6 +13,7 @@ mod front;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tempfile::TempDir;
 
 use self::disk::{Disk, Outcome, Owner};
 pub use self::disk::{Loss, Syncs};
-pub use self::faults::Act;
+pub use self::faults::{Act, FaultId};
 use self::front::Front;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +162,16 @@ impl FaultyFs {
         act(&mut self.machine.state().disk)
     }
 
+    /// The disk as it is, to begin from more than once.
+    pub fn image(&self) -> Disk {
+        self.with(|disk| disk.clone())
+    }
+
+    /// Puts another disk in its place. Nobody may use this one.
+    pub fn restore_image(&self, image: Disk) {
+        self.with(|disk| *disk = image);
+    }
+
     /// How many steps changed the disk or synced something, ever.
     pub fn steps(&self) -> u64 {
         self.machine.state().steps
@@ -213,8 +224,9 @@ impl Drop for FaultyFs {
         // What waits for an answer must not keep the mount.
         self.machine.set_power(Power::Off);
         let Some(session) = self.session.take() else { return };
-        if let Err(error) = session.umount_and_join() {
-            eprintln!("{} stays mounted: {error}", self.data().display());
+        if session.umount_and_join().is_err() {
+            // A process of a test that failed is still in it.
+            let _ = Command::new("umount").arg("--lazy").arg(self.data()).status();
         }
     }
 }
@@ -229,7 +241,7 @@ mod tests {
 
     /// A process that only waits to be killed.
     fn cut(disk: &FaultyFs) {
-        let mut waiting = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+        let mut waiting = Command::new("sleep").arg("60").spawn().expect("sleep");
         disk.cut_power(waiting.id());
         waiting.wait().expect("the child is ours");
     }
@@ -300,7 +312,10 @@ mod tests {
         disk.with(|disk| disk.faults.inject(Act::Sync, "file", Some(1)));
         assert_eq!(errno(file.sync_all()), Some(libc::EIO));
         assert_eq!(errno(file.sync_all()), None);
-        disk.with(|disk| disk.faults.inject(Act::Read, "file", Some(1)));
+        disk.with(|disk| {
+            disk.drop_caches();
+            disk.faults.inject(Act::Read, "file", Some(1))
+        });
         assert_eq!(errno(fs::read(&path).map(drop)), Some(libc::EIO));
         assert_eq!(fs::read(&path).expect("a file"), b"text");
     }
