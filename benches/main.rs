@@ -94,7 +94,7 @@ impl Options {
 fn run(options: &Options) -> Outcome<()> {
     let folder = scratch_folder()?;
     let mut document = Document::new(&machine::describe(folder.path())?);
-    let busy = machine::busy_with();
+    let (busy, load) = (machine::busy_with(), machine::load());
     if options.runs("http") {
         document.add(http::run(folder.path(), options)?);
     }
@@ -104,14 +104,20 @@ fn run(options: &Options) -> Outcome<()> {
     if options.runs("scale") {
         document.add(scale::run(folder.path(), options)?);
     }
+    let caution = if load > std::thread::available_parallelism()?.get() as f64 {
+        " It was busy with other work, so that rates are too low, the highest latencies far too \
+          high, and ratios of little worth."
+    } else {
+        ""
+    };
     document.note(&format!(
         "Each kind was measured for {} s in each of {} rounds, in turns. Beside this run the \
-         machine did, before it: {busy}; and after it: {}.",
+         machine did, before it: {busy}; and after it: {}.{caution}",
         options.seconds,
         options.rounds,
         machine::busy_with()
     ));
-    if options.only.is_empty() {
+    if options.only.is_empty() && options.against.is_none() {
         document.write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs"))?;
     }
     Ok(())

@@ -75,6 +75,12 @@ fn field(text: &str, name: &str) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
+/// How many have run or waited to, on average over the last minute.
+pub fn load() -> f64 {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
+}
+
 /// The load average, and who used the processor within one second.
 pub fn busy_with() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();

@@ -61,7 +61,7 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
              authorized request: after `kill -9` right behind the last write, when every write is \
              replayed, and after a clean stop of the server that came up so. GET is of names at \
              random by {READERS} connections, the sizes in turns; `to first` is its p99 to that of \
-             the first line. `first list` is the first page of {PAGE} names, for which all names \
+             the first line. `first list` is the first page of {PAGE} names, for which names \
              are decrypted once; `page` the pages after it, from anywhere. Memory is what the \
              process has resident, before and after that list.{tenants}"
         ),

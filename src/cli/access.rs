@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::args::StoreArgs;
 use super::clock::SystemClock;
-use super::data::{DataFolder, Enter};
+use super::data::{DataFolder, Enter, way_out};
 use super::failure::CliError;
 use super::progress::Bar;
 use super::{internal, kek, process};
@@ -17,7 +17,7 @@ use crate::api::admin::{Command, Reply};
 use crate::config::{self, Config};
 use crate::crypto::Kek;
 use crate::http::{AdminClient, AdminError};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::vault::maintenance::{self, Ends, Exchange};
 use crate::vault::{OpenError, Vault, VaultOptions};
 
@@ -112,9 +112,10 @@ pub(super) fn refused(error: &OpenError, folder: &DataFolder) -> CliError {
             exit: super::failure::Exit::Conflict,
             message: format!("{place}: {error}; 'tenure serve' serves it"),
         },
-        OpenError::Store(_) => {
-            internal(format!("{place}: {error}; restore the folder from a copy"))
+        OpenError::Store(StoreError::Corrupted { .. }) => {
+            internal(format!("{place}: {error}; {}", way_out(&place)))
         }
+        OpenError::Store(_) => CliError::unavailable(format!("{place}: {error}")),
     }
 }
 

@@ -182,7 +182,6 @@ pub(super) fn open(name: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), C
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -210,6 +209,16 @@ mod tests {
         assert_eq!(names(folder.path()), ["b"]);
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_new_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("b"), folder.path().join("other"));
+        fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, folder.path().join("b.partial")).unwrap();
+        assert!(NewFile::create(&path).is_err());
+        assert_eq!(fs::read(&other).unwrap(), b"precious");
     }
 
     #[test]

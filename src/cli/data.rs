@@ -200,12 +200,21 @@ fn unopened(error: &OpenError, folder: &Path) -> CliError {
             "{error}; another tenure holds {folder}: stop it, or let it start up fully so that \
              this command can speak to it"
         )),
-        OpenError::Corrupted { .. } => internal(format!("{error}; restore {folder} from a copy")),
+        OpenError::Corrupted { .. } => internal(format!("{error}; {}", way_out(&folder))),
         OpenError::Unreadable { .. } => {
             internal(format!("{error}; look at the disk and the rights of {folder}"))
         }
         OpenError::DishonestSync => internal(format!("{error}; build it as its README says")),
     }
+}
+
+/// What is left to do with a folder whose store does not open. A store that does
+/// is looked at with `tenure verify`.
+pub(super) fn way_out(folder: &impl std::fmt::Display) -> String {
+    format!(
+        "'tenure backup restore' makes a new folder of a backup, in which 'tenure verify' then \
+         finds no fault; keep {folder} until it has"
+    )
 }
 
 fn check_owner_and_mode(path: &Path) -> Result<(), CliError> {

@@ -9,6 +9,7 @@ mod access;
 mod args;
 mod backup;
 mod backup_file;
+mod backup_schedule;
 mod clock;
 mod data;
 mod dev;

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::access::{self, DevStore};
 use super::args::{ServeArgs, StoreArgs};
+use super::backup_schedule::Schedule;
 use super::clock::SystemClock;
 use super::data::DataFolder;
 use super::failure::CliError;
@@ -219,9 +220,13 @@ impl Service {
         let housekeeping = tokio::spawn(keep_house(vault.clone()));
         let sweep = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
         let sweeping = tokio::spawn(keep_swept(vault.clone(), sweep.0, sweep.1));
+        let backups = Schedule::start(&config.backup, &vault)?;
         self.wait_for(stop).await;
         housekeeping.abort();
         sweeping.abort();
+        if let Some(backups) = backups {
+            backups.stop().await;
+        }
         log::info!("stopping: finishing requests under way");
         let served = self.server.stop(Stop::Graceful).await;
         let administered = match admin {

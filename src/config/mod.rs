@@ -47,6 +47,7 @@ pub struct Config {
     pub kek: Kek,
     pub store: Store,
     pub sweep: Sweep,
+    pub backup: Backup,
     pub tokens: Tokens,
     pub log: Log,
 }
@@ -122,6 +123,16 @@ pub struct Sweep {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// Zero is never.
+    pub every: TimeSpan,
+    /// Set where `every` is not zero.
+    pub folder: Option<PathBuf>,
+    /// How many stay.
+    pub keep: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
     /// How many verified tokens are remembered.
     pub cache_entries: usize,
@@ -161,6 +172,7 @@ impl Default for Config {
                 list_cache_bytes: ByteSize::mib(64),
             },
             sweep: Sweep { every: TimeSpan::seconds(3600), retain: TimeSpan::seconds(24 * 3600) },
+            backup: Backup { every: TimeSpan::ZERO, folder: None, keep: 7 },
             tokens: Tokens { cache_entries: 10_000 },
             log: Log { level: LogLevel::Info },
         }

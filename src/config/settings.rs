@@ -107,6 +107,9 @@ const SETTINGS: &[Setting] = settings! {
     store.list_cache_bytes;
     sweep.every;
     sweep.retain;
+    backup.every;
+    backup.folder;
+    backup.keep;
     tokens.cache_entries;
     log.level;
 };

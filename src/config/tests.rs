@@ -30,6 +30,9 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("store.list_cache_bytes", "'1MiB'", "1MiB"),
     ("sweep.every", "'0s'", "0s"),
     ("sweep.retain", "'30d'", "30d"),
+    ("backup.every", "'6h'", "6h"),
+    ("backup.folder", "'/backup'", "/backup"),
+    ("backup.keep", "30", "30"),
     ("tokens.cache_entries", "16", "16"),
     ("log.level", "'debug'", "debug"),
 ];
@@ -71,10 +74,22 @@ fn show(config: &Config, key: &str) -> String {
     keys().iter().find(|setting| setting.path() == key).unwrap().show(config)
 }
 
-/// With the other half of a certificate where `key` is one half.
+/// What must be said beside `key`: the other half of a certificate, and where
+/// backups go.
 fn flags_beside(key: &str) -> Vec<(&'static str, &'static str)> {
+    if key == "backup.every" {
+        return vec![("backup.folder", "/backup")];
+    }
     let is_half = TLS.iter().any(|(half, _)| *half == key);
     TLS.into_iter().filter(|(half, _)| is_half && *half != key).collect()
+}
+
+#[test]
+fn backups_need_a_folder_to_go_to() {
+    let said = problem("[backup]\nevery = '1d'", &[], &[]);
+    assert!(said.contains("line 2: `backup.every` is set without `backup.folder`"), "{said}");
+    load("[backup]\nevery = '1d'\nfolder = '/backup'", &[], &[]).unwrap();
+    assert!(problem("backup.keep = 0", &[], &[]).contains("out of range"));
 }
 
 #[test]

@@ -75,6 +75,7 @@ impl Config {
         check.limits(self)?;
         check.tls(self)?;
         check.kek(self)?;
+        check.backup(self)?;
         check.floors(self)
     }
 }
@@ -85,7 +86,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn limits(&self, config: &Config) -> Result<(), ConfigError> {
-        let Config { http, secrets, store, sweep, tokens, .. } = config;
+        let Config { http, secrets, store, sweep, backup, tokens, .. } = config;
         let zero = TimeSpan::ZERO;
         self.within("http.max_connections", http.max_connections, 1..=1_000_000)?;
         self.within("http.header_timeout", http.header_timeout, SHORTEST..=HOUR)?;
@@ -109,6 +110,10 @@ impl Check<'_> {
             self.within("sweep.every", sweep.every, TimeSpan::millis(100)..=TEN_YEARS)?;
         }
         self.within("sweep.retain", sweep.retain, zero..=TEN_YEARS)?;
+        if !backup.every.is_zero() {
+            self.within("backup.every", backup.every, TimeSpan::seconds(1)..=TEN_YEARS)?;
+        }
+        self.within("backup.keep", backup.keep, 1..=100_000)?;
         self.within("tokens.cache_entries", tokens.cache_entries, 16..=10_000_000)
     }
 
@@ -133,6 +138,14 @@ impl Check<'_> {
             return Err(self.refused("kek.env", "is not the name of a variable", remedy));
         }
         Ok(())
+    }
+
+    fn backup(&self, config: &Config) -> Result<(), ConfigError> {
+        if config.backup.every.is_zero() || config.backup.folder.is_some() {
+            return Ok(());
+        }
+        let remedy = "set backup.folder to where they go, best on another disk".to_owned();
+        Err(self.refused("backup.every", "is set without `backup.folder`", remedy))
     }
 
     fn floors(&self, config: &Config) -> Result<(), ConfigError> {

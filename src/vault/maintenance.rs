@@ -338,7 +338,9 @@ impl From<StoreError> for Failure {
             }
             StoreError::TenantGone => (FailureKind::NotFound, "it was deleted meanwhile"),
             StoreError::Corrupted { .. } => {
-                (FailureKind::Internal, "restore the data folder from a copy")
+                let remedy = "'tenure verify' tells all that is damaged, and 'tenure backup restore' \
+                              brings it back from a backup";
+                (FailureKind::Internal, remedy)
             }
             StoreError::TooLarge => (FailureKind::Internal, "nothing was changed"),
         };

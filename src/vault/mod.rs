@@ -9,6 +9,8 @@ pub mod backup;
 mod check;
 mod codec;
 mod compact;
+#[cfg(test)]
+mod damage;
 mod grouped;
 mod heads;
 mod keyring;

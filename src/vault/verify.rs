@@ -185,7 +185,7 @@ async fn walk(
     let mut checker = TenantChecker::new(tenant.id, keys, seal, part);
     while let Some((key, row)) = rows.next().await? {
         checker.row(&key, &row);
-        if checker.rows() % SLICE == 0 {
+        if checker.rows().is_multiple_of(SLICE) {
             report(Progress { what: what.to_owned(), done: checker.rows(), of });
             pace.passed(SLICE).await;
         }

@@ -35,13 +35,11 @@ fn pattern(length: usize) -> String {
     "0123456789abcdef".chars().cycle().take(length).collect()
 }
 
-#[test]
-fn the_data_folder_of_format_1_is_served_as_it_was_left() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let data = unpacked(folder.path(), "data-v1");
-    let serve = Serve::start(&data);
+/// Serves the store and finds the frozen secrets in it.
+fn serve_frozen(data: &Path) -> Serve {
+    let serve = Serve::start(data);
     let mut client = Client::new(serve.address);
-    let acme = token(&data, "acme");
+    let acme = token(data, "acme");
     let mut get = |tenant: &str, name: &str, token: &str| {
         client.send(&Request::get(format!("/api/{tenant}/secrets/{name}")).bearer(token))
     };
@@ -59,15 +57,51 @@ fn the_data_folder_of_format_1_is_served_as_it_was_left() {
     for name in ["deleted", "later", "expired"] {
         assert_eq!(get("acme", name, &acme).status, 404, "{name}");
     }
-    assert_eq!(get("beta", "plain", &token(&data, "beta")).json(), "battery staple");
+    assert_eq!(get("beta", "plain", &token(data, "beta")).json(), "battery staple");
     let list = client.send(&Request::get("/api/acme/secrets").bearer(&acme)).json();
     let names = ["largest", "later", "nothing", "page", "plain", "replaced", "until", "words"];
     assert_eq!(list, serde_json::json!(names));
 
-    let tenants = maintain(&data, &["tenant", "list", "--json"]);
+    let tenants = maintain(data, &["tenant", "list", "--json"]);
     assert!(!tenants.stdout.contains("gone"), "{tenants:?}");
     let put = Request::put("/api/acme/secrets/plain", r#"{"value":"new"}"#).bearer(&acme);
     assert_eq!(client.send(&put).status, 204);
+    serve
+}
+
+#[test]
+fn the_data_folder_of_format_1_is_served_as_it_was_left() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = unpacked(folder.path(), "data-v1");
+    let serve = serve_frozen(&data);
+    assert_eq!(serve.stop_by("TERM").0, Some(0));
+    let verified = maintain(&data, &["verify"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+}
+
+#[test]
+fn a_backup_of_format_1_is_verified_and_restored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, backup) = (folder.path().join("data"), vector("backup-v1.backup"));
+    let kek = data.with_extension("kek");
+    fs::copy(vector("data-v1.kek"), &kek).expect("the KEK is there");
+    fs::set_permissions(&kek, fs::Permissions::from_mode(0o600)).expect("ours");
+    let backup = backup.to_str().expect("a plain path");
+    let verified = maintain(&data, &["backup", "verify", backup, "--json"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    let found: serde_json::Value = serde_json::from_str(&verified.stdout).expect("JSON");
+    let secrets: Vec<_> = found["parts"].as_array().expect("parts").iter().collect();
+    let secrets: Vec<_> = secrets.iter().map(|part| part["secrets"].as_u64()).collect();
+    assert_eq!(secrets, [Some(0), Some(0), Some(9), Some(1)]);
+    let restored = maintain(&data, &["backup", "restore", backup, "--credentials", "revoke"]);
+    assert_eq!(restored.code, Some(0), "{restored:?}");
+    let serve = serve_frozen(&data);
+    let one = ["backup", "restore", backup, "--tenant", "acme", "--as", "acme-again"];
+    let beside = maintain(&data, &one);
+    assert_eq!(beside.code, Some(0), "{beside:?}");
+    let again = token(&data, "acme-again");
+    let get = Request::get("/api/acme-again/secrets/plain").bearer(&again);
+    assert_eq!(Client::new(serve.address).send(&get).json(), "correct horse");
     assert_eq!(serve.stop_by("TERM").0, Some(0));
     let verified = maintain(&data, &["verify"]);
     assert_eq!(verified.code, Some(0), "{verified:?}");

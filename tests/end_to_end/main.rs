@@ -8,9 +8,11 @@
 )]
 
 mod api;
+mod backup;
 mod cli;
 mod compaction;
 mod credentials;
+mod damage;
 mod dev;
 mod disk_full;
 mod durability;

@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::Vault;
 use crate::api::admin::{BackupContents, BackupRestored, Report};
 use crate::crypto::Kek;
 use crate::domain::TenantName;
@@ -114,6 +115,16 @@ pub async fn verify(
     report: &Report,
 ) -> Result<BackupContents, BackupError> {
     restore::check(pieces, kek, bytes, report).await
+}
+
+/// The same for a backup of this very store, by the keys that the vault has.
+pub async fn verify_own(
+    vault: &Vault,
+    pieces: mpsc::Receiver<Vec<u8>>,
+    bytes: Option<u64>,
+    report: &Report,
+) -> Result<BackupContents, BackupError> {
+    restore::check_own(vault, pieces, bytes, report).await
 }
 
 /// Makes `store`, which must be empty, what the backup holds: the same store and

@@ -48,6 +48,17 @@ pub(super) async fn check(
     contents.pass(&mut Onlooker, bytes, report).await
 }
 
+pub(super) async fn check_own(
+    vault: &Vault,
+    pieces: mpsc::Receiver<Vec<u8>>,
+    bytes: Option<u64>,
+    report: &Report,
+) -> Result<BackupContents, BackupError> {
+    let unlock = Unlock::Store(vault.keyring.store_keys().clone());
+    let mut contents = Contents::open(pieces, &unlock).await?;
+    contents.pass(&mut Onlooker, bytes, report).await
+}
+
 /// Makes `store`, which must be empty, what the backup holds.
 pub(super) async fn whole(
     pieces: mpsc::Receiver<Vec<u8>>,
