@@ -11,7 +11,7 @@ mod time;
 mod value;
 mod window;
 
-pub use name::{NameError, NamePrefix, SecretName, TenantId, TenantName};
+pub use name::{NameError, NamePrefix, SecretName, SecretNames, TenantId, TenantName};
 pub use network::{Network, NetworkError};
 pub use scope::{Operation, Scope, ScopeError, ScopeSet};
 pub use time::{Clock, ClockReading, Floor, Now, TimeError, Timestamp};

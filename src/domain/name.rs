@@ -91,6 +91,67 @@ impl fmt::Debug for SecretName {
     }
 }
 
+/// Names of secrets in one piece of memory: a list of a thousand would otherwise
+/// be a thousand allocations.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct SecretNames {
+    text: String,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl SecretNames {
+    /// Adds a name, if it is one.
+    pub fn push(&mut self, name: &str) -> Result<(), NameError> {
+        check(name, SecretName::MAX_LEN)?;
+        self.text.push_str(name);
+        self.ends.push(self.text.len());
+        Ok(())
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// How many characters all names have together.
+    pub fn text_len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Each is a valid name.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts.zip(&self.ends).map(|(start, end)| self.text.get(*start..*end).unwrap_or_default())
+    }
+
+    pub fn last(&self) -> Option<SecretName> {
+        let end = self.ends.len().checked_sub(2).and_then(|before| self.ends.get(before));
+        let start = end.copied().unwrap_or(0);
+        self.text.get(start..).filter(|name| !name.is_empty()).map(|name| SecretName(name.into()))
+    }
+}
+
+impl FromIterator<SecretName> for SecretNames {
+    fn from_iter<I: IntoIterator<Item = SecretName>>(names: I) -> Self {
+        let mut all = Self::default();
+        for SecretName(name) in names {
+            all.text.push_str(&name);
+            all.ends.push(all.text.len());
+        }
+        all
+    }
+}
+
+impl fmt::Debug for SecretNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretNames({} names)", self.len())
+    }
+}
+
 /// What names may begin with: 0 to 127 of `A-Z a-z 0-9 - _`. The empty one is how
 /// every name begins.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -144,6 +205,26 @@ impl fmt::Debug for TenantId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_in_one_piece_are_the_names() {
+        let texts = ["a", "B-_9", &"x".repeat(127)];
+        let mut names = SecretNames::default();
+        assert!(names.is_empty() && names.last().is_none() && names.iter().next().is_none());
+        for (index, text) in texts.into_iter().enumerate() {
+            names.push(text).unwrap();
+            assert_eq!(names.last().unwrap().as_str(), text);
+            assert_eq!(names.len(), index + 1);
+        }
+        for refused in ["", "a b", &"x".repeat(128)] {
+            assert!(names.push(refused).is_err());
+        }
+        assert!(names.iter().eq(texts));
+        assert_eq!(names.text_len(), 132);
+        let parsed = texts.map(|text| SecretName::parse(text).unwrap());
+        assert_eq!(parsed.into_iter().collect::<SecretNames>(), names);
+        assert_eq!(format!("{names:?}"), "SecretNames(3 names)");
+    }
 
     #[test]
     fn a_name_has_a_length_and_an_alphabet() {

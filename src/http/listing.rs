@@ -17,7 +17,7 @@ use futures_util::{Stream, stream};
 
 use crate::api::problem::{Code, FieldErrors, showable};
 use crate::auth::ListPermit;
-use crate::domain::{NamePrefix, SecretName};
+use crate::domain::{NamePrefix, SecretName, SecretNames};
 use crate::vault::{ListPage, ListRequest, PageSize, Vault, VaultError};
 
 use super::idle::Line;
@@ -139,7 +139,7 @@ pub(super) fn answer(mut walk: Walk, first: ListPage) -> HttpResponse {
     response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
     match (first.more, walk.query.limit, first.names.last()) {
         (true, Some(limit), Some(last)) => {
-            response.insert_header((header::LINK, walk.query.next(last, limit)));
+            response.insert_header((header::LINK, walk.query.next(&last, limit)));
             response.body(json(Part::Whole, &first.names))
         }
         (true, None, Some(_)) => {
@@ -174,7 +174,7 @@ fn pieces(
             (false, false) => Part::Last,
         };
         let next = match page.names.last() {
-            Some(last) if page.more => Next::After(last.clone()),
+            Some(last) if page.more => Next::After(last),
             _ => Next::Nothing,
         };
         Ok(Some((Bytes::from(json(part, &page.names)), (page_after, next))))
@@ -200,14 +200,13 @@ enum Part {
 }
 
 /// A JSON array, or a part of one. No character of a name needs an escape.
-fn json(part: Part, names: &[SecretName]) -> String {
-    let length = names.iter().map(|name| name.as_str().len() + 3).sum::<usize>() + 2;
-    let mut json = String::with_capacity(length);
+fn json(part: Part, names: &SecretNames) -> String {
+    let mut json = String::with_capacity(names.text_len() + 3 * names.len() + 2);
     let begins = matches!(part, Part::Whole | Part::First);
     json.push_str(if begins { "[" } else { "" });
     for (index, name) in names.iter().enumerate() {
         json.push_str(if begins && index == 0 { "\"" } else { ",\"" });
-        json.push_str(name.as_str());
+        json.push_str(name);
         json.push('"');
     }
     json.push_str(if matches!(part, Part::Whole | Part::Last) { "]" } else { "" });
@@ -320,12 +319,13 @@ mod tests {
 
     #[test]
     fn names_are_a_json_array_in_one_piece_or_in_many() {
-        let names = ["a", "B-_9"].map(name);
+        let names: SecretNames = ["a", "B-_9"].map(name).into_iter().collect();
+        let none = SecretNames::default();
         assert_eq!(json(Part::Whole, &names), r#"["a","B-_9"]"#);
-        assert_eq!(json(Part::Whole, &[]), "[]");
+        assert_eq!(json(Part::Whole, &none), "[]");
         assert!(json(Part::Whole, &names).capacity() <= 20);
         let [first, middle] = [Part::First, Part::Middle].map(|part| json(part, &names));
-        for (last, end) in [(&names[..], r#","a","B-_9"]"#), (&[], "]")] {
+        for (last, end) in [(&names, r#","a","B-_9"]"#), (&none, "]")] {
             let last = json(Part::Last, last);
             assert_eq!(last, end);
             let whole = [&*first, &*middle, &*last].concat();
@@ -347,11 +347,11 @@ mod tests {
         ] {
             let mut pages = pages.into_iter();
             let first = pages.next().unwrap();
-            let mut last = first.names.last().cloned();
+            let mut last = first.names.last();
             let next_page = async |after: SecretName| {
                 assert_eq!(Some(after), last);
                 let next = pages.next().expect("no page after the last one");
-                last = next.names.last().cloned();
+                last = next.names.last();
                 Ok(next)
             };
             let pieces: Vec<Bytes> = pieces(first, next_page).try_collect().await.unwrap();

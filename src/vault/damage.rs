@@ -7,7 +7,7 @@
 //! not the current one, a secret that is missing without `tenure verify` telling,
 //! anything in another database, the end of the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -397,7 +397,8 @@ async fn examine(vault: &Arc<Vault>, tenant: &str) -> Result<Outcome, String> {
     match vault.list(&permit, &request, now).await {
         Ok(page) => {
             let present = (0..NAMES).filter(|n| expected(tenant, *n).is_some()).map(name);
-            let lost = present.filter(|name| !page.names.contains(name)).count();
+            let listed: HashSet<_> = page.names.iter().collect();
+            let lost = present.filter(|name| !listed.contains(name.as_str())).count();
             missing = missing.max(lost);
         }
         Err(error) => found = found.max(marked(&error)?),

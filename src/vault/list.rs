@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use crate::auth::ListPermit;
-use crate::domain::{NamePrefix, Now, SecretName, ValidityWindow, WindowState};
+use crate::domain::{NamePrefix, Now, SecretName, SecretNames, ValidityWindow, WindowState};
 
 use super::heads::{Entry, Look, Place, Window};
 use super::tenant::Tenant;
@@ -50,7 +50,7 @@ impl Default for PageSize {
 
 #[derive(Debug)]
 pub struct ListPage {
-    pub names: Vec<SecretName>,
+    pub names: SecretNames,
     /// Whether names remain after the last one.
     pub more: bool,
 }
@@ -79,7 +79,7 @@ impl Vault {
     ) -> Result<ListPage, VaultError> {
         let tenant = self.tenant(permit.tenant())?;
         tenant.heads.touch(self.list_ticks.fetch_add(1, Ordering::Relaxed));
-        let mut draft = Draft { permit, request, now, names: Vec::new(), more: false };
+        let mut draft = Draft { permit, request, now, names: SecretNames::default(), more: false };
         self.walk(&tenant, &mut draft).await?;
         self.trim_list_caches(&tenant);
         Ok(ListPage { names: draft.names, more: draft.more })
@@ -139,12 +139,18 @@ impl Vault {
     }
 }
 
+const PACKED: &str = "it was a name when it was packed";
+
+fn parsed(entry: &Entry<'_>) -> SecretName {
+    SecretName::parse(entry.name).expect(PACKED)
+}
+
 /// A page while it is made.
 struct Draft<'r> {
     permit: &'r ListPermit,
     request: &'r ListRequest,
     now: Now,
-    names: Vec<SecretName>,
+    names: SecretNames,
     more: bool,
 }
 
@@ -158,15 +164,14 @@ impl Draft<'_> {
         if !entry.window.is_some_and(listed) {
             return ControlFlow::Continue(());
         }
-        let name = SecretName::parse(entry.name).expect("it was one when it was packed");
-        if !self.permit.shows_all() && !self.permit.shows(&name, self.now) {
+        if !self.permit.shows_all() && !self.permit.shows(&parsed(entry), self.now) {
             return ControlFlow::Continue(());
         }
         if self.is_full() {
             self.more = true;
             return ControlFlow::Break(());
         }
-        self.names.push(name);
+        self.names.push(entry.name).expect(PACKED);
         ControlFlow::Continue(())
     }
 
@@ -176,6 +181,6 @@ impl Draft<'_> {
 
     /// Where it will begin, if this page only looks whether there is one.
     fn next_page(&self) -> Option<Place> {
-        self.names.last().filter(|_| self.is_full()).map(Place::after)
+        self.names.last().filter(|_| self.is_full()).as_ref().map(Place::after)
     }
 }

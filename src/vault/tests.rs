@@ -132,7 +132,7 @@ impl Bench {
         let permit = self.principal().await.may_list(&acme(), now).unwrap();
         let page = self.vault.list(&permit, &ListRequest::default(), now).await.unwrap();
         assert!(!page.more);
-        page.names.iter().map(|name| name.as_str().to_owned()).collect()
+        page.names.iter().map(str::to_owned).collect()
     }
 
     pub(super) async fn sweep(

@@ -130,7 +130,7 @@ impl Bench {
         let permit = principal.may_list(&acme(), now).expect("it may");
         let page = self.vault.list(&permit, &ListRequest::default(), now).await;
         let names = page.expect("the store answers").names;
-        names.iter().map(|name| name.as_str().to_owned()).collect()
+        names.iter().map(str::to_owned).collect()
     }
 
     async fn status(&self) -> Status {

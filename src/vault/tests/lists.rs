@@ -51,7 +51,7 @@ impl Lists {
         let now = self.vault.now();
         let permit = self.principal.may_list(&self.tenant, now).unwrap();
         let page = self.vault.list(&permit, &request, now).await.unwrap();
-        (page.names.iter().map(|name| name.as_str().to_owned()).collect(), page.more)
+        (page.names.iter().map(str::to_owned).collect(), page.more)
     }
 
     /// Page by page to the end.
