@@ -6,6 +6,11 @@
     clippy::unwrap_used,
     reason = "a test stops at what it does not expect"
 )]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test says what it did, and with which seed"
+)]
 
 mod api;
 mod backup;

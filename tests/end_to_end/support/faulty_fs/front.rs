@@ -25,10 +25,12 @@ const MAX_WRITE: u32 = 1 << 20;
 const NO_TIME: Duration = Duration::ZERO;
 const ONLY: Generation = Generation(0);
 
+type Listing = Vec<(OsString, Number, FileType)>;
+
 pub struct Front {
     machine: Arc<Machine>,
     /// Folders as they were when they were opened.
-    listings: Mutex<HashMap<u64, Vec<(OsString, Number, FileType)>>>,
+    listings: Mutex<HashMap<u64, Listing>>,
     next_listing: AtomicU64,
 }
 
