@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use sled::Transactional;
 use sled::transaction::{TransactionError, TransactionResult};
 
+use super::stall;
+
 /// Stored bytes, shared with sled's cache.
 pub(super) use sled::IVec as Bytes;
 
@@ -205,9 +207,14 @@ impl Engine {
 
     /// Makes all that was applied durable.
     pub fn flush(&self) -> Result<(), EngineError> {
+        let db = self.db.clone();
+        let again = move || {
+            // What comes of it is for the flush that waits.
+            let _ = guarded(|| Ok(db.get().flush()?));
+        };
         guarded(|| {
             let _shared = GATE.read().unwrap_or_else(PoisonError::into_inner);
-            self.db.get().flush()?;
+            stall::watched(again, || self.db.get().flush())?;
             Ok(())
         })
     }

@@ -11,6 +11,7 @@
 //! | `engine` | sled; nothing else names it |
 //! | `honest_sync` | that sled's syncs are syncs |
 //! | `mark` | that a rolled-back database is noticed |
+//! | `stall` | flushes that sled forgets to wake |
 //! | `redo` | what an error broke off is finished |
 //! | `files` | folders, syncing them, the current generation |
 //! | `database` | one database on disk, verified |
@@ -39,6 +40,7 @@ mod redo;
 mod rewrite;
 mod shelf;
 mod snapshot;
+mod stall;
 #[cfg(test)]
 mod tests;
 
