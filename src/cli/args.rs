@@ -321,6 +321,10 @@ pub(super) struct RestoreArgs {
     /// What becomes of tokens minted before; must be said for a whole store
     #[arg(long, value_enum, required_unless_present = "tenant", conflicts_with = "tenant")]
     pub(super) credentials: Option<CredentialsArg>,
+    /// A whole store but this tenant, whose secrets were damaged; may be given more than
+    /// once
+    #[arg(long, value_name = "NAME", conflicts_with = "tenant")]
+    pub(super) without: Vec<String>,
     /// Only this tenant
     #[arg(long, value_name = "NAME", requires = "new_name")]
     pub(super) tenant: Option<String>,

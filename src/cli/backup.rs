@@ -20,7 +20,8 @@ use crate::api::admin::{
 };
 use crate::config::Config;
 use crate::crypto::Kek;
-use crate::vault::backup::{self, BackupError, Credentials};
+use crate::domain::TenantName;
+use crate::vault::backup::{self, BackupError, Credentials, WantedStore};
 
 pub(super) async fn run(args: BackupArgs, output: Output) -> Result<(), CliError> {
     match args.command {
@@ -36,8 +37,10 @@ pub(super) async fn run(args: BackupArgs, output: Output) -> Result<(), CliError
                     restore_tenant(&from, wanted, &args.store, output).await
                 }
                 (None, None, Some(credentials)) => {
-                    let wanted = (credentials.into(), args.dry_run);
-                    restore_store(&from, wanted, &args.store, output).await
+                    let without = args.without.iter().map(|name| tenant_name(name));
+                    let without = without.collect::<Result<_, _>>()?;
+                    let wanted = WantedStore { credentials: credentials.into(), without };
+                    restore_store(&from, &wanted, args.dry_run, &args.store, output).await
                 }
                 // clap refuses these before.
                 _ => Err(CliError::usage(
@@ -46,6 +49,10 @@ pub(super) async fn run(args: BackupArgs, output: Output) -> Result<(), CliError
             }
         }
     }
+}
+
+fn tenant_name(text: &str) -> Result<TenantName, CliError> {
+    TenantName::parse(text).map_err(|error| CliError::usage(format!("a tenant's name {error}")))
 }
 
 impl From<CredentialsArg> for Credentials {
@@ -115,7 +122,7 @@ async fn verify(
         Some(file) => kek::from_named_file(file)?,
         None => kek::load(&access::configure(store, DevStore::Allowed, Vec::new())?)?,
     };
-    let contents = check(file, &kek).await?;
+    let contents = check(file, &kek, &[]).await?;
     let sound = contents.sound;
     let reply = Reply::BackupVerified(contents);
     output.show(&reply, || match &reply {
@@ -128,8 +135,7 @@ async fn verify(
     Err(CliError {
         exit: Exit::Damaged,
         message: "the file is as it was written, but the store was damaged when it was made; take \
-                  an earlier backup, or restore its sound tenants one by one (--tenant NAME --as \
-                  NEW)"
+                  an earlier backup, or restore it without the damaged tenants (--without NAME)"
             .to_owned(),
     })
 }
@@ -146,9 +152,11 @@ fn contents_text(contents: &BackupContents) -> String {
 }
 
 /// Reads all of a backup in this process.
-async fn check(file: &Path, kek: &Kek) -> Result<BackupContents, CliError> {
-    reading(file, async |pieces, bytes, report| backup::verify(pieces, kek, bytes, &report).await)
-        .await
+async fn check(file: &Path, kek: &Kek, without: &[TenantName]) -> Result<BackupContents, CliError> {
+    let work = async |pieces, bytes, report: Box<dyn Fn(Progress) + Send + Sync>| {
+        backup::verify(pieces, kek, without, bytes, &report).await
+    };
+    reading(file, work).await
 }
 
 /// Where a backup is, and which KEK it needs where that is not the store's.
@@ -210,7 +218,8 @@ async fn restore_tenant(
 
 async fn restore_store(
     from: &Backup<'_>,
-    (credentials, dry_run): (Credentials, bool),
+    wanted: &WantedStore,
+    dry_run: bool,
     store: &StoreArgs,
     output: Output,
 ) -> Result<(), CliError> {
@@ -223,14 +232,14 @@ async fn restore_store(
             Some(file) => kek::from_named_file(file)?,
             None => kek::load(&config)?,
         };
-        let contents = check(from.file, &kek).await?;
+        let contents = check(from.file, &kek, &wanted.without).await?;
         if !contents.sound {
             return Err(BackupError::Unsound(Box::new(contents)).into());
         }
-        let credentials = credentials.outcome().to_owned();
+        let credentials = wanted.credentials.outcome().to_owned();
         (BackupRestored { dry_run, tenant: None, credentials, contents }, None)
     } else {
-        restore_into(target, from, credentials, &config).await?
+        restore_into(target, from, wanted, &config).await?
     };
     let data = config.data.display().to_string();
     let reply = Reply::BackupRestored(restored);
@@ -246,7 +255,7 @@ async fn restore_store(
 async fn restore_into(
     target: RestoreInto,
     from: &Backup<'_>,
-    credentials: Credentials,
+    wanted: &WantedStore,
     config: &Config,
 ) -> Result<(BackupRestored, Option<std::path::PathBuf>), CliError> {
     // Before anything is made: the keys are most likely to be missing.
@@ -265,7 +274,7 @@ async fn restore_into(
     };
     let filled = reading(from.file, async |pieces, bytes, report| {
         let target = Arc::clone(&store);
-        backup::restore(pieces, &backup_kek, target, &kek, credentials, bytes, &report).await
+        backup::restore(pieces, &backup_kek, target, &kek, wanted, bytes, &report).await
     });
     let filled = filled.await;
     store.close().await;

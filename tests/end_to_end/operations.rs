@@ -42,7 +42,7 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         let root = tempfile::tempdir().expect("a folder");
-        for folder in ["etc", "var/lib", "root"] {
+        for folder in ["etc", "var/lib", "srv"] {
             fs::create_dir_all(root.path().join(folder)).expect("a folder");
         }
         Self { root, steps: steps() }
@@ -55,7 +55,7 @@ impl Machine {
     /// As it would be written on this machine.
     fn here(&self, text: &str) -> String {
         let root = self.root.path().display();
-        ["/etc/tenure", "/var/lib/tenure", "/root/"]
+        ["/etc/tenure", "/var/lib/tenure", "/srv/"]
             .iter()
             .fold(text.to_owned(), |text, path| text.replace(path, &format!("{root}{path}")))
     }
@@ -97,13 +97,12 @@ impl Machine {
 
     /// As scp would; the configuration names this machine's places then.
     fn carry(&self, to: &Self) {
-        fs::copy(self.path("/root/tenure.backup"), to.path("/root/tenure.backup"))
-            .expect("a backup");
-        fs::copy(self.path("/etc/tenure/kek"), to.path("/root/kek")).expect("a KEK");
+        fs::copy(self.path("/srv/tenure.backup"), to.path("/srv/tenure.backup")).expect("a backup");
+        fs::copy(self.path("/etc/tenure/kek"), to.path("/srv/kek")).expect("a KEK");
         let config = fs::read_to_string(self.path("/etc/tenure/tenure.toml")).expect("a file");
         let (from, root) = (self.root.path().display(), to.root.path().display());
         let config = config.replace(&from.to_string(), &root.to_string());
-        fs::write(to.path("/root/tenure.toml"), config).expect("a file");
+        fs::write(to.path("/srv/tenure.toml"), config).expect("a file");
     }
 }
 
@@ -128,7 +127,7 @@ fn a_stranger_moves_the_store_to_another_machine_with_the_guide_alone() {
     for step in ["backup", "check", "space"] {
         old.follow(step);
     }
-    fs::remove_file(old.path("/root/tenure.backup")).expect("it was made");
+    fs::remove_file(old.path("/srv/tenure.backup")).expect("it was made");
     old.follow("old");
     assert_eq!(serve.stop_by("TERM").0, Some(0));
 

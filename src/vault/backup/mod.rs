@@ -60,7 +60,11 @@ pub enum BackupError {
     #[error("what the backup holds is not right: {why}; take an earlier one")]
     Contents { why: String },
     /// Tenants in it were damaged when it was made.
-    #[error("the backup holds damaged secrets, so nothing was restored: {}", faults(.0))]
+    #[error(
+        "the backup holds damaged secrets, so nothing was restored; take an earlier one, or leave \
+         those tenants out (--without NAME): {}",
+        faults(.0)
+    )]
     Unsound(Box<BackupContents>),
     #[error("there is a store already; a backup is restored into an empty one")]
     NotEmpty,
@@ -105,16 +109,25 @@ impl Credentials {
     }
 }
 
-/// Checks all of a backup, and restores nothing. `bytes` is its length where that
+/// How a whole store is restored.
+#[derive(Debug, Clone)]
+pub struct WantedStore {
+    pub credentials: Credentials,
+    /// Tenants that are not wanted: their rows may be damaged.
+    pub without: Vec<TenantName>,
+}
+
+/// Checks all of a backup but the tenants of `without`, and restores nothing. `bytes` is its length where that
 /// is known, for the report. A backup that is whole may still hold damaged
 /// secrets: see [`BackupContents::sound`].
 pub async fn verify(
     pieces: mpsc::Receiver<Vec<u8>>,
     kek: &Kek,
+    without: &[TenantName],
     bytes: Option<u64>,
     report: &Report,
 ) -> Result<BackupContents, BackupError> {
-    restore::check(pieces, kek, bytes, report).await
+    restore::check(pieces, kek, without, bytes, report).await
 }
 
 /// The same for a backup of this very store, by the keys that the vault has.
@@ -134,9 +147,9 @@ pub async fn restore(
     backup_kek: &Kek,
     store: Arc<dyn Store>,
     kek: &Kek,
-    credentials: Credentials,
+    wanted: &WantedStore,
     bytes: Option<u64>,
     report: &Report,
 ) -> Result<BackupRestored, BackupError> {
-    restore::whole(pieces, backup_kek, store, kek, credentials, bytes, report).await
+    restore::whole(pieces, backup_kek, store, kek, wanted, bytes, report).await
 }

@@ -27,8 +27,10 @@ use super::super::tenant::Tenant;
 use super::super::{CreateError, OpenError, Vault, is_untouched, to_its_end};
 use super::contents::{Contents, Passing, Visitor};
 use super::frames::Unlock;
-use super::{BackupError, Credentials};
-use crate::api::admin::{BackupContents, BackupRestored, Progress, Report, RestoredTenant};
+use super::{BackupError, Credentials, WantedStore};
+use crate::api::admin::{
+    BackupContents, BackupRestored, LeftOut, Progress, Report, RestoredTenant,
+};
 use crate::crypto::{Kek, random};
 use crate::domain::{Floor, TenantId, TenantName};
 use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store};
@@ -37,15 +39,19 @@ use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store}
 /// secret still fits on top.
 const COMMIT_BYTES: usize = Batch::MAX_BYTES / 2;
 
-/// Reads all of a backup, and restores nothing.
+/// Reads all of a backup but some tenants, and restores nothing.
 pub(super) async fn check(
     pieces: mpsc::Receiver<Vec<u8>>,
     kek: &Kek,
+    without: &[TenantName],
     bytes: Option<u64>,
     report: &Report,
 ) -> Result<BackupContents, BackupError> {
     let mut contents = Contents::open(pieces, &Unlock::Kek(kek)).await?;
-    contents.pass(&mut Onlooker, bytes, report).await
+    refuse_unknown(&contents, without)?;
+    let mut found = contents.pass(&mut Onlooker { without }, bytes, report).await?;
+    found.left_out.extend(not_asked_for(without));
+    Ok(found)
 }
 
 pub(super) async fn check_own(
@@ -56,7 +62,7 @@ pub(super) async fn check_own(
 ) -> Result<BackupContents, BackupError> {
     let unlock = Unlock::Store(vault.keyring.store_keys().clone());
     let mut contents = Contents::open(pieces, &unlock).await?;
-    contents.pass(&mut Onlooker, bytes, report).await
+    contents.pass(&mut Onlooker { without: &[] }, bytes, report).await
 }
 
 /// Makes `store`, which must be empty, what the backup holds.
@@ -65,7 +71,7 @@ pub(super) async fn whole(
     backup_kek: &Kek,
     store: Arc<dyn Store>,
     kek: &Kek,
-    credentials: Credentials,
+    wanted: &WantedStore,
     bytes: Option<u64>,
     report: &Report,
 ) -> Result<BackupRestored, BackupError> {
@@ -75,10 +81,14 @@ pub(super) async fn whole(
         return Err(BackupError::NotEmpty);
     }
     let mut contents = Contents::open(pieces, &Unlock::Kek(backup_kek)).await?;
-    let mut settler = Settler { store: store.clone(), filler: None, whole: HashSet::new() };
-    let found = contents.pass(&mut settler, bytes, report).await?;
+    let WantedStore { credentials, without } = wanted;
+    refuse_unknown(&contents, without)?;
+    let (without, whole) = (without.clone(), HashSet::new());
+    let mut settler = Settler { store: store.clone(), filler: None, without, whole };
+    let mut found = contents.pass(&mut settler, bytes, report).await?;
+    found.left_out.extend(not_asked_for(&wanted.without));
     let found = sound(found)?;
-    let system_version = settle_system(&contents, &store, &settler.whole, credentials).await?;
+    let system_version = settle_system(&contents, &store, &settler.whole, *credentials).await?;
     let keyring_version = contents.keyring.ledger().highest_version.saturating_add(VERSION_LEAP);
     let version = keyring_version.max(system_version);
     let settled = contents.keyring.settle(store, kek, &settler.whole, version).await;
@@ -232,6 +242,19 @@ async fn publish(
     })
 }
 
+fn refuse_unknown(contents: &Contents, names: &[TenantName]) -> Result<(), BackupError> {
+    let known = |name: &&TenantName| contents.system.tenants.iter().any(|t| t.name == **name);
+    match names.iter().find(|name| !known(name)) {
+        Some(unknown) => Err(BackupError::NoSuchTenant { name: unknown.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn not_asked_for(names: &[TenantName]) -> impl Iterator<Item = LeftOut> {
+    let why = "it was not asked for";
+    names.iter().map(move |name| LeftOut { tenant: name.to_string(), why: why.to_owned() })
+}
+
 fn sound(contents: BackupContents) -> Result<BackupContents, BackupError> {
     if contents.sound { Ok(contents) } else { Err(BackupError::Unsound(Box::new(contents))) }
 }
@@ -243,13 +266,15 @@ fn open_error(error: OpenError) -> BackupError {
     }
 }
 
-/// Looks at everything.
-struct Onlooker;
+/// Looks, and does nothing.
+struct Onlooker<'a> {
+    without: &'a [TenantName],
+}
 
 #[async_trait]
-impl Visitor for Onlooker {
-    fn wants(&self, _: &TenantRecord) -> bool {
-        true
+impl Visitor for Onlooker<'_> {
+    fn wants(&self, tenant: &TenantRecord) -> bool {
+        !self.without.contains(&tenant.name)
     }
 
     async fn begin(&mut self, _: &Passing<'_>) -> Result<(), BackupError> {
@@ -278,13 +303,14 @@ struct Settler {
     store: Arc<dyn Store>,
     /// Of the tenant that passes.
     filler: Option<Filler>,
+    without: Vec<TenantName>,
     whole: HashSet<TenantId>,
 }
 
 #[async_trait]
 impl Visitor for Settler {
-    fn wants(&self, _: &TenantRecord) -> bool {
-        true
+    fn wants(&self, tenant: &TenantRecord) -> bool {
+        !self.without.contains(&tenant.name)
     }
 
     async fn begin(&mut self, tenant: &Passing<'_>) -> Result<(), BackupError> {

@@ -37,7 +37,7 @@ fn in_pieces(bytes: &[u8], length: usize) -> mpsc::Receiver<Vec<u8>> {
 }
 
 async fn verified(bytes: &[u8], kek: &Kek) -> Result<BackupContents, BackupError> {
-    verify(in_pieces(bytes, 64 * 1024), kek, None, &|_| {}).await
+    verify(in_pieces(bytes, 64 * 1024), kek, &[], None, &|_| {}).await
 }
 
 async fn restored(
@@ -46,10 +46,26 @@ async fn restored(
     new_kek: &Kek,
     credentials: Credentials,
 ) -> Result<(Arc<MemoryStore>, BackupRestored), BackupError> {
+    restored_without(bytes, kek, new_kek, credentials, &[]).await
+}
+
+async fn restored_without(
+    bytes: &[u8],
+    kek: &Kek,
+    new_kek: &Kek,
+    credentials: Credentials,
+    without: &[&str],
+) -> Result<(Arc<MemoryStore>, BackupRestored), BackupError> {
     let store = Arc::new(MemoryStore::new());
     let pieces = in_pieces(bytes, 4_096);
-    let done = restore(pieces, kek, store.clone(), new_kek, credentials, None, &|_| {}).await;
+    let without = without.iter().map(|name| TenantName::parse(name).unwrap()).collect();
+    let wanted = WantedStore { credentials, without };
+    let done = restore(pieces, kek, store.clone(), new_kek, &wanted, None, &|_| {}).await;
     done.map(|restored| (store, restored))
+}
+
+fn keep() -> WantedStore {
+    WantedStore { credentials: Credentials::Keep, without: Vec::new() }
 }
 
 /// A vault on a restored store, an hour later.
@@ -120,7 +136,7 @@ async fn a_backup_verifies_and_says_what_it_holds() {
     assert_eq!((made.tenants, made.left_out.len()), (2, 0));
     for length in [1, 7, 1_000, bytes.len()] {
         let pieces = in_pieces(&bytes, length);
-        let found = verify(pieces, &bench.kek, None, &|_| {}).await.unwrap();
+        let found = verify(pieces, &bench.kek, &[], None, &|_| {}).await.unwrap();
         assert!(found.sound);
         assert_eq!((found.bytes, &found.begun_on), (made.bytes, &made.begun_on));
         let parts = found.parts.iter().map(|part| (part.tenant.as_deref(), part.secrets));
@@ -404,8 +420,7 @@ async fn a_keyring_or_system_that_does_not_hold_is_refused() {
 async fn only_an_empty_store_is_restored_into() {
     let (bench, bytes) = small().await;
     let (kek, store) = (&bench.kek, bench.store.clone());
-    let keep = Credentials::Keep;
-    let again = restore(in_pieces(&bytes, 512), kek, store, kek, keep, None, &|_| {}).await;
+    let again = restore(in_pieces(&bytes, 512), kek, store, kek, &keep(), None, &|_| {}).await;
     assert_eq!(again, Err(BackupError::NotEmpty));
     assert_eq!(bench.get("a").await, Some(Some("value".into())));
 }
@@ -413,11 +428,11 @@ async fn only_an_empty_store_is_restored_into() {
 #[tokio::test]
 async fn a_restore_that_stopped_anywhere_has_made_no_store() {
     let (bench, bytes) = small().await;
-    let (kek, keep) = (&bench.kek, Credentials::Keep);
+    let (kek, keep) = (&bench.kek, keep());
     for length in frames_of(&bytes).into_iter().filter(|end| *end < bytes.len()) {
         let store = Arc::new(MemoryStore::new());
         let pieces = in_pieces(&bytes[..length], 512);
-        let stopped = restore(pieces, kek, store.clone(), kek, keep, None, &|_| {}).await;
+        let stopped = restore(pieces, kek, store.clone(), kek, &keep, None, &|_| {}).await;
         assert_eq!(stopped, Err(BackupError::Truncated));
         assert_eq!(Vault::exists(&*store).await, Ok(false));
         let opened = Vault::open(store.clone(), kek, bench.clock.clone(), VaultOptions::default());
@@ -759,11 +774,11 @@ async fn a_backup_of_a_store_that_stays_busy_fails() {
 async fn a_restore_whose_commits_fail_leaves_no_store_and_no_tenant() {
     let bench = filled().await;
     let (bytes, _) = backup(&bench.vault).await;
-    let (kek, keep) = (&bench.kek, Credentials::Keep);
+    let (kek, keep) = (&bench.kek, keep());
     for commits in 0..6 {
         let inner = Arc::new(MemoryStore::new());
         let store = Arc::new(Unsteady::new(inner.clone(), usize::MAX, 0, commits));
-        let failed = restore(in_pieces(&bytes, 4_096), kek, store, kek, keep, None, &|_| {}).await;
+        let failed = restore(in_pieces(&bytes, 4_096), kek, store, kek, &keep, None, &|_| {}).await;
         assert_eq!(failed, Err(BackupError::Store(BUSY)), "{commits}");
         assert_eq!(Vault::exists(&*inner).await, Ok(false));
     }
@@ -803,4 +818,31 @@ async fn a_damaged_tenant_is_left_out_and_the_others_are_not() {
     let after = reopened(&bench, store, &bench.kek).await;
     assert_eq!(inventory(&after).await, (1, 1, 1));
     assert_eq!(after.get("again").await, Some(Some("second".into())));
+}
+
+#[tokio::test]
+async fn a_store_is_restored_without_the_tenant_that_was_damaged() {
+    let bench = filled().await;
+    create_tenant(&bench, "beta").await;
+    let beta = bench.vault.tenant_named(&TenantName::parse("beta").unwrap()).unwrap();
+    let stray = Change::Put {
+        key: RowKey::new(vec![b'v'; 43]),
+        row: Row { version: 1, bytes: Vec::new() },
+    };
+    bench.write_disk(Space::Tenant(beta.id), vec![stray]).await;
+    let (bytes, made) = backup(&bench.vault).await;
+    assert_eq!(made.tenants, 2);
+    let (kek, keep) = (&bench.kek, Credentials::Keep);
+    let Err(BackupError::Unsound(found)) = restored(&bytes, kek, kek, keep).await else {
+        panic!("it was restored")
+    };
+    assert_eq!(found.parts.iter().filter(|part| part.fault_count > 0).count(), 1);
+    let unknown = restored_without(&bytes, kek, kek, keep, &["beta", "gamma"]).await;
+    assert!(matches!(unknown, Err(BackupError::NoSuchTenant { .. })));
+    let (store, done) = restored_without(&bytes, kek, kek, keep, &["beta"]).await.unwrap();
+    assert_eq!(done.contents.left_out.len(), 1);
+    let after = reopened(&bench, store, kek).await;
+    assert_eq!(inventory(&after).await, (1, 1, 1));
+    assert_eq!(after.faults().await, (vec![], 6));
+    create_tenant(&after, "beta").await;
 }
