@@ -1,6 +1,7 @@
 //! A disk that fills up: what grows is refused, then what shrinks too, reads go on,
 //! and freed space is all that it takes to mend it.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
@@ -100,6 +101,33 @@ fn a_full_disk_refuses_writes_in_two_steps_and_recovers_without_a_restart() {
     assert_eq!(dev.get("kept").json(), "kept");
 }
 
+const VALUE: &str = "the value";
+
+/// A tenant whom nobody writes to, in the database that all write to.
+struct Still {
+    token: String,
+}
+
+impl Still {
+    const SECRET: &str = "/api/still/secrets/name";
+
+    fn make(data: &Path) -> Self {
+        let dev = Dev::start_with(data, quiet);
+        assert_eq!(dev.run(&["tenant", "create", "still"]).code, Some(0));
+        let token = dev.mint("still", &["*"]);
+        let body = json!({ "value": VALUE }).to_string();
+        let put = Request::put(Self::SECRET, body).bearer(&token);
+        assert_eq!(dev.client().send(&put).status, 204);
+        assert_eq!(dev.stop(), Some(0));
+        Self { token }
+    }
+
+    fn get(&self, dev: &Dev) -> Answer {
+        let get = Request::get(Self::SECRET).bearer(&self.token).header("Accept", "text/plain");
+        dev.client().send(&get)
+    }
+}
+
 /// The free space said to be there is not: a quota, another process that is faster.
 #[test]
 fn a_write_that_finds_no_space_loses_nothing_and_writes_resume_by_themselves() {
@@ -108,11 +136,12 @@ fn a_write_that_finds_no_space_loses_nothing_and_writes_resume_by_themselves() {
     println!("seed {}", random.0);
     let data = disk.data();
     let mut writers = Writers::new(16, two_tenants(&data), &mut random);
-    let (mut acknowledged, mut unknown, mut reads) = (0, 0, 0);
+    let still = Still::make(&data);
+    let (mut acknowledged, mut unknown) = (0, 0);
     for round in 0..3 {
         let dev = Dev::start_with(&data, quiet);
         writers.assert_kept(dev.address);
-        assert_eq!(put(&dev, "fixed", "value"), 204);
+        assert_eq!(put(&dev, "fixed", VALUE), 204);
         let done = writers.under_load(dev.address, |done| {
             eventually("writes", || (done.acknowledged() > 20).then_some(()));
             let before = disk.with(|disk| {
@@ -126,14 +155,15 @@ fn a_write_that_finds_no_space_loses_nothing_and_writes_resume_by_themselves() {
             eventually("a write of unknown outcome", || (done.unknown() > 0).then_some(()));
             eventually("refused writes", || (done.refused() > 50).then_some(()));
             for _ in 0..20 {
-                let read = dev.get("fixed");
-                match read.status {
-                    200 => assert_eq!(read.json(), "value"),
-                    // sled finishes the split of a page when it is next read, and
-                    // where the error broke one off, that is a write.
-                    _ => assert_eq!((read.status, read.code().as_str()), (503, "unavailable")),
+                let read = still.get(&dev);
+                assert_eq!((read.status, read.text()), (200, VALUE.to_owned()), "reads go on");
+                // Where the error broke off the split of a page, sled finishes it
+                // when the page is next read, which is a write.
+                let beside = dev.get("fixed");
+                match beside.status {
+                    200 => assert_eq!(beside.json(), VALUE),
+                    _ => assert_eq!((beside.status, beside.code().as_str()), (503, "unavailable")),
                 }
-                reads += u64::from(read.status == 200);
             }
             disk.with(|disk| {
                 disk.claim_free(None);
@@ -150,11 +180,7 @@ fn a_write_that_finds_no_space_loses_nothing_and_writes_resume_by_themselves() {
         unknown += done.unknown();
     }
     writers.assert_kept(Dev::start_with(&data, quiet).address);
-    println!(
-        "no space: 3 rounds, {acknowledged} writes acknowledged, {unknown} unknown, 0 lost, {reads} \
-         of 60 reads answered meanwhile"
-    );
-    assert!(reads > 0, "no read was answered");
+    println!("no space: 3 rounds, {acknowledged} writes acknowledged, {unknown} unknown, 0 lost");
 }
 
 /// A start needs some space, and says so where there is none.
