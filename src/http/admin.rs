@@ -185,11 +185,14 @@ async fn answer(stream: UnixStream, vault: Arc<Vault>) {
     let mut output = Output(output);
     let outcome = if is_operator(peer) {
         match tokio::time::timeout(COMMAND_TIMEOUT, command(&mut input)).await {
-            Ok(Ok(command)) => match carry_out(&vault, paced(command), input, &mut output).await {
+            Ok(None) => return,
+            Ok(Some(Ok(command))) => match carry_out(&vault, paced(command), input, &mut output)
+                .await
+            {
                 Some(outcome) => outcome,
                 None => return log::info!("a maintenance command was broken off by its caller"),
             },
-            Ok(Err(failure)) => Err(failure),
+            Ok(Some(Err(failure))) => Err(failure),
             Err(_) => Err(failure(FailureKind::Usage, "the command did not arrive in time")),
         }
     } else {
@@ -205,17 +208,18 @@ async fn answer(stream: UnixStream, vault: Arc<Vault>) {
     }
 }
 
-async fn command(input: &mut OwnedReadHalf) -> Result<Command, Failure> {
+/// `None` where nothing came: the caller looked whether somebody listens.
+async fn command(input: &mut OwnedReadHalf) -> Option<Result<Command, Failure>> {
     let unknown = || {
         let why = "the command is not known: is the client of another version?";
         failure(FailureKind::Usage, why)
     };
-    match receive(input).await {
+    Some(match receive(input).await {
         Ok((Kind::Command, payload)) => serde_json::from_slice(&payload).map_err(|_| unknown()),
         Ok(_) => Err(unknown()),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(unknown()),
-        Err(_) => Err(failure(FailureKind::Usage, "the command did not arrive whole")),
-    }
+        Err(_) => return None,
+    })
 }
 
 /// What a check reads in a second while others are served, where nobody said

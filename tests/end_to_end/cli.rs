@@ -241,7 +241,9 @@ fn verify_says_what_is_sound_and_ends_with_7_where_something_is_not() {
     assert_eq!(lines, expected);
     fails(&serve.run(&["verify", "--tenant", "nobody"]), 3, &["nobody"]);
     assert_eq!(serve.run(&["verify", "--rate", "0"]).code, Some(2));
-    assert_eq!(serve.stop_by("TERM").0, Some(0));
+    let (code, log) = serve.stop_by("TERM");
+    assert_eq!(code, Some(0));
+    assert!(!log.contains("was not taken"), "{log}");
 
     assert_eq!(done(place.run(&["verify"])), sound);
     fs::remove_file(place.data.join("store/tenants-0000/CURRENT")).expect("it is there");
