@@ -140,7 +140,7 @@ impl Trial {
              {unsynced} unsynced pieces were at stake",
             tenants.made()
         );
-        assert!(*acknowledged > 10 * rounds, "there was next to no load: {acknowledged} writes");
+        assert!(*acknowledged > 2 * rounds, "there was next to no load: {acknowledged} writes");
         assert!(*unsynced > 0, "the cuts had nothing to take");
     }
 }
