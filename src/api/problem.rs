@@ -86,6 +86,9 @@ codes! {
     ValueTooLarge = "value_too_large", 413, "The value is too large";
     UnsupportedMediaType = "unsupported_media_type", 415, "The body has an unsupported type";
 
+    /// Of an address, or with a credential.
+    RateLimited = "rate_limited", 429, "Too many requests";
+
     Internal = "internal", 500, "The server failed";
     Corrupted = "corrupted", 500, "Stored data is corrupted";
 

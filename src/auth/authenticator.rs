@@ -2,19 +2,18 @@
 //!
 //! Guaranteed here: a principal comes out only after every signature was checked
 //! once, and after root, expiry and tenant were checked now. Refusals are not
-//! remembered, so that a flood of bad tokens cannot push good ones out.
+//! remembered, so that a flood of bad tokens cannot push good ones out; they are
+//! counted, so that it does not cost a signature each.
 
 use std::fmt;
 use std::sync::Arc;
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
-
 use crate::crypto::sha256;
-use crate::domain::{Now, TenantId, TenantName};
+use crate::domain::{Now, Source, TenantId, TenantName};
 
 use super::biscuit::{Unverified, check_text};
-use super::{Principal, PublicRoot, Refusal, Roots};
+use super::remembered::Remembered;
+use super::{Limits, Principal, PublicRoot, Refusal, Roots};
 
 /// Which tenant a name stands for at present.
 pub trait TenantDirectory {
@@ -26,37 +25,14 @@ pub trait TenantDirectory {
 /// Verifies tokens and remembers those that were good.
 pub struct Authenticator {
     roots: Roots,
-    verified: Cache<Digest, Known, ByText>,
-}
-
-/// SHA-256 (FIPS 180-4) of a token's text. The cache holds no tokens: who reads
-/// its memory has nothing to present.
-type Digest = [u8; 32];
-
-#[derive(Clone)]
-struct Known {
-    root_id: u32,
-    principal: Arc<Principal>,
-    /// Of the token's text, in bytes.
-    length: usize,
-}
-
-/// What a principal takes in memory follows the length of its token. Without
-/// weights a holder who packs tokens with checks would have most of the cache.
-#[derive(Clone)]
-struct ByText;
-
-impl Weighter<Digest, Known> for ByText {
-    fn weight(&self, _: &Digest, known: &Known) -> u64 {
-        1 + known.length as u64 / 512
-    }
+    remembered: Remembered,
+    limits: Arc<Limits>,
 }
 
 impl Authenticator {
-    /// `capacity`: how many tokens of up to 512 bytes are remembered, each in some
-    /// hundred bytes; a longer one counts once more for each 512 bytes.
-    pub fn new(roots: Roots, capacity: usize) -> Self {
-        Self { roots, verified: Cache::with_weighter(capacity, capacity as u64, ByText) }
+    /// `capacity`: how many tokens are remembered, as [`Remembered::new`] counts.
+    pub fn new(roots: Roots, capacity: usize, limits: Arc<Limits>) -> Self {
+        Self { roots, remembered: Remembered::new(capacity), limits }
     }
 
     /// The root keys, to mint with.
@@ -73,39 +49,54 @@ impl Authenticator {
     pub fn authenticate(
         &self,
         bearer: &str,
+        source: Source,
         now: Now,
         directory: &dyn TenantDirectory,
     ) -> Result<Arc<Principal>, Refusal> {
         // Before hashing, or the hash would be work that a stranger sets us.
         check_text(bearer)?;
         let digest = sha256(bearer.as_bytes());
-        if let Some(known) = self.verified.get(&digest) {
-            self.check_now(&known, now, directory)?;
+        if let Some(known) = self.remembered.get(&digest) {
+            self.check_now(known.root_id, &known.principal, now, directory)?;
             return Ok(known.principal);
         }
-        let known = self.verify(bearer)?;
-        self.check_now(&known, now, directory)?;
-        self.verified.insert(digest, known.clone());
-        Ok(known.principal)
+        self.limits.stranger(source)?;
+        let (root_id, principal) = self
+            .verify(bearer)
+            .and_then(|(root_id, principal)| {
+                self.check_now(root_id, &principal, now, directory)?;
+                Ok((root_id, principal))
+            })
+            .inspect_err(|refusal| self.count(*refusal, source))?;
+        self.remembered.insert(digest, root_id, &principal, bearer.len());
+        Ok(principal)
     }
 
-    fn verify(&self, bearer: &str) -> Result<Known, Refusal> {
+    fn verify(&self, bearer: &str) -> Result<(u32, Arc<Principal>), Refusal> {
         let token = Unverified::decode(bearer)?;
         let root_id = token.root_id();
         let root = self.roots.get(root_id).ok_or(Refusal::UnknownRoot)?;
-        let principal = Arc::new(Principal::new(token.verify(root)?));
-        Ok(Known { root_id, principal, length: bearer.len() })
+        self.limits.first_sight(token.credential())?;
+        Ok((root_id, Arc::new(Principal::new(token.verify(root)?))))
+    }
+
+    fn count(&self, refusal: Refusal, source: Source) {
+        match refusal {
+            // A good token may be among those that came too often.
+            Refusal::Limited(_) => {}
+            _ => self.limits.failed(source),
+        }
     }
 
     /// What may change while a token is remembered.
     fn check_now(
         &self,
-        known: &Known,
+        root_id: u32,
+        principal: &Principal,
         now: Now,
         directory: &dyn TenantDirectory,
     ) -> Result<(), Refusal> {
-        let Known { root_id, principal, length: _ } = known;
-        if self.roots.get(*root_id).is_none() {
+        if self.roots.get(root_id).is_none() {
             return Err(Refusal::UnknownRoot);
         }
         if principal.has_expired(now) {
@@ -120,10 +111,11 @@ impl Authenticator {
 
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { roots, verified } = self;
+        let Self { roots, remembered, limits } = self;
         f.debug_struct("Authenticator")
             .field("roots", roots)
-            .field("remembered", &verified.len())
+            .field("limits", limits)
+            .field("remembered", &remembered.len())
             .finish()
     }
 }

@@ -15,12 +15,16 @@
 
 mod authenticator;
 mod biscuit;
+mod bounded;
 mod caveat;
 mod claims;
 mod inspect;
+mod limits;
 mod mint;
+mod narrow;
 mod permit;
 mod principal;
+mod remembered;
 mod roots;
 #[cfg(test)]
 mod tests;
@@ -29,12 +33,14 @@ pub use authenticator::{Authenticator, TenantDirectory};
 pub use caveat::Caveats;
 pub use claims::{Subject, SubjectError};
 pub use inspect::{Inspection, inspect};
+pub use limits::{CredentialId, Limited, Limits, Rates};
 pub use mint::{Mint, MintError, mint};
+pub use narrow::{NarrowError, Narrowing, narrow, seal};
 pub use permit::{ListPermit, Permit, Read, Write};
 pub use principal::{Forbidden, Principal};
 pub use roots::{PublicRoot, Roots, RootsError};
 
-/// Why a credential was refused (401).
+/// Why a credential was refused (401, but for the last).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("the token is not well-formed")]
@@ -52,4 +58,7 @@ pub enum Refusal {
     Expired,
     #[error("the token's tenant no longer exists")]
     TenantGone,
+    /// Not looked at: 429 rather than 401.
+    #[error(transparent)]
+    Limited(#[from] Limited),
 }

@@ -11,7 +11,7 @@ use crate::domain::{Now, Operation, ScopeSet, SecretName, TenantId, TenantName, 
 use super::biscuit::Verified;
 use super::caveat::Caveats;
 use super::claims::{Claims, Subject};
-use super::{ListPermit, Permit, Read, Write};
+use super::{CredentialId, ListPermit, Permit, Read, Write};
 
 /// A good credential that does not allow the act (403). It says no more, so that
 /// neither tenants nor names can be enumerated.
@@ -28,14 +28,31 @@ pub struct Principal {
     scopes: ScopeSet,
     expires: Timestamp,
     caveats: Arc<Caveats>,
+    credential: CredentialId,
 }
 
 impl Principal {
     /// Takes the proof that the signatures were checked.
     pub(super) fn new(verified: Verified) -> Self {
-        let (claims, caveats) = verified.into_parts();
+        let (claims, caveats, credential) = verified.into_parts();
         let Claims { tenant, tenant_id, subject, issued: _, expires, scopes } = claims;
-        Self { tenant, tenant_id, subject, scopes, expires, caveats: Arc::new(caveats) }
+        let caveats = Arc::new(caveats);
+        Self { tenant, tenant_id, subject, scopes, expires, caveats, credential }
+    }
+
+    /// Of a tenant that is nobody's, for tests of what only holds principals.
+    #[cfg(test)]
+    pub(super) fn for_tests(credential: CredentialId) -> Self {
+        let epoch = Timestamp::from_unix_seconds(0);
+        Self {
+            tenant: TenantName::parse("nobody").unwrap(),
+            tenant_id: TenantId::from_bytes([0; 16]),
+            subject: Subject::parse("nobody").unwrap(),
+            scopes: ScopeSet::NONE,
+            expires: epoch,
+            caveats: Arc::default(),
+            credential,
+        }
     }
 
     pub fn may_read(
@@ -91,6 +108,11 @@ impl Principal {
 
     pub fn caveats(&self) -> &Caveats {
         &self.caveats
+    }
+
+    /// For who counts requests.
+    pub fn credential(&self) -> CredentialId {
+        self.credential
     }
 
     /// At `expires` itself the token has expired.

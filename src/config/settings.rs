@@ -111,6 +111,14 @@ const SETTINGS: &[Setting] = settings! {
     backup.folder;
     backup.keep;
     tokens.cache_entries;
+    limits.address_rate;
+    limits.address_burst;
+    limits.credential_rate;
+    limits.credential_burst;
+    limits.failure_rate;
+    limits.failure_burst;
+    limits.new_token_rate;
+    limits.new_token_burst;
     log.level;
 };
 

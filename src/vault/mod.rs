@@ -34,11 +34,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::auth::{
-    Authenticator, Permit, Principal, PublicRoot, Read, Refusal, TenantDirectory, Write,
+    Authenticator, Limits, Permit, Principal, PublicRoot, Rates, Read, Refusal, TenantDirectory,
+    Write,
 };
 use crate::crypto::{Kek, random};
 use crate::domain::{
-    Clock, Floor, Now, SecretValue, TenantId, TenantName, Timestamp, ValidityWindow,
+    Clock, Floor, Now, SecretValue, Source, TenantId, TenantName, Timestamp, ValidityWindow,
 };
 use crate::store::{
     Batch, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
@@ -137,6 +138,8 @@ pub struct VaultOptions {
     pub list_cache_bytes: usize,
     /// How many verified tokens are remembered.
     pub token_cache_entries: usize,
+    /// How often credentials may be used, shown and refused.
+    pub rates: Rates,
 }
 
 impl Default for VaultOptions {
@@ -146,6 +149,7 @@ impl Default for VaultOptions {
             max_value_bytes: 64 * 1024,
             list_cache_bytes: 64 * 1024 * 1024,
             token_cache_entries: 10_000,
+            rates: Rates::NONE,
         }
     }
 }
@@ -160,6 +164,7 @@ pub struct Vault {
     store: Arc<dyn Store>,
     options: VaultOptions,
     time: Timekeeper,
+    limits: Arc<Limits>,
     authenticator: Authenticator,
     keyring: Keyring,
     system: System,
@@ -243,9 +248,12 @@ impl Vault {
             floor = floor.max(tenant_floor);
             tenants.insert(Arc::new(tenant));
         }
+        let limits = Arc::new(Limits::new(options.rates, &clock));
         let time = Timekeeper::start(clock, floor);
+        let remembered = options.token_cache_entries;
         let vault = Arc::new(Self {
-            authenticator: Authenticator::new(contents.roots, options.token_cache_entries),
+            authenticator: Authenticator::new(contents.roots, remembered, limits.clone()),
+            limits,
             store,
             options,
             time,
@@ -274,9 +282,25 @@ impl Vault {
         self.time.now()
     }
 
-    /// Whose credential this is: 401 where it is refused.
+    /// Whose credential this is: 401 where it is refused. For callers whose
+    /// address nobody knows.
     pub fn authenticate(&self, bearer: &str, now: Now) -> Result<Arc<Principal>, Refusal> {
-        self.authenticator.authenticate(bearer, now, &self.tenants)
+        self.authenticate_from(bearer, Source::UNKNOWN, now)
+    }
+
+    /// The same, counted as of `source`.
+    pub fn authenticate_from(
+        &self,
+        bearer: &str,
+        source: Source,
+        now: Now,
+    ) -> Result<Arc<Principal>, Refusal> {
+        self.authenticator.authenticate(bearer, source, now, &self.tenants)
+    }
+
+    /// Who must not ask too often, and be told before anything costs.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The roots by which anyone can verify or narrow a token.
