@@ -574,7 +574,7 @@ fn date_of(term: &schema::Term) -> Result<u64, Refusal> {
 }
 
 /// The library itself, for tests that forge tokens.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(super) mod library {
     pub use biscuit_auth::builder::*;
     pub use biscuit_auth::builder_ext::{AuthorizerExt, BuilderExt};
@@ -585,7 +585,7 @@ pub(super) mod library {
     use super::RootKey;
 
     pub fn root_key(pair: &KeyPair) -> RootKey {
-        let secret: [u8; 32] = pair.private().to_bytes()[..].try_into().unwrap();
-        RootKey::from_secret(&secret).unwrap()
+        let secret = pair.private().to_bytes()[..].try_into().expect("Ed25519 keys are 32 bytes");
+        RootKey::from_secret(&secret).expect("it was a key before")
     }
 }

@@ -32,6 +32,11 @@ impl Caveats {
         self.checks.len()
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn checks(&self) -> &[Check] {
+        &self.checks
+    }
+
     /// Whether these are the checks of `before` and then those of `more`.
     pub(super) fn are(&self, before: &Self, more: &[Check]) -> bool {
         self.checks.iter().eq(before.checks.iter().chain(more))

@@ -18,6 +18,8 @@ mod biscuit;
 mod bounded;
 mod caveat;
 mod claims;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod inspect;
 mod limits;
 mod mint;
