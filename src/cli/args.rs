@@ -222,19 +222,19 @@ pub(super) enum TokenCommand {
 #[group(id = "narrowing", required = true, multiple = true)]
 pub(super) struct AttenuateArgs {
     /// Only get and list, neither put nor delete
-    #[arg(long, group = "narrowing")]
+    #[arg(long)]
     pub(super) read_only: bool,
     /// Only the secret of this name; may be given more than once
-    #[arg(long, value_name = "NAME", group = "narrowing")]
+    #[arg(long, value_name = "NAME")]
     pub(super) name: Vec<SecretName>,
     /// Only secrets whose name begins so; may be given more than once, and beside --name
-    #[arg(long, value_name = "P", group = "narrowing")]
+    #[arg(long, value_name = "P")]
     pub(super) prefix: Vec<NamePrefix>,
     /// Only for so long from now: 10m, 1h
-    #[arg(long, value_name = "D", group = "narrowing")]
+    #[arg(long, value_name = "D")]
     pub(super) ttl: Option<TimeSpan>,
     /// Only from this moment on, such as 2030-01-31T12:00:00Z
-    #[arg(long, value_name = "T", group = "narrowing")]
+    #[arg(long, value_name = "T")]
     pub(super) not_before: Option<Timestamp>,
 }
 
