@@ -10,10 +10,6 @@ pub struct Rate {
 }
 
 impl Rate {
-    pub const fn new(per_second: NonZeroU32, burst: NonZeroU32) -> Self {
-        Self { per_second, burst }
-    }
-
     /// `None`, which is no limit, where nothing would be let through: a limit of
     /// zero is how an operator switches one off.
     pub fn of(per_second: usize, burst: usize) -> Option<Self> {
