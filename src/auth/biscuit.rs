@@ -578,12 +578,16 @@ fn date_of(term: &schema::Term) -> Result<u64, Refusal> {
 pub(super) mod library {
     pub use biscuit_auth::builder::*;
     pub use biscuit_auth::builder_ext::{AuthorizerExt, BuilderExt};
+    #[cfg(test)]
     pub use biscuit_auth::format::schema;
     pub use biscuit_auth::*;
+    #[cfg(test)]
     pub use prost::Message;
 
+    #[cfg(test)]
     use super::RootKey;
 
+    #[cfg(test)]
     pub fn root_key(pair: &KeyPair) -> RootKey {
         let secret = pair.private().to_bytes()[..].try_into().expect("Ed25519 keys are 32 bytes");
         RootKey::from_secret(&secret).expect("it was a key before")
