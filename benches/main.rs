@@ -23,7 +23,7 @@ fn main() -> std::process::ExitCode {
     let words: Vec<_> = arguments.iter().map(String::as_str).collect();
     let run = match words.as_slice() {
         // What this program starts as a server of its own.
-        ["--bench", "--serve-bare"] => http::bare::serve(),
+        ["--bench", "--serve-bare", tls @ ..] => http::bare::serve(tls),
         words if words.contains(&"--bench") => Options::parse(words).and_then(|o| run(&o)),
         // `cargo test --all-targets` starts it like this.
         _ => {

@@ -2,14 +2,29 @@
 //! of each answer only its status and length.
 
 use std::cell::Cell;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::Outcome;
+
+/// Where a server listens, and whether it is spoken to over TLS.
+#[derive(Clone)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub tls: Option<TlsConnector>,
+}
+
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+}
 
 /// What came of one measurement.
 #[derive(Default)]
@@ -43,39 +58,39 @@ impl Sample {
 /// Sends what `requests` makes for (connection, number) from each of
 /// `connections` until the time is over.
 pub fn measure(
-    address: SocketAddr,
+    target: impl Into<Target>,
     connections: usize,
     time: Duration,
     requests: impl Fn(usize, usize) -> Vec<u8> + Clone + 'static,
 ) -> Outcome<Sample> {
-    measure_paced(address, connections, Duration::ZERO, time, requests)
+    measure_paced(target, connections, Duration::ZERO, time, requests)
 }
 
 /// As [`measure`], but each connection pauses after an answer. Without pauses both
 /// processors are always busy, and the highest latencies tell how long a thread
 /// waits for one of them; with pauses they tell how long an answer takes.
 pub fn measure_paced(
-    address: SocketAddr,
+    target: impl Into<Target>,
     connections: usize,
     pause: Duration,
     time: Duration,
     requests: impl Fn(usize, usize) -> Vec<u8> + Clone + 'static,
 ) -> Outcome<Sample> {
     let until = Instant::now() + time;
-    drive(address, connections, pause, move |connection, number| {
+    drive(target.into(), connections, pause, move |connection, number| {
         (Instant::now() < until).then(|| requests(connection, number))
     })
 }
 
 /// Sends each of `count` requests once, from several connections.
 pub fn send_all(
-    address: SocketAddr,
+    target: impl Into<Target>,
     count: usize,
     request: impl Fn(usize) -> Vec<u8> + Clone + 'static,
 ) -> Outcome<Sample> {
     const CONNECTIONS: usize = 64;
     let next = Rc::new(Cell::new(0));
-    drive(address, CONNECTIONS.min(count), Duration::ZERO, move |_, _| {
+    drive(target.into(), CONNECTIONS.min(count), Duration::ZERO, move |_, _| {
         let number = next.replace(next.get() + 1);
         (number < count).then(|| request(number))
     })
@@ -83,7 +98,7 @@ pub fn send_all(
 
 /// Until `requests` has no more for any connection. Every answer is a success.
 fn drive(
-    address: SocketAddr,
+    target: Target,
     connections: usize,
     pause: Duration,
     requests: impl Fn(usize, usize) -> Option<Vec<u8>> + Clone + 'static,
@@ -93,7 +108,7 @@ fn drive(
     local.block_on(&runtime, async move {
         let mut open = Vec::new();
         for _ in 0..connections {
-            open.push(Connection::open(address).await?);
+            open.push(Connection::open(&target).await?);
         }
         let start = Instant::now();
         let tasks: Vec<_> = open
@@ -113,20 +128,31 @@ fn drive(
 }
 
 /// Sends one request on a connection of its own; answers its status.
-pub fn send(address: SocketAddr, request: &[u8]) -> Outcome<u16> {
+pub fn send(target: impl Into<Target>, request: &[u8]) -> Outcome<u16> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { Connection::open(address).await?.exchange(request).await })
+    let target = target.into();
+    runtime.block_on(async { Connection::open(&target).await?.exchange(request).await })
 }
 
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
 struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    async fn open(address: SocketAddr) -> Outcome<Self> {
-        let stream = TcpStream::connect(address).await?;
+    async fn open(target: &Target) -> Outcome<Self> {
+        let stream = TcpStream::connect(target.address).await?;
         stream.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = match &target.tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                Box::new(tls.connect(ServerName::try_from("localhost")?, stream).await?)
+            }
+        };
         Ok(Self { stream, buffer: vec![0; 64 * 1024] })
     }
 
@@ -151,7 +177,8 @@ impl Connection {
     }
 
     async fn exchange(&mut self, request: &[u8]) -> Outcome<u16> {
-        self.write(request).await?;
+        self.stream.write_all(request).await?;
+        self.stream.flush().await?;
         let mut filled = 0;
         let (status, total) = loop {
             filled += self.read(filled).await?;
@@ -168,31 +195,13 @@ impl Connection {
         Ok(status)
     }
 
-    async fn write(&self, mut bytes: &[u8]) -> Outcome<()> {
-        while !bytes.is_empty() {
-            match self.stream.try_write(bytes) {
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.stream.writable().await?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
     /// Reads behind the first `filled` bytes.
     async fn read(&mut self, filled: usize) -> Outcome<usize> {
         let free = self.buffer.get_mut(filled..).filter(|free| !free.is_empty());
         let free = free.ok_or("an answer's head is larger than 64 KiB")?;
-        loop {
-            self.stream.readable().await?;
-            match self.stream.try_read(free) {
-                Ok(0) => return Err("the server closed a connection".into()),
-                Ok(read) => return Ok(read),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
+        match self.stream.read(free).await? {
+            0 => Err("the server closed a connection".into()),
+            read => Ok(read),
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod machine;
 pub mod plot;
 pub mod report;
 pub mod server;
+pub mod tls;
 
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 

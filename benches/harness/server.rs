@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use tenure::api::admin;
 use tenure::http::AdminClient;
 
+use super::client::Target;
+use super::tls::Certificate;
 use super::{Outcome, client, machine};
 
 /// A running server; killed when dropped.
@@ -24,7 +26,8 @@ pub struct Server {
 pub struct Caller {
     pub address: SocketAddr,
     tenant: Arc<str>,
-    token: Arc<str>,
+    /// The header line that carries it.
+    credential: Arc<str>,
 }
 
 /// Of a million secrets after a crash, on a slow disk.
@@ -37,9 +40,10 @@ pub fn this_build() -> &'static Path {
 
 impl Server {
     /// The bare handler.
-    pub fn bare() -> Outcome<Self> {
+    pub fn bare(tls: Option<&Certificate>) -> Outcome<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["--bench", "--serve-bare"])
+            .args(tls.map(|tls| [&tls.chain, &tls.key]).into_iter().flatten())
             .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
@@ -73,6 +77,63 @@ impl Server {
         Ok((server, start.elapsed()))
     }
 
+    /// `tenure serve` with a new store, a tenant `dev`, and `tables` at the end of its
+    /// configuration.
+    pub fn serve(folder: &Path, tables: &str) -> Outcome<Self> {
+        std::fs::create_dir_all(folder)?;
+        let (data, config) = (folder.join("data"), folder.join("tenure.toml"));
+        let text = "data = \"data\"\nlisten = \"127.0.0.1:0\"\n[kek]\nfile = \"kek\"\n";
+        std::fs::write(&config, format!("{text}{tables}"))?;
+        let program = |word: &str| {
+            let mut command = Command::new(this_build());
+            command.arg(word).arg("--config").arg(&config).stdout(Stdio::null());
+            command
+        };
+        if !program("init").status()?.success() {
+            return Err("`tenure init` failed".into());
+        }
+        let (start, log) = (Instant::now(), folder.join("log"));
+        let child = program("serve").stderr(std::fs::File::create(&log)?).spawn()?;
+        let caller = Caller::new(SocketAddr::from(([127, 0, 0, 1], 0)), "", "");
+        let mut server = Self { child, data, caller };
+        let address = loop {
+            let text = std::fs::read_to_string(&log)?;
+            let line = text.lines().find(|line| line.contains(" serving "));
+            if let Some((_, address)) = line.and_then(|line| line.rsplit_once("://")) {
+                break address.parse()?;
+            }
+            if server.child.try_wait()?.is_some() || start.elapsed() > PATIENCE {
+                return Err(format!("`tenure serve` does not serve: {text}").into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        server.caller.address = address;
+        let admin = server.admin()?;
+        let create = admin::Command::TenantCreate { name: "dev".to_owned() };
+        admin.send(&create, None, None, &mut |_| {})?;
+        server.caller = server.caller_in(&admin, "dev")?;
+        Ok(server)
+    }
+
+    /// What a command prints that is run on its data, with `input` for it.
+    pub fn command(&self, words: &[&str], token: &str) -> Outcome<String> {
+        let mut command = Command::new(this_build());
+        command.args(words).env("TENURE_TOKEN", token);
+        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+        if !output.status.success() {
+            return Err(format!("`tenure {}` failed", words.join(" ")).into());
+        }
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    pub fn data(&self) -> Outcome<&str> {
+        Ok(self.data.to_str().ok_or("a folder with a name that is no text")?)
+    }
+
+    pub fn target(&self, tls: Option<&Certificate>) -> Target {
+        Target { address: self.caller.address, tls: tls.map(Certificate::connector) }
+    }
+
     pub fn cpu_micros(&self) -> u64 {
         machine::cpu_micros(self.child.id())
     }
@@ -102,6 +163,11 @@ impl Server {
 
     /// A caller with all rights in another tenant.
     pub fn caller_in(&self, admin: &AdminClient, tenant: &str) -> Outcome<Caller> {
+        Ok(Caller::new(self.caller.address, tenant, &Self::token_in(admin, tenant)?))
+    }
+
+    /// One with all rights in it.
+    pub fn token_in(admin: &AdminClient, tenant: &str) -> Outcome<String> {
         let mint = admin::Command::TokenMint {
             tenant: tenant.to_owned(),
             scopes: vec!["*".to_owned()],
@@ -109,9 +175,7 @@ impl Server {
             subject: "bench".to_owned(),
         };
         match admin.send(&mint, None, None, &mut |_| {})? {
-            admin::Reply::Token { token, .. } => {
-                Ok(Caller::new(self.caller.address, tenant, &token))
-            }
+            admin::Reply::Token { token, .. } => Ok(token.clone()),
             _ => Err("the mint answered with something else".into()),
         }
     }
@@ -150,7 +214,16 @@ impl Drop for Server {
 
 impl Caller {
     fn new(address: SocketAddr, tenant: &str, token: &str) -> Self {
-        Self { address, tenant: tenant.into(), token: token.into() }
+        let credential = format!("Authorization: Bearer {token}").into();
+        Self { address, tenant: tenant.into(), credential }
+    }
+
+    pub fn with_token(&self, token: &str) -> Self {
+        Self::new(self.address, &self.tenant, token)
+    }
+
+    pub fn with_api_key(&self, key: &str) -> Self {
+        Self { credential: format!("X-API-KEY: {key}").into(), ..self.clone() }
     }
 
     pub fn get(&self, name: &str) -> Vec<u8> {
@@ -169,7 +242,7 @@ impl Caller {
     }
 
     fn request(&self, verb: &str, path: &str, body: &str) -> Vec<u8> {
-        let Self { tenant, token, address } = self;
+        let Self { tenant, credential, address } = self;
         let content = if body.is_empty() {
             String::new()
         } else {
@@ -177,7 +250,7 @@ impl Caller {
         };
         format!(
             "{verb} /api/{tenant}/secrets{path} HTTP/1.1\r\nHost: {address}\r\n\
-             Authorization: Bearer {token}\r\n{content}\r\n{body}"
+             {credential}\r\n{content}\r\n{body}"
         )
         .into_bytes()
     }

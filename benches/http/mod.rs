@@ -1,91 +1,213 @@
 //! Requests that change nothing, beside a bare handler that answers as many bytes.
 
 pub mod bare;
+mod issuer;
 
 use std::path::Path;
-use std::time::Duration;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use issuer::Issuer;
 
 use crate::Options;
-use crate::harness::client::{self, Sample};
+use crate::harness::client::{self, Sample, Target};
 use crate::harness::report::{Section, Table, count, ratio};
-use crate::harness::server::{Server, this_build};
+use crate::harness::server::{Caller, Server, this_build};
+use crate::harness::tls::Certificate;
 use crate::harness::{Outcome, SHORT_VALUE};
 
 const CLIENTS: usize = 64;
 const NAMES: usize = 1000;
+const NAME: &str = "secret-0500";
+/// How many tokens are in rotation in one of the lines.
+const TOKENS: usize = 100_000;
 
 /// One line of the table, summed over the rounds.
-struct Line {
+struct Line<'a> {
     name: &'static str,
+    server: &'a Server,
+    target: Target,
+    /// The number of the line that it is compared with.
+    floor: Option<usize>,
+    requests: Rc<[Vec<u8>]>,
     sample: Sample,
     cpu_micros: u64,
 }
 
-impl Line {
-    fn new(name: &'static str) -> Self {
-        Self { name, sample: Sample::default(), cpu_micros: 0 }
+impl<'a> Line<'a> {
+    fn new(name: &'static str, server: &'a Server, request: Vec<u8>) -> Self {
+        Self {
+            name,
+            server,
+            target: server.target(None),
+            floor: None,
+            requests: Rc::new([request]),
+            sample: Sample::default(),
+            cpu_micros: 0,
+        }
     }
 
-    fn measure(&mut self, server: &Server, time: Duration, request: Vec<u8>) -> Outcome<()> {
-        let before = server.cpu_micros();
-        let requests = move |_, _| request.clone();
-        let sample = client::measure(server.caller.address, CLIENTS, time, requests)
+    fn beside(self, floor: usize) -> Self {
+        Self { floor: Some(floor), ..self }
+    }
+
+    fn over(self, tls: &Certificate) -> Self {
+        Self { target: self.server.target(Some(tls)), ..self }
+    }
+
+    /// Connections take turns at the requests.
+    fn measure(&mut self, time: Duration) -> Outcome<()> {
+        let before = self.server.cpu_micros();
+        let all = Rc::clone(&self.requests);
+        let requests = move |connection, number| {
+            all.get((number * CLIENTS + connection) % all.len()).cloned().unwrap_or_default()
+        };
+        let sample = client::measure(self.target.clone(), CLIENTS, time, requests)
             .map_err(|problem| format!("{}: {problem}", self.name))?;
         self.sample.add(sample);
-        self.cpu_micros += server.cpu_micros().saturating_sub(before);
+        self.cpu_micros += self.server.cpu_micros().saturating_sub(before);
         Ok(())
     }
 }
 
-pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
-    let data = folder.join("http");
-    let (first, first_start) = Server::tenure(this_build(), &data)?;
-    first.stop()?;
-    let (tenure, second_start) = Server::tenure(this_build(), &data)?;
-    let caller = tenure.caller.clone();
-    client::send_all(tenure.caller.address, NAMES, move |n| {
+/// A server with a thousand secrets.
+fn filled(folder: &Path, tables: &str, tls: Option<&Certificate>) -> Outcome<Server> {
+    let server = Server::serve(folder, tables)?;
+    let caller = server.caller.clone();
+    client::send_all(server.target(tls), NAMES, move |n| {
         caller.put(&format!("secret-{n:04}"), SHORT_VALUE)
     })?;
-    let bare = Server::bare()?;
-    let (mut floor, mut get, mut list) =
-        (Line::new("bare handler"), Line::new("GET 64 B"), Line::new("LIST 1,000 names"));
-    for _ in 0..options.rounds {
-        floor.measure(&bare, options.time(), bare.caller.get("secret-0500"))?;
-        get.measure(&tenure, options.time(), tenure.caller.get("secret-0500"))?;
-        list.measure(&tenure, options.time(), tenure.caller.list(""))?;
-    }
-    tenure.stop()?;
+    Ok(server)
+}
 
-    let mut table = Table::new(["", "requests/s", "to bare", "p50 µs", "p99 µs", "CPU µs"]);
-    let bare_rate = floor.sample.per_second();
-    for mut line in [floor, get, list] {
-        let rate = line.sample.per_second();
-        let (p50, p99) = (line.sample.quantile(0.5), line.sample.quantile(0.99));
-        let requests = line.sample.latencies.len().max(1);
-        // A list has no floor: what is compared are requests of one kind.
-        let to_bare = if line.name.starts_with("LIST") { 0.0 } else { bare_rate };
-        table.row([
-            line.name.to_owned(),
-            count(rate),
-            ratio(rate, to_bare),
-            count(p50.into()),
-            count(p99.into()),
-            format!("{:.1}", line.cpu_micros as f64 / requests as f64),
-        ]);
+/// Credentials that read the secrets of a server.
+struct Credentials {
+    narrowed: Caller,
+    api_key: Caller,
+    access_token: Caller,
+    rotation: Rc<[Vec<u8>]>,
+}
+
+impl Credentials {
+    fn of(server: &Server, issuer: &Issuer) -> Outcome<Self> {
+        let (admin, caller) = (server.admin()?, &server.caller);
+        let token = Server::token_in(&admin, "dev")?;
+        let narrow = ["token", "attenuate", "--read-only", "--prefix", "secret-"];
+        let key = ["api-key", "create", "--tenant", "dev", "--scope", "Secret.Read", "--data"];
+        let key = [key.as_slice(), &[server.data()?]].concat();
+        let credentials = Self {
+            narrowed: caller.with_token(&server.command(&narrow, &token)?),
+            api_key: caller.with_api_key(&server.command(&key, "")?),
+            access_token: caller.with_token(&issuer.token()?),
+            rotation: rotation(server)?,
+        };
+        // The server may not have fetched the issuer's keys yet.
+        let (request, start) = (credentials.access_token.get(NAME), Instant::now());
+        while client::send(caller.address, &request)? != 200 {
+            if start.elapsed() > Duration::from_secs(10) {
+                return Err("an access token was refused".into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(credentials)
     }
+}
+
+/// Requests with a minted token each, all of which the server has seen once.
+fn rotation(server: &Server) -> Outcome<Rc<[Vec<u8>]>> {
+    eprintln!("minting {} tokens", count(TOKENS as f64));
+    let admin = server.admin()?;
+    let request = |_| {
+        let token = Server::token_in(&admin, "dev")?;
+        Ok(server.caller.with_token(&token).get(NAME))
+    };
+    let requests: Rc<[Vec<u8>]> = (0..TOKENS).map(request).collect::<Outcome<_>>()?;
+    let all = Rc::clone(&requests);
+    client::send_all(server.caller.address, TOKENS, move |n| {
+        all.get(n).cloned().unwrap_or_default()
+    })?;
+    Ok(requests)
+}
+
+/// How long `tenure dev` takes to its first answer, on no data and again.
+fn starts(folder: &Path) -> Outcome<(Duration, Duration)> {
+    let data = folder.join("dev");
+    let (server, first) = Server::tenure(this_build(), &data)?;
+    server.stop()?;
+    let (server, second) = Server::tenure(this_build(), &data)?;
+    server.stop()?;
+    Ok((first, second))
+}
+
+pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
+    let (first, second) = starts(folder)?;
+    let (tls, issuer) = (Certificate::make(folder)?, Issuer::start()?);
+    let server = filled(&folder.join("http"), &issuer.table(), None)?;
+    let files = "[tls]\ncertificate = \"../certificate.pem\"\nkey = \"../key.pem\"\n";
+    let secure = filled(&folder.join("https"), files, Some(&tls))?;
+    let (bare, secure_bare) = (Server::bare(None)?, Server::bare(Some(&tls))?);
+    let credentials = Credentials::of(&server, &issuer)?;
+
+    let get = |name, caller: &Caller| Line::new(name, &server, caller.get(NAME)).beside(0);
+    let mut lines = [
+        Line::new("bare handler", &bare, bare.caller.get(NAME)),
+        get("GET, token", &server.caller),
+        get("GET, narrowed token", &credentials.narrowed),
+        get("GET, API key", &credentials.api_key),
+        get("GET, access token", &credentials.access_token),
+        Line {
+            requests: Rc::clone(&credentials.rotation),
+            ..get("GET, 100,000 tokens", &server.caller)
+        },
+        Line::new("bare handler, TLS", &secure_bare, secure_bare.caller.get(NAME)).over(&tls),
+        Line::new("GET, token, TLS", &secure, secure.caller.get(NAME)).over(&tls).beside(6),
+        // A list has no floor: what is compared are requests of one kind.
+        Line::new("LIST 1,000 names", &server, server.caller.list("")),
+    ];
+    for _ in 0..options.rounds {
+        for line in &mut lines {
+            line.measure(options.time())?;
+        }
+    }
+    let memory = server.memory();
+    let table = tabulate(&mut lines);
     let binary = std::fs::metadata(this_build())?.len();
     Ok(Section {
         title: "Requests that change nothing",
         reading: format!(
-            "{CLIENTS} connections, over HTTP on loopback with a verified token. `bare handler` is \
+            "{CLIENTS} connections, over HTTP on loopback, GETs of 64 bytes. `bare handler` is \
              actix-web alone with an answer of the same size; `CPU` is the server's, per request. \
-             `tenure dev` answered {:.0} ms after its start on no data, and {:.0} ms after the \
-             next. The binary is {:.1} MB.",
-            first_start.as_secs_f64() * 1e3,
-            second_start.as_secs_f64() * 1e3,
+             The narrowed token has a second block (read only, one prefix), the access token is of \
+             an identity provider (EdDSA), and 100,000 tokens are presented in turn, each for the \
+             second time or later; the server had {:.0} MB resident then. `tenure dev` answered \
+             {:.0} ms after its start on no data, and {:.0} ms after the next. The binary is {:.1} \
+             MB.",
+            memory as f64 / 1e6,
+            first.as_secs_f64() * 1e3,
+            second.as_secs_f64() * 1e3,
             binary as f64 / 1e6,
         ),
         table,
         plot: None,
     })
+}
+
+fn tabulate(lines: &mut [Line<'_>]) -> Table {
+    let mut table = Table::new(["", "requests/s", "to bare", "p50 µs", "p99 µs", "CPU µs"]);
+    let rates: Vec<_> = lines.iter().map(|line| line.sample.per_second()).collect();
+    for (number, (line, rate)) in lines.iter_mut().zip(&rates).enumerate() {
+        let is_floor = line.name.starts_with("bare");
+        let floor = line.floor.or(is_floor.then_some(number));
+        let floor = floor.and_then(|floor| rates.get(floor)).copied().unwrap_or_default();
+        let requests = line.sample.latencies.len().max(1);
+        table.row([
+            line.name.to_owned(),
+            count(*rate),
+            ratio(*rate, floor),
+            count(line.sample.quantile(0.5).into()),
+            count(line.sample.quantile(0.99).into()),
+            format!("{:.1}", line.cpu_micros as f64 / requests as f64),
+        ]);
+    }
+    table
 }
