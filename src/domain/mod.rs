@@ -4,6 +4,7 @@
 //! once, at the edge, and passed on parsed. This module knows nothing of bytes
 //! on disk, of HTTP, or of how a secret is encrypted.
 
+mod address;
 mod name;
 mod network;
 mod scope;
@@ -11,6 +12,7 @@ mod time;
 mod value;
 mod window;
 
+pub use address::{WebAddress, WebAddressError};
 pub use name::{NameError, NamePrefix, SecretName, SecretNames, TenantId, TenantName};
 pub use network::{Network, NetworkError};
 pub use scope::{Operation, Scope, ScopeError, ScopeSet};
