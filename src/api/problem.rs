@@ -94,6 +94,8 @@ codes! {
     Unavailable = "unavailable", 503, "The store is busy";
     /// Reads are answered, writes are not.
     NotWritable = "not_writable", 503, "The store does not take writes";
+    /// The token may be good: nobody can tell before its issuer's keys are there.
+    IssuerUnavailable = "issuer_unavailable", 503, "The token's issuer cannot be reached";
     OutcomeUnknown = "outcome_unknown", 503, "The outcome of the write is unknown";
     Full = "full", 503, "The disk is nearly full";
 }

@@ -14,6 +14,7 @@ use crate::crypto::sha256;
 use crate::domain::{Now, TenantId, TenantName};
 
 use super::biscuit::{Unverified, check_text};
+use super::oidc::Issuers;
 use super::{Principal, PublicRoot, Refusal, Roots};
 
 /// Which tenant a name stands for at present.
@@ -27,6 +28,7 @@ pub trait TenantDirectory {
 pub struct Authenticator {
     roots: Roots,
     verified: Cache<Digest, Known, ByText>,
+    issuers: Issuers,
 }
 
 /// SHA-256 (FIPS 180-4) of a token's text. The cache holds no tokens: who reads
@@ -56,7 +58,20 @@ impl Authenticator {
     /// `capacity`: how many tokens of up to 512 bytes are remembered, each in some
     /// hundred bytes; a longer one counts once more for each 512 bytes.
     pub fn new(roots: Roots, capacity: usize) -> Self {
-        Self { roots, verified: Cache::with_weighter(capacity, capacity as u64, ByText) }
+        Self {
+            roots,
+            verified: Cache::with_weighter(capacity, capacity as u64, ByText),
+            issuers: Issuers::default(),
+        }
+    }
+
+    /// Accepts the tokens of these issuers as well.
+    pub fn trusting(self, issuers: Issuers) -> Self {
+        Self { issuers, ..self }
+    }
+
+    pub fn issuers(&self) -> &Issuers {
+        &self.issuers
     }
 
     /// The root keys, to mint with.
@@ -120,10 +135,11 @@ impl Authenticator {
 
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { roots, verified } = self;
+        let Self { roots, verified, issuers } = self;
         f.debug_struct("Authenticator")
             .field("roots", roots)
             .field("remembered", &verified.len())
+            .field("issuers", issuers)
             .finish()
     }
 }

@@ -19,6 +19,7 @@ mod caveat;
 mod claims;
 mod inspect;
 mod mint;
+pub mod oidc;
 mod permit;
 mod principal;
 mod roots;
@@ -39,7 +40,7 @@ pub use roots::{PublicRoot, Roots, RootsError};
 pub enum Refusal {
     #[error("the token is not well-formed")]
     Malformed,
-    #[error("the token is larger than 4 KiB")]
+    #[error("the token is too large")]
     TooLarge,
     /// Something beside the documented shapes (docs/tokens.md).
     #[error("the token holds something that is not a documented check")]
@@ -52,4 +53,23 @@ pub enum Refusal {
     Expired,
     #[error("the token's tenant no longer exists")]
     TenantGone,
+    #[error("the token is by an issuer that is not configured")]
+    UnknownIssuer,
+    #[error("the token is no access token (typ at+jwt)")]
+    TokenType,
+    #[error("the token names no key of its issuer")]
+    UnknownKey,
+    #[error("the token's algorithm is not its key's")]
+    Algorithm,
+    #[error("the token is for another audience")]
+    Audience,
+    #[error("the token lacks a claim, or has one that cannot be honoured")]
+    Claims,
+    #[error("the token's tenant is not one that its issuer may name")]
+    UnknownTenant,
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// It cannot be judged: its issuer's keys could not be fetched for too long.
+    #[error("the keys of the token's issuer are not at hand")]
+    NoKeys,
 }

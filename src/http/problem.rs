@@ -153,7 +153,20 @@ impl From<Refusal> for Refused {
             | Refusal::TooLarge
             | Refusal::UnknownRoot
             | Refusal::Signature
-            | Refusal::TenantGone => credential_invalid(),
+            | Refusal::TenantGone
+            | Refusal::UnknownIssuer
+            | Refusal::TokenType
+            | Refusal::UnknownKey
+            | Refusal::Algorithm
+            | Refusal::Audience
+            | Refusal::Claims
+            | Refusal::UnknownTenant
+            | Refusal::NotYetValid => credential_invalid(),
+            Refusal::NoKeys => Refused::new(
+                Code::IssuerUnavailable,
+                "The keys of the token's issuer could not be fetched. Keep the token and try again.",
+            )
+            .retry_after(Duration::from_secs(5)),
         }
     }
 }
