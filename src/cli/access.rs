@@ -12,7 +12,7 @@ use super::clock::SystemClock;
 use super::data::{DataFolder, Enter, way_out};
 use super::failure::CliError;
 use super::progress::Bar;
-use super::{internal, kek, process};
+use super::{internal, issuers, kek, process};
 use crate::api::admin::{Command, Reply};
 use crate::config::{self, Config};
 use crate::crypto::Kek;
@@ -99,6 +99,7 @@ pub(super) fn options(config: &Config, place: String) -> VaultOptions {
         max_value_bytes: config.secrets.max_value_bytes.as_usize(),
         list_cache_bytes: config.store.list_cache_bytes.as_usize(),
         token_cache_entries: config.tokens.cache_entries,
+        issuers: issuers::policies(config),
     }
 }
 

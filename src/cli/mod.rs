@@ -15,6 +15,7 @@ mod data;
 mod dev;
 mod failure;
 mod format;
+mod issuers;
 mod kek;
 mod maintain;
 mod process;

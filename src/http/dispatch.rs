@@ -114,9 +114,11 @@ async fn served(
         (_, None) => Err(problem::starting()),
         (Endpoint::Readiness, Some(vault)) => system::readiness(vault),
         (Endpoint::BiscuitKeys, Some(vault)) => Ok(system::biscuit_keys(vault)),
-        (Endpoint::OpenApi, Some(_)) => Ok(openapi::serve_document()),
+        (Endpoint::OpenApi, Some(_)) => Ok(openapi::serve_document(&shared.state.sign_in().docs())),
         (Endpoint::DocsRoot, Some(_)) => Ok(openapi::redirect_to_docs()),
-        (Endpoint::Docs, Some(_)) => openapi::serve_docs(captures.tail),
+        (Endpoint::Docs, Some(_)) => {
+            openapi::serve_docs(captures.tail, &shared.state.sign_in().docs())
+        }
         (Endpoint::Secret(call), Some(vault)) => {
             let bounds =
                 Bounds { max_value_bytes: vault.max_value_bytes(), timeout: shared.body_timeout };

@@ -33,6 +33,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::auth::oidc::{IssuerPolicy, Issuers};
 use crate::auth::{
     Authenticator, Permit, Principal, PublicRoot, Read, Refusal, TenantDirectory, Write,
 };
@@ -137,6 +138,8 @@ pub struct VaultOptions {
     pub list_cache_bytes: usize,
     /// How many verified tokens are remembered.
     pub token_cache_entries: usize,
+    /// Whose tokens are accepted beside our own.
+    pub issuers: Vec<IssuerPolicy>,
 }
 
 impl Default for VaultOptions {
@@ -146,6 +149,7 @@ impl Default for VaultOptions {
             max_value_bytes: 64 * 1024,
             list_cache_bytes: 64 * 1024 * 1024,
             token_cache_entries: 10_000,
+            issuers: Vec::new(),
         }
     }
 }
@@ -245,7 +249,8 @@ impl Vault {
         }
         let time = Timekeeper::start(clock, floor);
         let vault = Arc::new(Self {
-            authenticator: Authenticator::new(contents.roots, options.token_cache_entries),
+            authenticator: Authenticator::new(contents.roots, options.token_cache_entries)
+                .trusting(Issuers::new(options.issuers.clone())),
             store,
             options,
             time,
@@ -277,6 +282,11 @@ impl Vault {
     /// Whose credential this is: 401 where it is refused.
     pub fn authenticate(&self, bearer: &str, now: Now) -> Result<Arc<Principal>, Refusal> {
         self.authenticator.authenticate(bearer, now, &self.tenants)
+    }
+
+    /// Whose tokens are accepted beside our own. Somebody keeps their keys current.
+    pub fn issuers(&self) -> &Issuers {
+        self.authenticator.issuers()
     }
 
     /// The roots by which anyone can verify or narrow a token.
