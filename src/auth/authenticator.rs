@@ -1,20 +1,22 @@
-//! From the text of a bearer token to a principal.
+//! From the text of a credential to a principal.
 //!
 //! Guaranteed here: a principal comes out only after every signature was checked
-//! once, and after root, expiry and tenant were checked now. Refusals are not
-//! remembered, so that a flood of bad tokens cannot push good ones out.
+//! once, and after revocations, root, expiry and tenant were checked now. Refusals
+//! are not remembered, so that a flood of bad tokens cannot push good ones out. API
+//! keys are proved each time, which costs what a look into the cache does.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::crypto::sha256;
-use crate::domain::{Now, TenantId, TenantName};
+use crate::domain::{Now, TenantId, TenantName, Timestamp};
 
 use super::biscuit::{Unverified, check_text};
-use super::{Principal, PublicRoot, Refusal, Roots};
+use super::{ApiKeys, Principal, PublicRoot, Refusal, Revocations, Roots};
 
 /// Which tenant a name stands for at present.
 pub trait TenantDirectory {
@@ -23,9 +25,20 @@ pub trait TenantDirectory {
     fn is_current(&self, name: &TenantName, id: TenantId) -> bool;
 }
 
+/// What decides whether a credential still holds, and changes while it is held.
+#[derive(Debug)]
+pub struct Standing {
+    pub roots: Arc<Roots>,
+    pub revocations: Revocations,
+    pub api_keys: ApiKeys,
+}
+
 /// Verifies tokens and remembers those that were good.
 pub struct Authenticator {
-    roots: Roots,
+    standing: RwLock<Standing>,
+    /// Rises with every change of the standing, after it. A token that was judged at
+    /// this one need not be judged again, which is one load for each request.
+    generation: AtomicU64,
     verified: Cache<Digest, Known, ByText>,
 }
 
@@ -36,6 +49,10 @@ type Digest = [u8; 32];
 #[derive(Clone)]
 struct Known {
     root_id: u32,
+    /// From then on its root signs for nothing.
+    root_until: Option<Timestamp>,
+    /// At which its root and the revocations were looked at.
+    generation: u64,
     principal: Arc<Principal>,
     /// Of the token's text, in bytes.
     length: usize,
@@ -55,21 +72,37 @@ impl Weighter<Digest, Known> for ByText {
 impl Authenticator {
     /// `capacity`: how many tokens of up to 512 bytes are remembered, each in some
     /// hundred bytes; a longer one counts once more for each 512 bytes.
-    pub fn new(roots: Roots, capacity: usize) -> Self {
-        Self { roots, verified: Cache::with_weighter(capacity, capacity as u64, ByText) }
+    pub fn new(standing: Standing, capacity: usize) -> Self {
+        Self {
+            standing: RwLock::new(standing),
+            generation: AtomicU64::new(0),
+            verified: Cache::with_weighter(capacity, capacity as u64, ByText),
+        }
     }
 
     /// The root keys, to mint with.
-    pub fn roots(&self) -> &Roots {
-        &self.roots
+    pub fn roots(&self) -> Arc<Roots> {
+        self.look(|standing| Arc::clone(&standing.roots))
     }
 
-    pub fn public_roots(&self) -> Vec<PublicRoot> {
-        self.roots.public()
+    /// Those that sign, or did and are honoured still.
+    pub fn public_roots(&self, now: Now) -> Vec<PublicRoot> {
+        self.look(|standing| standing.roots.public(now))
     }
 
-    /// Cheap refusals come first: size and shape need no key, a root is looked up
-    /// before a signature is checked (75 µs a block).
+    pub fn look<T>(&self, at: impl FnOnce(&Standing) -> T) -> T {
+        at(&self.standing.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Once it returns, every request is judged by what was changed.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
+        let done = change(&mut self.standing.write().unwrap_or_else(PoisonError::into_inner));
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        done
+    }
+
+    /// Cheap refusals come first: size and shape need no key, nor do revocations; a
+    /// root is looked up before a signature is checked (75 µs a block).
     pub fn authenticate(
         &self,
         bearer: &str,
@@ -79,33 +112,90 @@ impl Authenticator {
         // Before hashing, or the hash would be work that a stranger sets us.
         check_text(bearer)?;
         let digest = sha256(bearer.as_bytes());
+        // Read before the standing is looked at: a change in between is seen again.
+        let generation = self.generation.load(Ordering::SeqCst);
         if let Some(known) = self.verified.get(&digest) {
-            self.check_now(&known, now, directory)?;
-            return Ok(known.principal);
+            if known.generation == generation {
+                known.holds(now, directory)?;
+                return Ok(known.principal);
+            }
+            return self.judge_again(digest, known, generation, now, directory);
         }
-        let known = self.verify(bearer)?;
-        self.check_now(&known, now, directory)?;
+        let known = self.verify(bearer, generation, now)?;
+        self.look(|standing| known.stands(standing, now)).map(drop)?;
+        known.holds(now, directory)?;
         self.verified.insert(digest, known.clone());
         Ok(known.principal)
     }
 
-    fn verify(&self, bearer: &str) -> Result<Known, Refusal> {
-        let token = Unverified::decode(bearer)?;
-        let root_id = token.root_id();
-        let root = self.roots.get(root_id).ok_or(Refusal::UnknownRoot)?;
-        let principal = Arc::new(Principal::new(token.verify(root)?));
-        Ok(Known { root_id, principal, length: bearer.len() })
-    }
-
-    /// What may change while a token is remembered.
-    fn check_now(
+    /// What a revocation removed is not there: it needs no list of those.
+    pub fn authenticate_api_key(
         &self,
-        known: &Known,
+        key: &str,
         now: Now,
         directory: &dyn TenantDirectory,
-    ) -> Result<(), Refusal> {
-        let Known { root_id, principal, length: _ } = known;
-        if self.roots.get(*root_id).is_none() {
+    ) -> Result<Arc<Principal>, Refusal> {
+        let principal = self.look(|standing| standing.api_keys.judge(key))?.principal(now)?;
+        if directory.is_current(principal.tenant(), principal.tenant_id()) {
+            Ok(principal)
+        } else {
+            Err(Refusal::TenantGone)
+        }
+    }
+
+    /// Something changed since this token was judged; perhaps nothing about it.
+    fn judge_again(
+        &self,
+        digest: Digest,
+        known: Known,
+        generation: u64,
+        now: Now,
+        directory: &dyn TenantDirectory,
+    ) -> Result<Arc<Principal>, Refusal> {
+        let root_until = match self.look(|standing| known.stands(standing, now)) {
+            Ok(root_until) => root_until,
+            Err(refusal) => {
+                self.verified.remove(&digest);
+                return Err(refusal);
+            }
+        };
+        let known = Known { root_until, generation, ..known };
+        known.holds(now, directory)?;
+        self.verified.insert(digest, known.clone());
+        Ok(known.principal)
+    }
+
+    /// Nothing is locked while signatures are checked.
+    fn verify(&self, bearer: &str, generation: u64, now: Now) -> Result<Known, Refusal> {
+        let token = Unverified::decode(bearer)?;
+        let revoked =
+            self.look(|standing| standing.revocations.end_a_block_of(token.revocation_ids()));
+        if revoked {
+            return Err(Refusal::Revoked);
+        }
+        let (root_id, roots) = (token.root_id(), self.roots());
+        let root = roots.get(root_id, now).ok_or(Refusal::UnknownRoot)?;
+        let principal = Arc::new(Principal::new(token.verify(&root.key)?.into_grant()));
+        let (root_until, length) = (root.until, bearer.len());
+        Ok(Known { root_id, root_until, generation, principal, length })
+    }
+}
+
+impl Known {
+    /// What may change while a token is remembered, and raises the generation.
+    /// Answers until when its root is honoured.
+    fn stands(&self, standing: &Standing, now: Now) -> Result<Option<Timestamp>, Refusal> {
+        if standing.revocations.end(&self.principal) {
+            return Err(Refusal::Revoked);
+        }
+        let root = standing.roots.get(self.root_id, now).ok_or(Refusal::UnknownRoot)?;
+        Ok(root.until)
+    }
+
+    /// What may change with time, and with tenants.
+    fn holds(&self, now: Now, directory: &dyn TenantDirectory) -> Result<(), Refusal> {
+        let Self { root_until, principal, .. } = self;
+        if root_until.is_some_and(|until| now.for_expiry() >= until) {
             return Err(Refusal::UnknownRoot);
         }
         if principal.has_expired(now) {
@@ -120,9 +210,9 @@ impl Authenticator {
 
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { roots, verified } = self;
+        let Self { standing, generation: _, verified } = self;
         f.debug_struct("Authenticator")
-            .field("roots", roots)
+            .field("standing", standing)
             .field("remembered", &verified.len())
             .finish()
     }
