@@ -69,6 +69,7 @@ codes! {
     CredentialMissing = "credential_missing", 401, "A credential is required";
     CredentialInvalid = "credential_invalid", 401, "The credential is not valid";
     TokenExpired = "token_expired", 401, "The token has expired";
+    ApiKeyExpired = "api_key_expired", 401, "The API key has expired";
     /// A token narrowed by something that this server does not know.
     TokenShape = "token_shape", 401, "The token holds an undocumented check";
 

@@ -35,7 +35,8 @@ use crate::domain::{Scope, ScopeSet, TenantId, TenantName, Timestamp};
 
 use super::caveat::{Caveats, Check, Comparison, OneOf, Query, TimeBound};
 use super::claims::{Claims, Subject};
-use super::{MintError, Refusal};
+use super::principal::Grant;
+use super::{CredentialId, Identity, MintError, Refusal, RevocationId};
 
 /// The longest token that is looked at, in bytes of text.
 const MAX_TEXT: usize = 4096;
@@ -78,6 +79,11 @@ impl RootKey {
     pub fn from_secret(secret: &[u8; Self::SECRET_LEN]) -> Option<Self> {
         let private = PrivateKey::from_bytes(secret, Algorithm::Ed25519).ok()?;
         Some(Self(KeyPair::from(&private)))
+    }
+
+    /// For a set of roots that takes the place of the one it is in.
+    pub fn copy(&self) -> Self {
+        Self(KeyPair::from(&self.0.private()))
     }
 
     pub fn secret(&self) -> Zeroizing<Vec<u8>> {
@@ -145,6 +151,8 @@ pub(super) struct Unverified {
     claims: Claims,
     caveats: Caveats,
     sealed: bool,
+    /// Of each block, in their order.
+    revocation_ids: Vec<RevocationId>,
     token: UnverifiedBiscuit,
 }
 
@@ -153,6 +161,7 @@ pub(super) struct Unverified {
 pub(super) struct Verified {
     claims: Claims,
     caveats: Caveats,
+    revocation_ids: Vec<RevocationId>,
 }
 
 impl Unverified {
@@ -182,18 +191,25 @@ impl Unverified {
         let token = UnverifiedBiscuit::from(&bytes).map_err(|_| Refusal::Malformed)?;
         let root_id = root_key_id.ok_or(Refusal::UnknownRoot)?;
         let sealed = matches!(proof.content, Some(Proof::FinalSignature(_)));
-        Ok(Self { root_id, claims, caveats: Caveats::new(checks), sealed, token })
+        let revocation_ids = revocation_ids(&token)?;
+        let caveats = Caveats::new(checks);
+        Ok(Self { root_id, claims, caveats, sealed, revocation_ids, token })
     }
 
     /// Checks the signature of every block, and the proof at the end.
     pub fn verify(self, root: &RootKey) -> Result<Verified, Refusal> {
-        let Self { root_id: _, claims, caveats, sealed: _, token } = self;
+        let Self { root_id: _, claims, caveats, sealed: _, revocation_ids, token } = self;
         token.verify(root.0.public()).map_err(|_| Refusal::Signature)?;
-        Ok(Verified { claims, caveats })
+        Ok(Verified { claims, caveats, revocation_ids })
     }
 
     pub fn root_id(&self) -> u32 {
         self.root_id
+    }
+
+    /// The authority block's first: with it, whoever narrowed it however.
+    pub fn revocation_ids(&self) -> &[RevocationId] {
+        &self.revocation_ids
     }
 
     pub fn claims(&self) -> &Claims {
@@ -215,9 +231,27 @@ impl Unverified {
 }
 
 impl Verified {
-    pub fn into_parts(self) -> (Claims, Caveats) {
-        (self.claims, self.caveats)
+    pub fn into_grant(self) -> Grant {
+        let Self { claims, caveats, revocation_ids } = self;
+        let Claims { tenant, tenant_id, subject, issued, expires, scopes } = claims;
+        Grant {
+            id: CredentialId::Biscuit(revocation_ids.into()),
+            identity: Identity::of_biscuit(subject),
+            tenant,
+            tenant_id,
+            scopes,
+            issued,
+            expires: Some(expires),
+            caveats,
+        }
     }
+}
+
+/// The blocks' signatures. One of another length is none of Ed25519.
+fn revocation_ids(token: &UnverifiedBiscuit) -> Result<Vec<RevocationId>, Refusal> {
+    let ids = token.revocation_identifiers().into_iter();
+    let ids = ids.map(|signature| signature.try_into().map(RevocationId::from_bytes));
+    ids.collect::<Result<_, _>>().map_err(|_| Refusal::Signature)
 }
 
 fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {

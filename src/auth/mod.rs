@@ -4,35 +4,48 @@
 //! [`Permit`]; only a permit opens the vault.
 //!
 //! Guaranteed here: a token counts only if one of our own Ed25519 roots signed
-//! it, if it holds nothing but the documented shapes (docs/tokens.md), if it has
-//! not expired, and if its tenant is still the one that it was minted for. What
+//! it, if it holds nothing but the documented shapes (docs/tokens.md), if it was
+//! neither revoked nor has expired, and if its tenant is still the one that it was
+//! minted for. What
 //! its holder appended can only take away. No Datalog runs for a request: an
 //! unsealed token can be narrowed into one that burns 7.5 s of CPU at a
 //! `max_time` of 1 ms, and on a busy machine that limit refuses good tokens.
 //!
+//! An API key counts only if its HMAC is stored, under a key that is not on the disk
+//! in the clear. It is found and proved in memory, with one HMAC whether or not
+//! there is such a key.
+//!
 //! This layer knows nothing of HTTP, of what is stored, or of where roots are
 //! kept. Only `biscuit.rs` names the token library.
 
+mod api_key;
 mod authenticator;
 mod biscuit;
 mod caveat;
 mod claims;
+mod identity;
 mod inspect;
 mod mint;
 pub mod oidc;
 mod permit;
 mod principal;
+mod revocation;
 mod roots;
 #[cfg(test)]
 mod tests;
 
-pub use authenticator::{Authenticator, TenantDirectory};
+pub use api_key::{ApiKey, ApiKeyId, ApiKeyIdError, ApiKeys, mint_api_key};
+pub use authenticator::{Authenticator, Standing, TenantDirectory};
 pub use caveat::Caveats;
 pub use claims::{Subject, SubjectError};
+pub use identity::{CredentialId, CredentialKind, Identity};
 pub use inspect::{Inspection, inspect};
 pub use mint::{Mint, MintError, mint};
-pub use permit::{ListPermit, Permit, Read, Write};
+pub use permit::{ListPermit, ManagePermit, Permit, Read, Write};
 pub use principal::{Forbidden, Principal};
+pub use revocation::{
+    Revocation, RevocationId, RevocationIdError, RevocationTarget, Revocations, end_of_second,
+};
 pub use roots::{PublicRoot, Roots, RootsError};
 
 /// Why a credential was refused (401).
@@ -49,6 +62,13 @@ pub enum Refusal {
     UnknownRoot,
     #[error("the token's signature is not valid")]
     Signature,
+    /// No API key of ours, or not its secret; told apart neither here nor in time.
+    #[error("the API key is none of this server's")]
+    ApiKey,
+    #[error("the API key has expired")]
+    ApiKeyExpired,
+    #[error("the credential was revoked")]
+    Revoked,
     #[error("the token has expired")]
     Expired,
     #[error("the token's tenant no longer exists")]

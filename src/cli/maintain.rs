@@ -139,6 +139,7 @@ fn inspection_text(inspection: &Inspection) -> String {
         narrowed_to,
         sealed,
         blocks: _,
+        revocation_ids,
     } = inspection;
     let may: Vec<_> = scopes
         .iter()
@@ -156,6 +157,9 @@ fn inspection_text(inspection: &Inspection) -> String {
     );
     for sentence in narrowed_to {
         text += &format!("narrowed    {sentence}\n");
+    }
+    for id in revocation_ids {
+        text += &format!("revoke by   {id}\n");
     }
     text += if *sealed { "sealed      it cannot be narrowed further\n" } else { "" };
     text + "\nThe signature was not checked: only the server that minted it can say that it holds.\n"

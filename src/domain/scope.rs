@@ -86,6 +86,11 @@ impl ScopeSet {
         self.contains(needed) || self.contains(Scope::All)
     }
 
+    /// Whether all that `other` allows is allowed here too.
+    pub fn covers(self, other: Self) -> bool {
+        self.contains(Scope::All) || self.0 & other.0 == other.0
+    }
+
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::EVERY.into_iter().filter(move |scope| self.contains(*scope))
     }
@@ -124,6 +129,14 @@ mod tests {
         assert!(
             !ScopeSet::NONE.allows(Operation::Read) && !ScopeSet::NONE.allows(Operation::Write)
         );
+    }
+
+    #[test]
+    fn what_covers_another_allows_no_less() {
+        let (read, all) = (ScopeSet::NONE.with(Scope::SecretRead), ScopeSet::NONE.with(Scope::All));
+        let both = read.with(Scope::SecretWrite);
+        assert!(all.covers(both) && both.covers(read) && read.covers(ScopeSet::NONE));
+        assert!(!read.covers(both) && !both.covers(all) && !ScopeSet::NONE.covers(read));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::vault::Vault;
 
 use super::body::Bounds;
 use super::client_address;
+use super::credential::Sent;
 use super::idle::Busy;
 use super::problem::{self, Refused};
 use super::routes::{self, Captures, Endpoint, Found, SecretCall};
@@ -168,6 +169,8 @@ fn authenticated(
     request: &HttpRequest,
     now: Now,
 ) -> Result<Arc<Principal>, Refused> {
-    let token = credential::bearer(request.headers())?;
-    Ok(vault.authenticate(token, now)?)
+    Ok(match credential::sent(request.headers())? {
+        Sent::Bearer(token) => vault.authenticate(token, now)?,
+        Sent::ApiKey(key) => vault.authenticate_api_key(key, now)?,
+    })
 }

@@ -145,6 +145,9 @@ impl From<Refusal> for Refused {
             Refusal::Expired => {
                 invalid_token(Code::TokenExpired, "The token has expired. Get a new one.")
             }
+            Refusal::ApiKeyExpired => {
+                invalid_token(Code::ApiKeyExpired, "The API key has expired. Get a new one.")
+            }
             Refusal::Shape => invalid_token(
                 Code::TokenShape,
                 "The token was narrowed by something beside the documented checks.",
@@ -153,6 +156,8 @@ impl From<Refusal> for Refused {
             | Refusal::TooLarge
             | Refusal::UnknownRoot
             | Refusal::Signature
+            | Refusal::ApiKey
+            | Refusal::Revoked
             | Refusal::TenantGone
             | Refusal::UnknownIssuer
             | Refusal::TokenType
@@ -307,9 +312,14 @@ mod tests {
     #[test]
     fn invalid_credentials_are_not_told_apart() {
         let bytes = |refusal: Refusal| format!("{:?}", Refused::from(refusal).0);
-        for refusal in
-            [Refusal::TooLarge, Refusal::UnknownRoot, Refusal::Signature, Refusal::TenantGone]
-        {
+        for refusal in [
+            Refusal::TooLarge,
+            Refusal::UnknownRoot,
+            Refusal::Signature,
+            Refusal::ApiKey,
+            Refusal::Revoked,
+            Refusal::TenantGone,
+        ] {
             assert_eq!(bytes(refusal), bytes(Refusal::Malformed));
         }
     }

@@ -261,7 +261,7 @@ fn mint(
     let issued = vault.now().for_expiry();
     let expires = issued.saturating_add(ttl);
     let token = auth::mint(
-        vault.authenticator.roots(),
+        &vault.authenticator.roots(),
         &Mint {
             tenant: &tenant.name,
             tenant_id: tenant.id,

@@ -35,7 +35,8 @@ use std::time::Duration;
 
 use crate::auth::oidc::{IssuerPolicy, Issuers};
 use crate::auth::{
-    Authenticator, Permit, Principal, PublicRoot, Read, Refusal, TenantDirectory, Write,
+    ApiKeys, Authenticator, Permit, Principal, PublicRoot, Read, Refusal, Revocations, Standing,
+    TenantDirectory, Write,
 };
 use crate::crypto::{Kek, random};
 use crate::domain::{
@@ -194,6 +195,11 @@ impl TenantDirectory for RwLock<Tenants> {
         let tenants = self.read().unwrap_or_else(PoisonError::into_inner);
         tenants.by_id.get(&id).is_some_and(|tenant| tenant.name == *name)
     }
+
+    fn current(&self, name: &TenantName) -> Option<(TenantId, Timestamp)> {
+        let tenants = self.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.by_name.get(name).map(|tenant| (tenant.id, tenant.created_on))
+    }
 }
 
 impl Vault {
@@ -237,6 +243,7 @@ impl Vault {
             return Err(OpenError::NotInitialized);
         }
         let system_keys = keyring.keys(keyring::SYSTEM).await?;
+        let api_keys = ApiKeys::new(system_keys.anchor.api_keys());
         let (system, contents) = System::open(store.clone(), system_keys).await?;
         let mut floor = contents.floor;
         let mut tenants = Tenants::default();
@@ -248,8 +255,13 @@ impl Vault {
             tenants.insert(Arc::new(tenant));
         }
         let time = Timekeeper::start(clock, floor);
+        let standing = Standing {
+            roots: Arc::new(contents.roots),
+            revocations: Revocations::default(),
+            api_keys,
+        };
         let vault = Arc::new(Self {
-            authenticator: Authenticator::new(contents.roots, options.token_cache_entries)
+            authenticator: Authenticator::new(standing, options.token_cache_entries)
                 .trusting(Issuers::new(options.issuers.clone())),
             store,
             options,
@@ -279,9 +291,14 @@ impl Vault {
         self.time.now()
     }
 
-    /// Whose credential this is: 401 where it is refused.
+    /// Whose token this is: 401 where it is refused.
     pub fn authenticate(&self, bearer: &str, now: Now) -> Result<Arc<Principal>, Refusal> {
         self.authenticator.authenticate(bearer, now, &self.tenants)
+    }
+
+    /// The same for an API key.
+    pub fn authenticate_api_key(&self, key: &str, now: Now) -> Result<Arc<Principal>, Refusal> {
+        self.authenticator.authenticate_api_key(key, now, &self.tenants)
     }
 
     /// Whose tokens are accepted beside our own. Somebody keeps their keys current.
@@ -291,7 +308,7 @@ impl Vault {
 
     /// The roots by which anyone can verify or narrow a token.
     pub fn public_roots(&self) -> Vec<PublicRoot> {
-        self.authenticator.public_roots()
+        self.authenticator.public_roots(self.now())
     }
 
     /// The secret, if there is one and its window is open.

@@ -40,12 +40,15 @@ pub(super) struct Unverified<'t> {
 /// The claims of a token that the issuer's key signed.
 pub(super) struct Verified(Object);
 
+/// What can be said of a token without decoding it.
+pub(in crate::auth) fn check_text(text: &str) -> Result<(), Refusal> {
+    if text.len() > MAX_TEXT { Err(Refusal::TooLarge) } else { Ok(()) }
+}
+
 impl<'t> Unverified<'t> {
     /// Needs no key, and its work is bounded by the 8 KiB of text.
     pub fn decode(text: &'t str) -> Result<Self, Refusal> {
-        if text.len() > MAX_TEXT {
-            return Err(Refusal::TooLarge);
-        }
+        check_text(text)?;
         let (message, signature) = text.rsplit_once('.').ok_or(Refusal::Malformed)?;
         let (header, claims) = message.split_once('.').ok_or(Refusal::Malformed)?;
         // A dot more, as in an encrypted token, is not of base64's alphabet.

@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 use crate::domain::{Now, Timestamp};
 
 use super::Refusal;
+pub(super) use jwt::check_text;
 use jwt::{IssuerKey, Unverified};
 pub use keys::{KeySet, KeySetError};
 pub(super) use policy::{Claimed, Validity};
@@ -140,8 +141,8 @@ impl Voucher {
         }
     }
 
-    pub fn issuer(&self) -> &str {
-        self.issuer.name()
+    pub fn issuer(&self) -> Arc<str> {
+        Arc::clone(&self.issuer.policy.issuer)
     }
 }
 

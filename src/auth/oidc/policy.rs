@@ -5,6 +5,7 @@
 //! whatever is not written down means nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -19,7 +20,7 @@ use super::object::Object;
 #[derive(Debug, Clone)]
 pub struct IssuerPolicy {
     /// Exactly as it stands in `iss`.
-    pub issuer: Box<str>,
+    pub issuer: Arc<str>,
     /// What must stand in `aud`.
     pub audience: Box<str>,
     /// The claim that names the tenant.
