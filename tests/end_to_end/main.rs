@@ -14,6 +14,7 @@
 
 mod api;
 mod backup;
+mod browser;
 mod cli;
 mod compaction;
 mod credentials;
@@ -28,6 +29,7 @@ mod io_errors;
 mod lists;
 mod load;
 mod matrix;
+mod oidc;
 mod operations;
 mod power_loss;
 mod support;

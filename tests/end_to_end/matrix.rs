@@ -4,7 +4,7 @@
 use tenure::http::{Endpoint, ROUTES, Route, SecretCall};
 
 use crate::support::tokens::{foreign, narrowed, of_unknown_root};
-use crate::support::{Answer, Client, Dev, Inside, Operated, Request};
+use crate::support::{Answer, Client, Dev, Inside, Issued, Operated, Request};
 
 /// Where a request goes: two tenants, one that was deleted, one that was deleted
 /// and made again, and one that never was.
@@ -30,9 +30,11 @@ enum Holder {
     Narrowed(&'static str),
     /// From before its tenant was deleted.
     Outlived(&'static str),
+    /// A token of another issuer, for this tenant.
+    Of(&'static str, Issued),
 }
 
-const HOLDERS: [Holder; 14] = [
+const HOLDERS: [Holder; 26] = [
     Holder::Nobody,
     Holder::Garbage,
     Holder::Expired,
@@ -47,6 +49,18 @@ const HOLDERS: [Holder; 14] = [
     Holder::All("again"),
     Holder::Outlived("gone"),
     Holder::Outlived("again"),
+    Holder::Of("alpha", Issued::With("Secret.Read")),
+    Holder::Of("alpha", Issued::With("Secret.Write")),
+    Holder::Of("alpha", Issued::With("openid Secret.Read Secret.Write")),
+    Holder::Of("alpha", Issued::With("*")),
+    Holder::Of("alpha", Issued::With("openid Server.Admin")),
+    Holder::Of("again", Issued::With("*")),
+    Holder::Of("gone", Issued::With("*")),
+    Holder::Of("alpha", Issued::Expired),
+    Holder::Of("alpha", Issued::NotYetValid),
+    Holder::Of("alpha", Issued::ForOthers),
+    Holder::Of("alpha", Issued::ByOthers),
+    Holder::Of("alpha", Issued::Forged),
 ];
 
 struct World<'s> {
@@ -82,10 +96,11 @@ impl<'s> World<'s> {
             }
             Holder::Outlived("gone") => Some(outlived[0].clone()),
             Holder::Outlived(_) => Some(outlived[1].clone()),
+            Holder::Of(tenant, said) => server.issue(tenant, said),
         };
-        let holders = HOLDERS.into_iter();
-        let present = holders.filter(|holder| *holder != Holder::Expired || expired.is_some());
-        let tokens = present.map(|holder| (holder, token(holder))).collect();
+        let tokens = HOLDERS.map(|holder| (holder, token(holder))).into_iter();
+        let tokens = tokens.filter(|(holder, token)| *holder == Holder::Nobody || token.is_some());
+        let tokens = tokens.collect();
         Self { server, tokens, owners, client: Client::new(server.address()) }
     }
 
@@ -154,6 +169,13 @@ fn expected(endpoint: Endpoint, holder: Holder, tenant: &str) -> (u16, Option<&'
         Holder::ReadWrite(own) | Holder::All(own) => (own, true),
         // It may list what it may read.
         Holder::Narrowed(own) => (own, operation == Need::List),
+        Holder::Of("gone", _) => return (401, Some("credential_invalid")),
+        Holder::Of(own, Issued::With(scopes)) => {
+            let needed = if operation == Need::Write { "Secret.Write" } else { "Secret.Read" };
+            (own, scopes.split(' ').any(|scope| scope == needed || scope == "*"))
+        }
+        Holder::Of(_, Issued::Expired) => return (401, Some("token_expired")),
+        Holder::Of(..) => return (401, Some("credential_invalid")),
     };
     if own == tenant && allowed { (success, None) } else { (403, Some("forbidden")) }
 }

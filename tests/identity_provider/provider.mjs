@@ -10,12 +10,13 @@
 //                                        and PKCE; answers {token}
 // It ends with its standard input.
 
-import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
+import { createHash, generateKeyPairSync, randomBytes, webcrypto } from 'node:crypto';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
-// Node 20 lacks it.
+// What Node 18 and 20 lack.
+globalThis.crypto ??= webcrypto;
 URL.parse ??= (...args) => {
   try {
     return new URL(...args);

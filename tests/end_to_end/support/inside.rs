@@ -1,6 +1,7 @@
 //! The server within this process, over real sockets, with a clock that the test
 //! sets.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -8,14 +9,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tenure::api::admin::{Command, Reply};
+use tenure::auth::oidc::{IssuerPolicy, KeySet, OtherTenants};
 use tenure::crypto::Kek;
-use tenure::domain::{Clock, ClockReading, Timestamp};
+use tenure::domain::{Clock, ClockReading, Scope, Timestamp};
 use tenure::http::{AppState, Running, Server, ServerOptions};
 use tenure::store::{MemoryStore, Store};
 use tenure::vault::maintenance::{self, Exchange};
 use tenure::vault::{Vault, VaultOptions};
 use tokio::runtime::{Builder, Runtime};
 
+use super::fake_issuer::{self, Signer};
 use super::http::{Answer, Client, Request};
 
 /// 2030-01-01T00:00:00Z.
@@ -38,6 +41,8 @@ pub struct Inside {
     clock: Arc<HandClock>,
     vault: Arc<Vault>,
     server: Running,
+    /// Of the one issuer that is configured.
+    signer: Signer,
     /// Last, so that what runs on it ends first.
     runtime: Runtime,
 }
@@ -56,18 +61,21 @@ impl Inside {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let clock = Arc::new(HandClock(AtomicI64::new(0)));
+        let signer = Signer::new("inside");
         let (vault, server) = runtime.block_on(async {
             let kek = Kek::generate();
             Vault::init(store.clone(), &kek, &*clock).await.expect("a new store");
-            let vault = Vault::open(store, &kek, clock.clone(), VaultOptions::default());
+            let options = VaultOptions { issuers: vec![policy()], ..VaultOptions::default() };
+            let vault = Vault::open(store, &kek, clock.clone(), options);
             let vault = vault.await.expect("a store that was just made");
+            install(&vault, &signer);
             let mut options = ServerOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)));
             options.workers = NonZeroUsize::MIN;
             adapt(&mut options);
             let server = Server::start(options, AppState::ready(vault.clone()));
             (vault, server.expect("a free port"))
         });
-        Self { clock, vault, server, runtime }
+        Self { clock, vault, server, signer, runtime }
     }
 
     /// Closes the store's files.
@@ -110,8 +118,50 @@ impl Inside {
     }
 }
 
+/// An issuer that is trusted with every tenant.
+fn policy() -> IssuerPolicy {
+    IssuerPolicy {
+        issuer: ISSUER.into(),
+        audience: fake_issuer::AUDIENCE.into(),
+        tenant_claim: "tenant".into(),
+        tenants: BTreeMap::new(),
+        other_tenants: OtherTenants::ByName,
+        scopes: Scope::EVERY.map(|scope| (scope.as_str().into(), scope)).into(),
+    }
+}
+
+/// As if its keys had just been fetched.
+fn install(vault: &Vault, signer: &Signer) {
+    let set = serde_json::json!({ "keys": [signer.jwk()] }).to_string();
+    let keys = KeySet::parse(set.as_bytes()).expect("a set of keys");
+    let issuer = vault.issuers().iter().next().expect("it is configured");
+    issuer.install(keys, vault.now());
+}
+
+const ISSUER: &str = "https://issuer.test";
+
+/// What a token of an issuer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Issued {
+    /// Good, with these scopes, separated by spaces.
+    With(&'static str),
+    Expired,
+    NotYetValid,
+    /// For another audience.
+    ForOthers,
+    /// By an issuer that is not configured.
+    ByOthers,
+    /// Signed by a key of the right name that is not the issuer's.
+    Forged,
+}
+
 /// A server and its operator, wherever it runs.
 pub trait Operated {
+    /// A token of the issuer that is configured, where there is one.
+    fn issue(&self, _tenant: &str, _said: Issued) -> Option<String> {
+        None
+    }
+
     fn address(&self) -> SocketAddr;
     /// Answers the tenant's id, hexadecimal.
     fn create_tenant(&self, name: &str) -> String;
@@ -124,6 +174,21 @@ pub trait Operated {
 }
 
 impl Operated for Inside {
+    fn issue(&self, tenant: &str, said: Issued) -> Option<String> {
+        let now = self.clock.read().wall.unix_seconds();
+        let scope = if let Issued::With(scopes) = said { scopes } else { "*" };
+        let issuer = if said == Issued::ByOthers { "https://others.test" } else { ISSUER };
+        let mut claims = fake_issuer::claims(issuer, tenant, scope, now);
+        match said {
+            Issued::Expired => claims["exp"] = now.into(),
+            Issued::NotYetValid => claims["nbf"] = (now + 60).into(),
+            Issued::ForOthers => claims["aud"] = "https://others.test".into(),
+            Issued::Forged => return Some(Signer::new(&self.signer.key_id).token(&claims)),
+            Issued::With(_) | Issued::ByOthers => {}
+        }
+        Some(self.signer.token(&claims))
+    }
+
     fn address(&self) -> SocketAddr {
         self.server.address()
     }
