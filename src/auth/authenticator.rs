@@ -312,8 +312,8 @@ impl fmt::Debug for Authenticator {
         let Self { standing, generation: _, verified, issuers } = self;
         f.debug_struct("Authenticator")
             .field("standing", standing)
-            .field("remembered", &verified.len())
             .field("issuers", issuers)
+            .field("remembered", &verified.len())
             .finish()
     }
 }

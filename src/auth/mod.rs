@@ -15,8 +15,11 @@
 //! in the clear. It is found and proved in memory, with one HMAC whether or not
 //! there is such a key.
 //!
-//! This layer knows nothing of HTTP, of what is stored, or of where roots are
-//! kept. Only `biscuit.rs` names the token library.
+//! A token of another issuer counts only as [`oidc`] says.
+//!
+//! This layer knows nothing of HTTP, of what is stored, of where roots are kept, or of
+//! where issuers' keys come from. Only `biscuit.rs` and `oidc/jwt.rs` name the token
+//! libraries.
 
 mod api_key;
 mod authenticator;

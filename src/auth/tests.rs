@@ -724,7 +724,7 @@ fn checks_and_blocks_are_counted() {
 fn oversize_is_refused_before_anything_else() {
     let world = World::new();
     assert_eq!(world.refusal(&"A".repeat(4097)), Refusal::TooLarge);
-    assert_eq!(world.refusal(&".".repeat(4097)), Refusal::TooLarge);
+    assert_eq!(world.refusal(&".".repeat(8193)), Refusal::TooLarge);
     assert_eq!(world.refusal(&"A".repeat(4096)), Refusal::Malformed);
     let long = format!(r#"check if resource("{}")"#, "n".repeat(3000));
     assert_eq!(world.narrowed_refusal(&long), Refusal::TooLarge);
@@ -733,8 +733,9 @@ fn oversize_is_refused_before_anything_else() {
 #[test]
 fn a_bearer_with_a_dot_is_no_biscuit() {
     let world = World::new();
-    assert_eq!(world.refusal("eyJhbGciOiJub25lIn0.e30."), Refusal::Malformed);
+    assert_eq!(world.refusal("eyJhbGciOiJub25lIn0.e30."), Refusal::TokenType);
     assert_eq!(world.refusal(&format!("{}.", world.good())), Refusal::Malformed);
+    assert_eq!(world.refusal(&format!("{}..", world.good())), Refusal::Malformed);
 }
 
 #[test]

@@ -169,8 +169,10 @@ fn authenticated(
     request: &HttpRequest,
     now: Now,
 ) -> Result<Arc<Principal>, Refused> {
-    Ok(match credential::sent(request.headers())? {
-        Sent::Bearer(token) => vault.authenticate(token, now)?,
-        Sent::ApiKey(key) => vault.authenticate_api_key(key, now)?,
-    })
+    let judged = match credential::sent(request.headers())? {
+        Sent::Bearer(token) => vault.authenticate(token, now),
+        Sent::ApiKey(key) => vault.authenticate_api_key(key, now),
+    };
+    // Who sets an issuer up must be told; a client learns no more than that it is refused.
+    Ok(judged.inspect_err(|refusal| log::debug!("a credential was refused: {refusal}"))?)
 }

@@ -40,8 +40,8 @@ pub enum OtherTenants {
     ByName,
 }
 
-/// How far an issuer's clock may be ahead of ours. It loosens `nbf` alone: a token
-/// that has expired is never good.
+/// How far an issuer's clock may be ahead of ours. It loosens `nbf` and `iat` alone: a
+/// token that has expired is never good.
 const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(30);
 
 /// When a token is good, judged again at each request.
@@ -58,7 +58,9 @@ impl Validity {
             return Err(Refusal::Expired);
         }
         let latest = now.wall().saturating_add(NOT_BEFORE_LEEWAY);
-        if self.not_before.is_some_and(|not_before| not_before > latest) {
+        // What claims to be issued later than now would outlive a revocation of all that
+        // was issued until now.
+        if self.issued > latest || self.not_before.is_some_and(|from| from > latest) {
             return Err(Refusal::NotYetValid);
         }
         Ok(())

@@ -12,7 +12,12 @@ use ring::signature::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::{Scope, ScopeSet, TenantName};
+use crate::auth::{
+    ApiKeys, Authenticator, CredentialId, CredentialKind, Identity, Principal, Revocation,
+    RevocationTarget, Revocations, Roots, Standing, Subject, TenantDirectory,
+};
+use crate::crypto::AnchorKeys;
+use crate::domain::{Scope, ScopeSet, TenantId, TenantName};
 
 const ISSUER: &str = "https://issuer.test";
 const ISSUED: i64 = 1_000;
@@ -377,6 +382,8 @@ fn a_token_may_be_half_a_minute_early_and_no_more() {
     assert_eq!(err(world.ask_at(&token, at(1_969))), Refusal::NotYetValid);
     let ahead = Now::new(at(1_000).wall(), at(5_000).wall());
     assert_eq!(err(world.ask_at(&token, ahead)), Refusal::NotYetValid, "by the wall clock");
+    assert!(world.with_claim("iat", json!(ISSUED + 30)).is_ok());
+    assert_eq!(err(world.with_claim("iat", json!(ISSUED + 31))), Refusal::NotYetValid);
 }
 
 #[test]
@@ -751,6 +758,114 @@ fn a_token_by_an_unknown_key_asks_for_the_set_and_no_other_does() {
         assert_eq!(err(world.with_header("kid", "new".into())), Refusal::UnknownKey);
     }
     assert!(wanted() && !wanted(), "many ask once");
+}
+
+// Through the authenticator, which remembers them.
+
+const ID: TenantId = TenantId::from_bytes([7; 16]);
+
+/// `acme` alone, created at some second.
+struct Acme(TenantId, i64);
+
+impl TenantDirectory for Acme {
+    fn is_current(&self, name: &TenantName, id: TenantId) -> bool {
+        *name == tenant("acme") && id == self.0
+    }
+
+    fn current(&self, name: &TenantName) -> Option<(TenantId, Timestamp)> {
+        (*name == tenant("acme")).then(|| (self.0, at(self.1).wall()))
+    }
+}
+
+struct Server {
+    world: World,
+    authenticator: Authenticator,
+}
+
+impl Server {
+    fn new() -> Self {
+        let world = World::new();
+        let standing = Standing {
+            roots: Arc::new(Roots::generate()),
+            revocations: Revocations::default(),
+            api_keys: ApiKeys::new(AnchorKeys::generate(ID).api_keys()),
+        };
+        let issuers = Issuers(Box::new([Arc::clone(world.issuer())]));
+        let authenticator = Authenticator::new(standing, 100).trusting(issuers);
+        Self { world, authenticator }
+    }
+
+    fn ask(&self, token: &str, now: Now, acme: &Acme) -> Result<Arc<Principal>, Refusal> {
+        self.authenticator.authenticate(token, now, acme)
+    }
+}
+
+#[test]
+fn a_token_becomes_a_principal_of_its_issuer() {
+    let server = Server::new();
+    let token = server.world.good();
+    let acme = Acme(ID, ISSUED);
+    let principal = server.ask(&token, at(ISSUED), &acme).unwrap();
+    assert_eq!((principal.tenant(), principal.tenant_id()), (&tenant("acme"), ID));
+    assert_eq!(
+        principal.identity(),
+        &Identity {
+            kind: CredentialKind::Oidc,
+            issuer: Some(ISSUER.into()),
+            subject: Subject::parse("alice").unwrap(),
+        }
+    );
+    assert_eq!(principal.id(), &CredentialId::Oidc(Some("1".into())));
+    assert_eq!(principal.issued(), at(ISSUED).wall());
+    let again = server.ask(&token, at(ISSUED), &acme).unwrap();
+    assert!(Arc::ptr_eq(&principal, &again), "it is remembered");
+}
+
+#[test]
+fn what_is_remembered_is_judged_at_every_request() {
+    let server = Server::new();
+    let (token, acme) = (server.world.good(), Acme(ID, ISSUED));
+    let ask = |now: Now, acme: &Acme| server.ask(&token, now, acme).err();
+    assert_eq!(ask(at(ISSUED), &acme), None);
+    assert_eq!(ask(at(EXPIRES), &acme), Some(Refusal::Expired));
+    assert_eq!(ask(at(ISSUED - 31), &acme), Some(Refusal::NotYetValid));
+    let again = Acme(TenantId::from_bytes([8; 16]), ISSUED);
+    assert_eq!(ask(at(ISSUED), &again), Some(Refusal::TenantGone));
+    let world = &server.world;
+    world.issuer().install(key_set(&[Signer::es256().jwk("k")]), at(ISSUED));
+    assert_eq!(ask(at(ISSUED), &acme), Some(Refusal::UnknownKey));
+    world.issuer().install(key_set(&[world.signer.jwk("k")]), at(ISSUED));
+    assert_eq!(ask(at(ISSUED), &acme), None);
+    let principal = server.ask(&token, at(ISSUED), &acme).unwrap();
+    let target = RevocationTarget::Subject(ID, principal.identity().clone());
+    let (revoked_on, keep_until) = (at(ISSUED).wall(), at(EXPIRES).wall());
+    let revocation = Revocation { before: None, token_tenant: None, revoked_on, keep_until };
+    server.authenticator.change(|standing| standing.revocations.insert(target, revocation));
+    assert_eq!(ask(at(ISSUED), &acme), Some(Refusal::Revoked));
+}
+
+#[test]
+fn what_was_issued_before_its_tenant_was_created_is_for_another() {
+    let server = Server::new();
+    let token = server.world.good();
+    let ask = |created: i64| server.ask(&token, at(ISSUED), &Acme(ID, created)).err();
+    assert_eq!(ask(ISSUED + 1), Some(Refusal::TenantGone));
+    assert_eq!(ask(ISSUED), None);
+    let beta = changed(claims(), "tenant", "b".into());
+    let beta = server.world.signed(server.world.header(), beta);
+    let refusal = server.ask(&beta, at(ISSUED), &Acme(ID, ISSUED)).err();
+    assert_eq!(refusal, Some(Refusal::TenantGone), "there is no such tenant");
+}
+
+#[test]
+fn a_refusal_is_not_remembered() {
+    let server = Server::new();
+    let acme = Acme(ID, ISSUED);
+    for number in 0..200 {
+        let token = server.world.good() + &format!("{number}");
+        assert!(server.ask(&token, at(ISSUED), &acme).is_err());
+    }
+    assert!(format!("{:?}", server.authenticator).contains("remembered: 0"));
 }
 
 #[test]
