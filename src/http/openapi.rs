@@ -59,7 +59,9 @@ impl Modify for Edited {
             SecurityScheme::Http(
                 Http::builder()
                     .scheme(HttpAuthScheme::Bearer)
-                    .description(Some("A token from `tenure token mint`."))
+                    .description(Some(
+                        "A token from `tenure token mint`, or of an issuer that is configured.",
+                    ))
                     .build(),
             ),
         );

@@ -319,8 +319,24 @@ mod tests {
             Refusal::ApiKey,
             Refusal::Revoked,
             Refusal::TenantGone,
+            Refusal::UnknownIssuer,
+            Refusal::TokenType,
+            Refusal::UnknownKey,
+            Refusal::Algorithm,
+            Refusal::Audience,
+            Refusal::Claims,
+            Refusal::UnknownTenant,
+            Refusal::NotYetValid,
         ] {
             assert_eq!(bytes(refusal), bytes(Refusal::Malformed));
         }
+    }
+
+    #[test]
+    fn a_token_that_nobody_can_judge_is_to_be_kept() {
+        let response = Refused::from(Refusal::NoKeys).into_response("/");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers().get(header::RETRY_AFTER).unwrap(), "5");
+        assert!(!response.headers().contains_key(header::WWW_AUTHENTICATE));
     }
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::fake_issuer::{self, FakeIssuer, Page, Signer, claims};
 use crate::support::identity_provider::{RealIssuer, Registered};
-use crate::support::{Answer, Client, Request, Serve, eventually, init, maintain};
+use crate::support::{Answer, Client, Output, Request, Serve, eventually, init, maintain, tenure};
 
 const READ: &str = "tenure:read";
 const WRITE: &str = "tenure:write";
@@ -336,6 +336,8 @@ fn a_token_that_is_not_quite_one_is_refused_like_any_other() {
         assert_eq!(status(&server, &request), 200, "a good one is good after all these");
     }
     assert!(!issuer.was_asked("/evil/keys"), "a token led the server somewhere");
+    let told = "a credential was refused: the token is for another audience";
+    assert!(server.log().contains(told), "who sets an issuer up is told why");
     let mut shown: Vec<_> = rows.into_iter().map(|(_, token)| token).collect();
     shown.extend([expired, token.clone()]);
     log_tells_nothing(&server, &shown);
@@ -362,6 +364,21 @@ fn a_tenant_that_was_made_again_honours_no_token_of_before() {
     assert_eq!(status(&server, &list("acme", &new)), 200);
 }
 
+#[test]
+fn an_issuer_that_lacks_something_keeps_the_server_from_starting() {
+    let place = Place::new();
+    let file = place.folder.path().join("tenure.toml");
+    let data = place.data.display();
+    let text = format!(
+        "data = '{data}'\nkek.file = '{data}.kek'\n\n[[oidc]]\nissuer = 'https://a.test'\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let output = Output::of(tenure().args(["serve", "--config"]).arg(&file));
+    assert_eq!(output.code, Some(2), "{output:?}");
+    let said = "tenure.toml, line 4: `oidc.audience` is missing; set it to what stands in `aud`";
+    assert!(output.stderr.contains(said), "{output:?}");
+}
+
 // Issuers that fail.
 
 /// Answers as `tenure token mint` does.
@@ -376,7 +393,7 @@ fn a_server_whose_issuer_is_down_starts_and_honours_it_once_it_is_up() {
     let issuer = FakeIssuer::start();
     let signer = Signer::new("k");
     issuer.put_issuer("", &[signer.jwk()]);
-    issuer.put("/.well-known/openid-configuration", Page::Closed);
+    issuer.put("/.well-known/openid-configuration", Page::Body(503, "m4rker".to_owned()));
     let place = Place::new();
     let nobody = format!("http://{}", fake_issuer::nobody());
     let server = place.serve(&[(&issuer.name(""), "refresh = '1s'"), (&nobody, "")]);

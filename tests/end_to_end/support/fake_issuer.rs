@@ -74,9 +74,7 @@ pub fn claims(issuer: &str, tenant: &str, scope: &str, now: i64) -> Value {
 pub enum Page {
     Body(u16, String),
     Redirect(String),
-    /// The connection is closed without a word.
-    Closed,
-    /// It stays open, and nothing comes.
+    /// The connection stays open, and nothing comes.
     Silence,
 }
 
@@ -195,7 +193,6 @@ fn answer(stream: impl Read + Write, pages: &Pages, asked: &Mutex<Vec<String>>) 
     let (status, header, body) = match page.unwrap_or(Page::Body(404, "nothing".to_owned())) {
         Page::Body(status, body) => (status, String::new(), body),
         Page::Redirect(to) => (302, format!("Location: {to}\r\n"), String::new()),
-        Page::Closed => return,
         Page::Silence => {
             let _ = stream.read(&mut [0]);
             return;

@@ -39,7 +39,7 @@ struct Process {
 fn process() -> &'static Process {
     static PROCESS: OnceLock<Process> = OnceLock::new();
     PROCESS.get_or_init(|| {
-        let log = tools().join(format!("provider-{}.log", std::process::id()));
+        let log = tools().join("provider.log");
         let mut command = Command::new("node");
         command.arg(script("provider.mjs")).current_dir(tools());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
