@@ -99,6 +99,7 @@ pub(super) fn options(config: &Config, place: String) -> VaultOptions {
         max_value_bytes: config.secrets.max_value_bytes.as_usize(),
         list_cache_bytes: config.store.list_cache_bytes.as_usize(),
         token_cache_entries: config.tokens.cache_entries,
+        max_api_keys: config.api_keys.max_per_tenant,
     }
 }
 

@@ -13,6 +13,7 @@
 )]
 
 mod api;
+mod api_keys;
 mod backup;
 mod cli;
 mod compaction;
@@ -30,6 +31,7 @@ mod load;
 mod matrix;
 mod operations;
 mod power_loss;
+mod revocation;
 mod support;
 mod time;
 mod tls;
