@@ -77,14 +77,18 @@ codes! {
 
     /// Allowed, but nothing is valid there.
     NotFound = "not_found", 404, "There is no such secret";
+    ApiKeyNotFound = "api_key_not_found", 404, "There is no such API key";
     RouteNotFound = "route_not_found", 404, "There is no such resource";
     MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed here";
     NotAcceptable = "not_acceptable", 406, "The answer has no acceptable form";
     BodyTimeout = "body_timeout", 408, "The body took too long to arrive";
 
     Conflict = "conflict", 409, "Another writer was faster";
+    /// Another one must be revoked first.
+    TooManyApiKeys = "too_many_api_keys", 409, "The tenant has as many API keys as it may";
     PreconditionFailed = "precondition_failed", 412, "The precondition does not hold";
     ValueTooLarge = "value_too_large", 413, "The value is too large";
+    BodyTooLarge = "body_too_large", 413, "The body is too large";
     UnsupportedMediaType = "unsupported_media_type", 415, "The body has an unsupported type";
 
     Internal = "internal", 500, "The server failed";

@@ -160,6 +160,14 @@ impl Authenticator {
         Ok(known.principal)
     }
 
+    /// Whose token this is, whether or not it has expired or was revoked: only its
+    /// signatures are checked. For who revokes it.
+    pub fn identify(&self, bearer: &str, now: Now) -> Result<Principal, Refusal> {
+        let (token, roots) = (Unverified::decode(bearer)?, self.roots());
+        let root = roots.get(token.root_id(), now).ok_or(Refusal::UnknownRoot)?;
+        Ok(Principal::new(token.verify(&root.key)?.into_grant()))
+    }
+
     /// What a revocation removed is not there: it needs no list of those.
     pub fn authenticate_api_key(
         &self,

@@ -49,7 +49,7 @@ pub use principal::{Forbidden, Principal};
 pub use revocation::{
     Revocation, RevocationId, RevocationIdError, RevocationTarget, Revocations, end_of_second,
 };
-pub use roots::{PublicRoot, Roots, RootsError};
+pub use roots::{PublicRoot, Roots, RootsError, TooManyRoots};
 
 /// Why a credential was refused (401).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -183,6 +183,12 @@ impl fmt::Debug for Revocations {
     }
 }
 
+impl FromIterator<(RevocationTarget, Revocation)> for Revocations {
+    fn from_iter<I: IntoIterator<Item = (RevocationTarget, Revocation)>>(all: I) -> Self {
+        Self(all.into_iter().collect())
+    }
+}
+
 /// The first whole second after `now`: before it was issued whatever exists.
 pub fn end_of_second(now: Timestamp) -> Timestamp {
     Timestamp::from_unix_seconds(now.unix_seconds()).saturating_add(Duration::from_secs(1))

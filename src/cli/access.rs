@@ -100,6 +100,7 @@ pub(super) fn options(config: &Config, place: String) -> VaultOptions {
         list_cache_bytes: config.store.list_cache_bytes.as_usize(),
         token_cache_entries: config.tokens.cache_entries,
         issuers: issuers::policies(config),
+        max_api_keys: config.api_keys.max_per_tenant,
     }
 }
 

@@ -11,7 +11,7 @@ use super::args::{
     TokenArgs, TokenCommand, VerifyArgs,
 };
 use super::failure::{CliError, Exit};
-use super::internal;
+use super::{credentials, internal};
 use crate::api::admin::{
     Command, CompactedDatabase, Databases, Reply, Status, Verification, VerifiedPart,
 };
@@ -115,6 +115,14 @@ pub(super) async fn token(args: TokenArgs, output: Output) -> Result<(), CliErro
             })
         }
         TokenCommand::Inspect { token } => inspect(token, output),
+        TokenCommand::Revoke(args) => credentials::revoke(args, output).await,
+        TokenCommand::List { tenant, limit, after, store } => {
+            credentials::list_revocations(&store, (tenant, after, limit), output).await
+        }
+        TokenCommand::RotateRoot { honour_old_until, now: _, store } => {
+            credentials::rotate_root(&store, honour_old_until, output).await
+        }
+        TokenCommand::Roots { store } => credentials::roots(&store, output).await,
     }
 }
 
@@ -165,7 +173,7 @@ fn inspection_text(inspection: &Inspection) -> String {
     text + "\nThe signature was not checked: only the server that minted it can say that it holds.\n"
 }
 
-fn token_from_stdin() -> Result<Zeroizing<String>, CliError> {
+pub(super) fn token_from_stdin() -> Result<Zeroizing<String>, CliError> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         return Err(CliError::usage(

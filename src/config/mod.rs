@@ -51,6 +51,7 @@ pub struct Config {
     pub sweep: Sweep,
     pub backup: Backup,
     pub tokens: Tokens,
+    pub api_keys: ApiKeys,
     pub log: Log,
     /// Issuers whose tokens are accepted beside our own.
     pub oidc: Vec<Oidc>,
@@ -143,6 +144,12 @@ pub struct Tokens {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeys {
+    /// How many a tenant may have, those that have expired included.
+    pub max_per_tenant: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub level: LogLevel,
 }
@@ -178,6 +185,7 @@ impl Default for Config {
             sweep: Sweep { every: TimeSpan::seconds(3600), retain: TimeSpan::seconds(24 * 3600) },
             backup: Backup { every: TimeSpan::ZERO, folder: None, keep: 7 },
             tokens: Tokens { cache_entries: 10_000 },
+            api_keys: ApiKeys { max_per_tenant: 1_000 },
             log: Log { level: LogLevel::Info },
             oidc: Vec::new(),
         }

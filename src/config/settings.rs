@@ -111,6 +111,7 @@ const SETTINGS: &[Setting] = settings! {
     backup.folder;
     backup.keep;
     tokens.cache_entries;
+    api_keys.max_per_tenant;
     log.level;
 };
 

@@ -34,6 +34,7 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("backup.folder", "'/backup'", "/backup"),
     ("backup.keep", "30", "30"),
     ("tokens.cache_entries", "16", "16"),
+    ("api_keys.max_per_tenant", "7", "7"),
     ("log.level", "'debug'", "debug"),
 ];
 

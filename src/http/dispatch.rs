@@ -15,18 +15,18 @@ use actix_web::{App, Error, HttpRequest, HttpResponse};
 use futures_util::FutureExt;
 
 use crate::auth::Principal;
-use crate::domain::{Network, Now};
+use crate::domain::{Network, Now, TenantName};
 use crate::vault::Vault;
 
-use super::body::Bounds;
+use super::body::{Bounds, Holds};
 use super::client_address;
 use super::credential::Sent;
 use super::idle::Busy;
 use super::problem::{self, Refused};
-use super::routes::{self, Captures, Endpoint, Found, SecretCall};
+use super::routes::{self, ApiKeyCall, Captures, Endpoint, Found, SecretCall};
 use super::secrets::{self, Call};
 use super::state::AppState;
-use super::{credential, openapi, path, request_id, system};
+use super::{api_keys, credential, openapi, path, request_id, system};
 
 /// What all requests of a server share.
 pub(super) struct Shared {
@@ -121,9 +121,13 @@ async fn served(
             openapi::serve_docs(captures.tail, &shared.state.sign_in().docs())
         }
         (Endpoint::Secret(call), Some(vault)) => {
-            let bounds =
-                Bounds { max_value_bytes: vault.max_value_bytes(), timeout: shared.body_timeout };
+            let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
+            let bounds = Bounds { holds, timeout: shared.body_timeout };
             secret_call(vault, call, captures, request, payload, bounds).await
+        }
+        (Endpoint::ApiKeys(call), Some(vault)) => {
+            let bounds = Bounds { holds: Holds::Properties, timeout: shared.body_timeout };
+            api_key_call(vault, call, captures, request, payload, bounds).await
         }
     }
 }
@@ -160,6 +164,40 @@ async fn secret_call(
             let tenant = path::tenant(captures.segment)?;
             let permit = principal.may_list(&tenant, now)?;
             secrets::list(&context, permit, request).await
+        }
+    }
+}
+
+/// In the same order.
+async fn api_key_call(
+    vault: &Arc<Vault>,
+    call: ApiKeyCall,
+    captures: Captures<'_>,
+    request: &HttpRequest,
+    payload: &mut Payload,
+    bounds: Bounds,
+) -> Result<HttpResponse, Refused> {
+    let now = vault.now();
+    let principal = authenticated(vault, request, now)?;
+    let permitted = |tenant: &TenantName| {
+        principal.may_manage_credentials(tenant, now).map_err(|_| problem::no_administrator())
+    };
+    match call {
+        ApiKeyCall::Create => {
+            let permit = permitted(&path::tenant(captures.segment)?)?;
+            api_keys::create(vault, &permit, request.headers(), payload, bounds).await
+        }
+        ApiKeyCall::List => {
+            let permit = permitted(&path::tenant(captures.segment)?)?;
+            api_keys::list(vault, &permit, request)
+        }
+        ApiKeyCall::Show => {
+            let (tenant, id) = path::api_key(captures.segment, captures.tail)?;
+            api_keys::show(vault, &permitted(&tenant)?, id)
+        }
+        ApiKeyCall::Revoke => {
+            let (tenant, id) = path::api_key(captures.segment, captures.tail)?;
+            api_keys::revoke(vault, &permitted(&tenant)?, id).await
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::api::secret::BadBody;
 use crate::auth::{Forbidden, Refusal};
 use crate::store::StoreError;
 use crate::vault::VaultError;
+use crate::vault::credentials::CredentialError;
 
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -135,6 +136,19 @@ pub(super) fn not_found() -> Refused {
     Refused::new(Code::NotFound, "No secret of this name is valid now.")
 }
 
+pub(super) fn no_such_api_key() -> Refused {
+    Refused::new(Code::ApiKeyNotFound, "The tenant has no API key of this id.")
+}
+
+/// The same whether or not the tenant or the key exists.
+pub(super) fn no_administrator() -> Refused {
+    Refused::new(
+        Code::Forbidden,
+        "API keys are managed with a token for all (*) of this tenant, as it was minted: neither \
+         narrowed nor itself an API key.",
+    )
+}
+
 pub(super) fn internal() -> Refused {
     Refused::new(Code::Internal, "The server failed; its log says why, under the request's id.")
 }
@@ -199,6 +213,27 @@ impl From<BadBody> for Refused {
                 "The body is JSON, but errors says what is wrong with it.",
             )
             .with_errors(errors),
+        }
+    }
+}
+
+impl From<CredentialError> for Refused {
+    fn from(error: CredentialError) -> Self {
+        let field = |field: &str, why: &'static str| {
+            let errors = FieldErrors::from([(field.to_owned(), vec![why.into()])]);
+            Self::from(BadBody::Invalid(errors))
+        };
+        match error {
+            CredentialError::NoScope => field("scopes", "must hold at least one"),
+            CredentialError::ExpiresInThePast => field("expiresOn", "must be in the future"),
+            CredentialError::TooManyApiKeys { max } => Self::new(
+                Code::TooManyApiKeys,
+                format!("A tenant may have {max} API keys. Revoke one that nobody uses."),
+            ),
+            CredentialError::NoSuchApiKey => no_such_api_key(),
+            CredentialError::Store(error) => VaultError::Store(error).into(),
+            // Only an operator comes to these.
+            CredentialError::TooManyRevocations | CredentialError::TooManyRoots(_) => internal(),
         }
     }
 }

@@ -9,6 +9,9 @@ pub mod backup;
 mod check;
 mod codec;
 mod compact;
+mod credential_commands;
+mod credential_rows;
+pub mod credentials;
 #[cfg(test)]
 mod damage;
 mod grouped;
@@ -35,7 +38,7 @@ use std::time::Duration;
 
 use crate::auth::oidc::{IssuerPolicy, Issuers};
 use crate::auth::{
-    ApiKeys, Authenticator, Permit, Principal, PublicRoot, Read, Refusal, Revocations, Standing,
+    ApiKeys, Authenticator, Permit, Principal, PublicRoot, Read, Refusal, Standing,
     TenantDirectory, Write,
 };
 use crate::crypto::{Kek, random};
@@ -50,7 +53,7 @@ use heads::{Budget, Heads};
 use keyring::{Keyring, Phase, SpaceKeys};
 pub use list::{ListPage, ListRequest, PageSize};
 use seal::SpaceSeal;
-use system::{System, TenantRecord};
+use system::{CredentialChange, System, TenantRecord};
 use tenant::Tenant;
 use timekeeper::Timekeeper;
 
@@ -139,8 +142,15 @@ pub struct VaultOptions {
     pub list_cache_bytes: usize,
     /// How many verified tokens are remembered.
     pub token_cache_entries: usize,
+    /// How many API keys a tenant may have; at most [`VaultOptions::MOST_API_KEYS`].
+    pub max_api_keys: usize,
     /// Whose tokens are accepted beside our own.
     pub issuers: Vec<IssuerPolicy>,
+}
+
+impl VaultOptions {
+    /// All keys of a tenant must fit into the commit that deletes it.
+    pub const MOST_API_KEYS: usize = 10_000;
 }
 
 impl Default for VaultOptions {
@@ -151,6 +161,7 @@ impl Default for VaultOptions {
             list_cache_bytes: 64 * 1024 * 1024,
             token_cache_entries: 10_000,
             issuers: Vec::new(),
+            max_api_keys: 1_000,
         }
     }
 }
@@ -243,7 +254,7 @@ impl Vault {
             return Err(OpenError::NotInitialized);
         }
         let system_keys = keyring.keys(keyring::SYSTEM).await?;
-        let api_keys = ApiKeys::new(system_keys.anchor.api_keys());
+        let mut api_keys = ApiKeys::new(system_keys.anchor.api_keys());
         let (system, contents) = System::open(store.clone(), system_keys).await?;
         let mut floor = contents.floor;
         let mut tenants = Tenants::default();
@@ -254,10 +265,16 @@ impl Vault {
             floor = floor.max(tenant_floor);
             tenants.insert(Arc::new(tenant));
         }
+        for (key, last_used) in contents.api_keys {
+            // A key goes in the commit that its tenant goes in.
+            if let Some(tenant) = tenants.by_id.get(&key.tenant) {
+                api_keys.insert(key, tenant.name.clone(), last_used);
+            }
+        }
         let time = Timekeeper::start(clock, floor);
         let standing = Standing {
             roots: Arc::new(contents.roots),
-            revocations: Revocations::default(),
+            revocations: contents.revocations.into_iter().collect(),
             api_keys,
         };
         let vault = Arc::new(Self {
@@ -377,11 +394,14 @@ impl Vault {
     }
 
     /// What has to be done from time to time: persists the floor if no commit did
-    /// lately, and goes on destroying what could not be destroyed at once. The
-    /// edge calls it every second.
+    /// lately, and when API keys were last used, and goes on destroying what could
+    /// not be destroyed at once. The edge calls it every second.
     pub async fn keep_house(&self) -> Result<(), StoreError> {
         self.time.now();
         self.destroy_doomed().await;
+        if let Err(error) = self.store_uses().await {
+            log::debug!("when API keys were last used is not stored yet: {error}");
+        }
         let floor = self.time.floor();
         let persisted = *self.floor_persisted.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = floor.at < persisted.at.saturating_add(FLOOR_INTERVAL);
@@ -397,6 +417,9 @@ impl Vault {
     /// closes the files.
     pub async fn close(&self) {
         self.time.now();
+        if let Err(error) = self.store_uses().await {
+            log::warn!("when API keys were last used was not stored: {error}");
+        }
         if let Err(error) = self.system.persist_floor(self.time.floor()).await {
             log::warn!("the time of this stop was not stored: {error}");
         }
@@ -543,13 +566,18 @@ impl Vault {
         let tenant = self.tenant_named(name).ok_or(DeleteError::NoSuchTenant)?;
         // First from memory: nothing may be acknowledged to it any more.
         self.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
-        if let Err(error) = self.system.forget(name, self.time.floor()).await {
+        let (keys, targets) = self.credentials_of(tenant.id);
+        let with = keys.iter().map(|id| CredentialChange::DropApiKey(*id));
+        let with: Vec<_> =
+            with.chain(targets.iter().map(CredentialChange::DropRevocation)).collect();
+        if let Err(error) = self.system.forget(name, &with, self.time.floor()).await {
             // It is there still, unless a read says otherwise.
             if self.system.find(name).await != Ok(None) {
                 self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant);
                 return Err(DeleteError::Store(error));
             }
         }
+        self.forget_credentials(&keys, &targets);
         self.doom(tenant.id);
         self.destroy(&[tenant.id]).await.map_err(DeleteError::Unfinished)
     }

@@ -13,6 +13,7 @@
 )]
 
 mod api;
+mod api_keys;
 mod backup;
 mod browser;
 mod cli;
@@ -32,6 +33,7 @@ mod matrix;
 mod oidc;
 mod operations;
 mod power_loss;
+mod revocation;
 mod support;
 mod time;
 mod tls;

@@ -9,7 +9,7 @@ use super::super::tests::{Bench, DAY, Manual, OPEN, START, acme, window};
 use super::super::*;
 use super::format::{LEAD_BYTES, MAGIC, PROLOGUE_BYTES, TAG_BYTES};
 use super::*;
-use crate::api::admin::{BackupMade, Command, Failure, FailureKind, HiddenText, Reply};
+use crate::api::admin::{BackupMade, Command, Failure, FailureKind, HiddenText, Reply, Revocable};
 use crate::domain::SecretName;
 use crate::store::{Change, Compacted, DatabaseUse, MemoryStore, Page, Snapshot};
 use crate::vault::maintenance::{Ends, Exchange, execute};
@@ -239,6 +239,39 @@ async fn tokens_of_before_are_kept_or_end_as_it_was_said() {
         }
         let kept = after.vault.public_roots() == old_root;
         assert_eq!(kept, credentials == Credentials::Keep);
+    }
+}
+
+#[tokio::test]
+async fn api_keys_are_kept_or_end_as_it_was_said_and_what_was_revoked_stays_so() {
+    let bench = filled().await;
+    create_tenant(&bench, "beta").await;
+    let (key, _) = bench.api_key("acme", None).await;
+    let (of_beta, _) = bench.api_key("beta", None).await;
+    let token = bench.token("acme").await;
+    let what = Revocable::Token { token: HiddenText::new(&token) };
+    bench.revoke(what).await.unwrap();
+    let what = Revocable::Subject { tenant: "beta".into(), subject: "ci".into() };
+    bench.revoke(what).await.unwrap();
+    let (bytes, _) = backup(&bench.vault).await;
+    for credentials in [Credentials::Keep, Credentials::Revoke] {
+        let without = ["beta"];
+        let restored =
+            restored_without(&bytes, &bench.kek, &bench.kek, credentials, &without).await;
+        let mut after = reopened(&bench, restored.unwrap().0, &bench.kek).await;
+        for _ in 0..2 {
+            let judge = |key: &str| after.vault.authenticate_api_key(key, after.vault.now());
+            assert_eq!(judge(&key).is_ok(), credentials == Credentials::Keep);
+            assert_eq!(judge(&of_beta).unwrap_err(), Refusal::ApiKey);
+            assert!(after.vault.authenticate(&token, after.vault.now()).is_err());
+            assert_eq!(after.revocations().await.len(), 1, "those of a tenant that is not there");
+            let verify = Command::Verify { tenant: None, rows_per_second: None };
+            let Reply::Verified(found) = after.run(verify).await.unwrap() else { panic!("found") };
+            assert!(found.sound, "{found:?}");
+            after.reopen().await;
+        }
+        let (made, _) = after.api_key("acme", None).await;
+        assert!(after.vault.authenticate_api_key(&made, after.vault.now()).is_ok());
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tenure::api::admin::{Command, Reply};
+use tenure::api::admin::{Command, HiddenText, Reply, Revocable, When};
 use tenure::auth::oidc::{IssuerPolicy, KeySet, OtherTenants};
 use tenure::crypto::Kek;
 use tenure::domain::{Clock, ClockReading, Scope, Timestamp};
@@ -111,6 +111,24 @@ impl Inside {
         }
     }
 
+    /// A key that expires so many seconds from now.
+    pub fn api_key_for(&self, tenant: &str, scopes: &[&str], seconds: Option<u64>) -> ApiKey {
+        let (tenant, expires) = (tenant.to_owned(), seconds.map(When::InSeconds));
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        match self.execute(Command::ApiKeyCreate { tenant, scopes, name: None, expires }) {
+            Reply::ApiKeyCreated { key, api_key } => ApiKey { id: api_key.id, key },
+            _ => panic!("a creation answers with the key"),
+        }
+    }
+
+    pub fn rotate_root(&self, honour_old: When) {
+        self.execute(Command::TokenRotateRoot { honour_old });
+    }
+
+    pub fn revoke(&self, what: Revocable) {
+        self.execute(Command::TokenRevoke { what, dry_run: false });
+    }
+
     fn execute(&self, command: Command) -> Reply {
         let done =
             self.runtime.block_on(maintenance::execute(&self.vault, command, Exchange::none()));
@@ -155,6 +173,13 @@ pub enum Issued {
     Forged,
 }
 
+/// An API key as its holder has it, and its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    pub id: String,
+    pub key: String,
+}
+
 /// A server and its operator, wherever it runs.
 pub trait Operated {
     /// A token of the issuer that is configured, where there is one.
@@ -167,6 +192,9 @@ pub trait Operated {
     fn create_tenant(&self, name: &str) -> String;
     fn delete_tenant(&self, name: &str);
     fn mint(&self, tenant: &str, scopes: &[&str]) -> String;
+    fn api_key(&self, tenant: &str, scopes: &[&str]) -> ApiKey;
+    fn revoke_api_key(&self, id: &str);
+    fn revoke_token(&self, token: &str);
 
     fn send(&self, request: &Request) -> Answer {
         Client::new(self.address()).send(request)
@@ -207,6 +235,18 @@ impl Operated for Inside {
     fn mint(&self, tenant: &str, scopes: &[&str]) -> String {
         self.mint_for(tenant, scopes, 3_600)
     }
+
+    fn api_key(&self, tenant: &str, scopes: &[&str]) -> ApiKey {
+        self.api_key_for(tenant, scopes, None)
+    }
+
+    fn revoke_api_key(&self, id: &str) {
+        self.execute(Command::ApiKeyRevoke { id: id.to_owned(), dry_run: false });
+    }
+
+    fn revoke_token(&self, token: &str) {
+        self.revoke(Revocable::Token { token: HiddenText::new(token) });
+    }
 }
 
 impl Operated for super::Dev {
@@ -228,5 +268,27 @@ impl Operated for super::Dev {
 
     fn mint(&self, tenant: &str, scopes: &[&str]) -> String {
         Self::mint(self, tenant, scopes)
+    }
+
+    fn api_key(&self, tenant: &str, scopes: &[&str]) -> ApiKey {
+        let mut args = vec!["--json", "api-key", "create", "--tenant", tenant];
+        scopes.iter().for_each(|scope| args.extend(["--scope", scope]));
+        let output = self.run(&args);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        let reply: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
+        let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+        ApiKey { id: text(&reply["apiKey"]["id"]), key: text(&reply["key"]) }
+    }
+
+    fn revoke_api_key(&self, id: &str) {
+        let output = self.run(&["api-key", "revoke", id]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+    }
+
+    fn revoke_token(&self, token: &str) {
+        let mut command = super::tenure();
+        command.args(["token", "revoke", "--token", "--data"]).arg(&self.data);
+        let output = super::Output::of(command.env("TENURE_TOKEN", token));
+        assert_eq!(output.code, Some(0), "{output:?}");
     }
 }

@@ -16,7 +16,7 @@ pub mod tokens;
 pub mod writers;
 
 pub use http::{Answer, Client, Request};
-pub use inside::{Inside, Issued, Operated};
+pub use inside::{ApiKey, Inside, Issued, Operated};
 pub use program::{Dev, Output, Starting, secret, tenure};
 pub use random::Random;
 pub use serve::{Serve, ended, eventually, init, maintain, signal};
