@@ -138,3 +138,34 @@ pub fn verify_signature(
         SignatureScheme::EdDsa => with_point(&signature::ED25519),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8032, 7.1, test 1.
+    #[test]
+    fn a_signature_is_of_its_message_by_its_key_in_its_scheme() {
+        let key = hex::decode("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+        let signature = hex::decode(
+            "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555\
+             fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+        );
+        let (key, signature) = (key.unwrap(), signature.unwrap());
+        let point = SignerKey::Point(&key);
+        assert!(verify_signature(SignatureScheme::EdDsa, point, b"", &signature));
+        assert!(!verify_signature(SignatureScheme::EdDsa, point, b"a", &signature));
+        assert!(!verify_signature(SignatureScheme::EdDsa, point, b"", &signature[1..]));
+        for other in [
+            SignatureScheme::Rs256,
+            SignatureScheme::Ps256,
+            SignatureScheme::Es256,
+            SignatureScheme::Es384,
+        ] {
+            assert!(!verify_signature(other, point, b"", &signature), "{other:?}");
+        }
+        let rsa = SignerKey::Rsa { modulus: &key, exponent: &[1, 0, 1] };
+        assert!(!verify_signature(SignatureScheme::EdDsa, rsa, b"", &signature));
+        assert!(!verify_signature(SignatureScheme::Rs256, rsa, b"", &signature));
+    }
+}
