@@ -1,9 +1,9 @@
 //! From the text of a credential to a principal.
 //!
 //! Guaranteed here: a principal comes out only after every signature was checked
-//! once, and after revocations, root, expiry and tenant were checked now. Refusals
-//! are not remembered, so that a flood of bad tokens cannot push good ones out. API
-//! keys are proved each time, which costs what a look into the cache does.
+//! once, and after revocations, root or issuer's key, expiry and tenant were checked
+//! now. Refusals are not remembered, so that a flood of bad tokens cannot push good
+//! ones out. API keys are proved each time, which costs what a look into the cache does.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -90,11 +90,11 @@ impl Watched {
             jwks_uri: self.source.jwks_uri.clone(),
             ca_file: self.source.ca_file.clone(),
         };
-        let mut failures = 0;
+        let mut failures = 0_u32;
         let mut wanted_again = Instant::now();
         loop {
             let outcome = fetch::fetch(&source).await;
-            failures = if outcome.is_ok() { 0 } else { failures + 1 };
+            failures = if outcome.is_ok() { 0 } else { failures.saturating_add(1) };
             self.take(outcome);
             let wanted = async {
                 sleep_until(wanted_again).await;
