@@ -16,8 +16,8 @@ use super::system::CredentialChange;
 use super::tenant::Tenant;
 use super::{Vault, to_its_end};
 use crate::auth::{
-    ApiKey, ApiKeyId, ManagePermit, Principal, Refusal, Revocation, RevocationTarget, Subject,
-    TooManyRoots, end_of_second, mint_api_key,
+    ApiKey, ApiKeyId, Identity, ManagePermit, Principal, Refusal, Revocation, RevocationTarget,
+    Subject, TooManyRoots, mint_api_key,
 };
 use crate::domain::{ScopeSet, TenantId, Timestamp};
 use crate::store::StoreError;
@@ -288,14 +288,16 @@ impl Vault {
     /// From when on a token that is minted for a subject holds: now, or the end of
     /// the second in which what was issued before was revoked.
     pub(super) fn issuable_from(&self, tenant: TenantId, subject: &Subject) -> Timestamp {
-        let (who, now) = (crate::auth::Identity::of_biscuit(subject.clone()), self.time.now());
+        let (who, now) = (Identity::of_biscuit(subject.clone()), self.time.now());
         self.authenticator
             .look(|standing| standing.revocations.issuable_from(tenant, &who, now.for_expiry()))
     }
 
-    /// The end of the present second: what was issued before it is all that there is.
-    pub(super) fn end_of_this_second(&self) -> Timestamp {
-        end_of_second(self.time.now().for_expiry())
+    /// Before which moment everything was issued that there is for a subject of a
+    /// tenant, or for anybody.
+    pub(super) fn all_issued_before(&self, tenant: TenantId, who: Option<&Identity>) -> Timestamp {
+        let now = self.time.now().for_expiry();
+        self.authenticator.look(|standing| standing.revocations.all_issued_before(tenant, who, now))
     }
 
     /// What goes with a tenant: its keys, and what was revoked in it.
