@@ -49,6 +49,7 @@ struct Options {
     secrets: Vec<usize>,
     tenants: usize,
     against: Option<PathBuf>,
+    keep: Option<PathBuf>,
 }
 
 impl Options {
@@ -61,6 +62,7 @@ impl Options {
             secrets: vec![1_000, 100_000, 1_000_000],
             tenants: 10_000,
             against: None,
+            keep: None,
         };
         let mut words = words.iter().filter(|word| **word != "--bench");
         while let Some(word) = words.next() {
@@ -76,6 +78,7 @@ impl Options {
                 }
                 "--tenants" => options.tenants = value()?.parse()?,
                 "--against" => options.against = Some(value()?.into()),
+                "--keep" => options.keep = Some(value()?.into()),
                 other => return Err(format!("unknown argument {other}").into()),
             }
         }
@@ -102,7 +105,7 @@ fn run(options: &Options) -> Outcome<()> {
         document.add(store::run(folder.path(), options)?);
     }
     if options.runs("scale") {
-        document.add(scale::run(folder.path(), options)?);
+        document.add(scale::run(options.keep.as_deref().unwrap_or(folder.path()), options)?);
     }
     let caution = if load > std::thread::available_parallelism()?.get() as f64 {
         " It was busy with other work, so that rates are too low, the highest latencies far too \
@@ -117,7 +120,7 @@ fn run(options: &Options) -> Outcome<()> {
         options.rounds,
         machine::busy_with()
     ));
-    if options.only.is_empty() && options.against.is_none() {
+    if options.only.is_empty() && options.against.is_none() && options.keep.is_none() {
         document.write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs"))?;
     }
     Ok(())

@@ -48,8 +48,21 @@ pub fn measure(
     time: Duration,
     requests: impl Fn(usize, usize) -> Vec<u8> + Clone + 'static,
 ) -> Outcome<Sample> {
+    measure_paced(address, connections, Duration::ZERO, time, requests)
+}
+
+/// As [`measure`], but each connection pauses after an answer. Without pauses both
+/// processors are always busy, and the highest latencies tell how long a thread
+/// waits for one of them; with pauses they tell how long an answer takes.
+pub fn measure_paced(
+    address: SocketAddr,
+    connections: usize,
+    pause: Duration,
+    time: Duration,
+    requests: impl Fn(usize, usize) -> Vec<u8> + Clone + 'static,
+) -> Outcome<Sample> {
     let until = Instant::now() + time;
-    drive(address, connections, move |connection, number| {
+    drive(address, connections, pause, move |connection, number| {
         (Instant::now() < until).then(|| requests(connection, number))
     })
 }
@@ -62,7 +75,7 @@ pub fn send_all(
 ) -> Outcome<Sample> {
     const CONNECTIONS: usize = 64;
     let next = Rc::new(Cell::new(0));
-    drive(address, CONNECTIONS.min(count), move |_, _| {
+    drive(address, CONNECTIONS.min(count), Duration::ZERO, move |_, _| {
         let number = next.replace(next.get() + 1);
         (number < count).then(|| request(number))
     })
@@ -72,6 +85,7 @@ pub fn send_all(
 fn drive(
     address: SocketAddr,
     connections: usize,
+    pause: Duration,
     requests: impl Fn(usize, usize) -> Option<Vec<u8>> + Clone + 'static,
 ) -> Outcome<Sample> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -87,7 +101,7 @@ fn drive(
             .enumerate()
             .map(|(number, connection)| {
                 let requests = requests.clone();
-                tokio::task::spawn_local(connection.repeat(move |n| requests(number, n)))
+                tokio::task::spawn_local(connection.repeat(pause, move |n| requests(number, n)))
             })
             .collect();
         let mut latencies = Vec::new();
@@ -116,9 +130,16 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; 64 * 1024] })
     }
 
-    async fn repeat(mut self, requests: impl Fn(usize) -> Option<Vec<u8>>) -> Outcome<Vec<u32>> {
+    async fn repeat(
+        mut self,
+        pause: Duration,
+        requests: impl Fn(usize) -> Option<Vec<u8>>,
+    ) -> Outcome<Vec<u32>> {
         let mut latencies = Vec::new();
         for request in (0..).map_while(requests) {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             let start = Instant::now();
             let status = self.exchange(&request).await?;
             if !(200..300).contains(&status) {

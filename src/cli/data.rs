@@ -115,6 +115,8 @@ impl RestoreInto {
             });
         }
         let interrupted = path.join(format::RESTORING).exists();
+        let store = format::CURRENT.store(path);
+        let store = store.file_name().unwrap_or_default();
         let entries = match fs::read_dir(path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self(path.to_owned())),
@@ -122,8 +124,8 @@ impl RestoreInto {
         };
         for entry in entries {
             let name = entry.map_err(|error| cannot("read", path, &error))?.file_name();
-            let ours = [format::RESTORING, TEMPORARY, STORE].iter().any(|ours| name == *ours);
-            if !ours || (name == STORE && !interrupted) {
+            let ours = name == format::RESTORING || name == TEMPORARY || name == store;
+            if !ours || (name == store && !interrupted) {
                 return Err(CliError::usage(format!(
                     "{} holds other files ({}); name an empty or a new folder with --data",
                     path.display(),
@@ -237,8 +239,6 @@ fn check_owner_and_mode(path: &Path) -> Result<(), CliError> {
 }
 
 const TEMPORARY: &str = ".tmp";
-/// Where [`format::CURRENT`] has its store.
-const STORE: &str = "store";
 
 /// Writes a file that only we can read, all or nothing, and durable.
 pub(super) fn write_private(path: &Path, contents: &[u8]) -> Result<(), CliError> {

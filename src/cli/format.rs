@@ -15,10 +15,14 @@ use super::failure::CliError;
 use super::internal;
 
 /// The format that this version writes.
-pub(super) const CURRENT: Format = Format(1);
+pub(super) const CURRENT: Format = Format(2);
 
-/// The steps from every older format. There is none yet.
-const STEPS: &[Step] = &[];
+/// The steps from every older format.
+const STEPS: &[Step] = &[
+    // What format 2 adds, format 1 lacks, and what it has is read as it was: heads say
+    // where their values are. The number alone keeps older versions away.
+    Step { from: Format(1), apply: |_| Ok(()) },
+];
 
 const FILE: &str = "FORMAT";
 /// In its place while a backup is restored into the folder: without the other there

@@ -10,7 +10,7 @@
 use zeroize::Zeroizing;
 
 use super::keyring::SpaceKeys;
-use super::layout::{self, Head, Locator, ValueShape};
+use super::layout::{self, Head, Locator, Piece, ValueShape};
 use super::seal::SpaceSeal;
 use crate::api::admin::VerifiedPart;
 use crate::crypto::{Binding, Purpose};
@@ -41,7 +41,8 @@ struct Open {
     version: u64,
     head: Head,
     envelope: Vec<u8>,
-    chunks: u16,
+    /// Of its value, so far.
+    rows: u16,
 }
 
 impl<'a> TenantChecker<'a> {
@@ -69,8 +70,8 @@ impl<'a> TenantChecker<'a> {
             self.end_secret();
             return self.head(locator, row);
         }
-        if let Ok((locator, version, chunk)) = layout::parse_value_key(key) {
-            return self.value(&locator, version, chunk, row);
+        if let Ok((locator, version, piece)) = layout::parse_value_key(key) {
+            return self.value(&locator, version, piece, row);
         }
         if layout::parse_expiry_key(key).is_ok() {
             self.end_secret();
@@ -117,7 +118,7 @@ impl<'a> TenantChecker<'a> {
         if head.value == ValueShape::Null {
             return Some(WholeSecret { head, value: None });
         }
-        self.open = Some(Open { locator, version, head, envelope: Vec::new(), chunks: 0 });
+        self.open = Some(Open { locator, version, head, envelope: Vec::new(), rows: 0 });
         None
     }
 
@@ -125,17 +126,17 @@ impl<'a> TenantChecker<'a> {
         &mut self,
         locator: &Locator,
         version: u64,
-        chunk: u16,
+        piece: Piece,
         row: &Row,
     ) -> Option<WholeSecret> {
         let belongs = self.open.as_mut().filter(|open| {
             open.locator == *locator && open.version == version && row.version == version
         });
         match belongs {
-            Some(open) if open.chunks == chunk => {
+            Some(open) if open.head.value.piece(open.rows) == piece => {
                 open.envelope.extend_from_slice(&row.bytes);
-                open.chunks = open.chunks.saturating_add(1);
-                let complete = open.chunks == open.head.value.chunks();
+                open.rows = open.rows.saturating_add(1);
+                let complete = open.rows == open.head.value.rows();
                 if complete { self.complete() } else { None }
             }
             // The gap shows when the secret ends.
@@ -220,13 +221,15 @@ mod tests {
     #[tokio::test]
     async fn each_whole_secret_is_handed_out_once() {
         let bench = Bench::new().await;
-        let long = "x".repeat(12_000);
+        let (page, long) = ("y".repeat(2_000), "x".repeat(12_000));
         bench.put("null", None, OPEN()).await.unwrap();
         bench.put("empty", Some(""), window(Some(5), None)).await.unwrap();
         bench.put("long", Some(&long), window(None, Some(DAY))).await.unwrap();
+        bench.put("page", Some(&page), OPEN()).await.unwrap();
         let (part, whole) = check(&bench).await;
-        assert_eq!((part.fault_count, part.secrets), (0, 3));
-        let expected = [("empty", Some("")), ("long", Some(long.as_str())), ("null", None)];
+        assert_eq!((part.fault_count, part.secrets), (0, 4));
+        let (page, long) = (Some(page.as_str()), Some(long.as_str()));
+        let expected = [("empty", Some("")), ("long", long), ("null", None), ("page", page)];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
         assert_eq!(whole, expected);
     }

@@ -1,8 +1,8 @@
 //! A tenant's rows in an order that lets each secret be judged by itself: a head,
 //! the rows of its value, the next head, and after all of them the expiry index.
 //!
-//! Heads and values both sort by locator, so two cursors of one snapshot merge. It
-//! holds two pages, whatever the tenant holds.
+//! Heads, with the small values beside them, and large values both sort by locator, so
+//! two cursors of one snapshot merge. It holds two pages, whatever the tenant holds.
 
 use std::collections::VecDeque;
 
@@ -67,7 +67,7 @@ impl Grouped {
 }
 
 /// What follows the letter of a key: for heads and values it begins with the
-/// locator, and a head's is shorter than those of its values.
+/// locator.
 fn locator(key: &RowKey) -> &[u8] {
     let rest = key.as_bytes().get(1..).unwrap_or_default();
     rest.get(..32).unwrap_or(rest)

@@ -3,8 +3,14 @@
 //! | row | key | holds |
 //! | --- | --- | --- |
 //! | head | `h` ‖ locator (32) | the name, its window and metadata, encrypted |
-//! | value | `v` ‖ locator ‖ version (8) ‖ chunk (2) | a piece of the encrypted value |
+//! | small value | `h` ‖ locator ‖ version (8) | the encrypted value, beside its head |
+//! | large value | `v` ‖ locator ‖ version (8) ‖ chunk (2) | a piece of the encrypted value |
 //! | expiry | `x` ‖ seconds (8) ‖ locator | nothing: the key is the index |
+//!
+//! Most values are small. In key order such a one follows its head, so that an engine
+//! which reads pages finds both in one; large ones stand apart, so that a walk over
+//! all heads does not read them. The head says where its value is: data of format 1
+//! has small values apart too.
 //!
 //! A restored space begins with a row `m` of a version 2^32 above all that the
 //! backup knew, deleted at once: the ledger keeps the highest version, so what is
@@ -32,7 +38,26 @@ pub(super) fn head_key(locator: &Locator) -> RowKey {
     RowKey::new([&[HEAD], locator.as_slice()].concat())
 }
 
-pub(super) fn value_key(locator: &Locator, version: u64, chunk: u16) -> RowKey {
+/// The rows of a value, in their order.
+pub(super) fn value_keys(
+    locator: &Locator,
+    version: u64,
+    value: ValueShape,
+) -> impl Iterator<Item = RowKey> + use<> {
+    let (beside, chunks) = match value {
+        ValueShape::Null => (None, 0),
+        ValueShape::Beside => (Some(beside_key(locator, version)), 0),
+        ValueShape::Apart { chunks } => (None, chunks),
+    };
+    let locator = *locator;
+    beside.into_iter().chain((0..chunks).map(move |chunk| chunk_key(&locator, version, chunk)))
+}
+
+fn beside_key(locator: &Locator, version: u64) -> RowKey {
+    RowKey::new([&[HEAD], locator.as_slice(), &version.to_be_bytes()].concat())
+}
+
+fn chunk_key(locator: &Locator, version: u64, chunk: u16) -> RowKey {
     let (version, chunk) = (version.to_be_bytes(), chunk.to_be_bytes());
     RowKey::new([&[VALUE], locator.as_slice(), &version, &chunk].concat())
 }
@@ -65,13 +90,26 @@ pub(super) fn parse_head_key(key: &RowKey) -> Result<Locator, Malformed> {
     Ok(locator)
 }
 
-/// Locator, version and chunk of a value row.
-pub(super) fn parse_value_key(key: &RowKey) -> Result<(Locator, u64, u16), Malformed> {
+/// Which part of a value a row holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// All of it, beside its head.
+    Beside,
+    Chunk(u16),
+}
+
+/// Locator, version and piece of a value row.
+pub(super) fn parse_value_key(key: &RowKey) -> Result<(Locator, u64, Piece), Malformed> {
     let mut fields = Reader::new(key.as_bytes());
-    fields.format(VALUE)?;
-    let parsed = (fields.array()?, fields.u64()?, fields.u16()?);
+    let letter = fields.byte()?;
+    let (locator, version) = (fields.array()?, fields.u64()?);
+    let piece = match letter {
+        HEAD => Piece::Beside,
+        VALUE => Piece::Chunk(fields.u16()?),
+        _ => return Err(Malformed),
+    };
     fields.end()?;
-    Ok(parsed)
+    Ok((locator, version, piece))
 }
 
 /// When and whose: an expiry row's key. The time is cut to whole seconds.
@@ -84,9 +122,20 @@ pub(super) fn parse_expiry_key(key: &RowKey) -> Result<(Timestamp, Locator), Mal
     Ok((Timestamp::from_unix_seconds(seconds), locator))
 }
 
-/// Cuts an encrypted value into rows.
-pub(super) fn chunks(envelope: &[u8]) -> impl Iterator<Item = &[u8]> {
-    envelope.chunks(Row::MAX_BYTES)
+/// What an encrypted value may have at most to stand beside its head. A walk over
+/// all heads reads it too, so it is far below what a row may hold.
+const BESIDE_MAX_BYTES: usize = 1024;
+
+/// Where an encrypted value goes, and what each of its rows holds.
+pub(super) fn lay_out(envelope: &[u8]) -> (ValueShape, impl Iterator<Item = &[u8]>) {
+    let pieces = envelope.chunks(Row::MAX_BYTES);
+    let shape = if envelope.len() <= BESIDE_MAX_BYTES {
+        ValueShape::Beside
+    } else {
+        let chunks = u16::try_from(pieces.len()).expect("a value is at most 1 MiB");
+        ValueShape::Apart { chunks }
+    };
+    (shape, pieces)
 }
 
 /// A head row's plaintext.
@@ -99,18 +148,33 @@ pub(super) struct Head {
     pub(super) value: ValueShape,
 }
 
-/// What the value rows of a head's version hold.
+/// Where the value of a head's version is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ValueShape {
     Null,
-    Text { chunks: u16 },
+    /// In one row, beside the head.
+    Beside,
+    /// In rows of their own.
+    Apart {
+        chunks: u16,
+    },
 }
 
 impl ValueShape {
-    pub(super) fn chunks(self) -> u16 {
+    /// In how many rows.
+    pub(super) fn rows(self) -> u16 {
         match self {
             Self::Null => 0,
-            Self::Text { chunks } => chunks,
+            Self::Beside => 1,
+            Self::Apart { chunks } => chunks,
+        }
+    }
+
+    /// The row of this number among them.
+    pub(super) fn piece(self, number: u16) -> Piece {
+        match self {
+            Self::Null | Self::Beside => Piece::Beside,
+            Self::Apart { .. } => Piece::Chunk(number),
         }
     }
 }
@@ -129,10 +193,11 @@ impl Head {
         out.extend_from_slice(&updated_on.unix_micros().to_be_bytes());
         match value {
             ValueShape::Null => out.push(0),
-            ValueShape::Text { chunks } => {
+            ValueShape::Apart { chunks } => {
                 out.push(1);
                 out.extend_from_slice(&chunks.to_be_bytes());
             }
+            ValueShape::Beside => out.push(2),
         }
         out
     }
@@ -146,7 +211,8 @@ impl Head {
         let (created_on, updated_on) = (fields.timestamp()?, fields.timestamp()?);
         let value = match fields.byte()? {
             0 => ValueShape::Null,
-            1 => ValueShape::Text { chunks: fields.u16()? },
+            1 => ValueShape::Apart { chunks: fields.u16()? },
+            2 => ValueShape::Beside,
             _ => return Err(Malformed),
         };
         fields.end()?;
@@ -166,7 +232,8 @@ mod tests {
             .prop_filter_map("not empty", |(from, to)| ValidityWindow::new(from, to).ok());
         let value = prop_oneof![
             Just(ValueShape::Null),
-            any::<u16>().prop_map(|chunks| ValueShape::Text { chunks })
+            Just(ValueShape::Beside),
+            any::<u16>().prop_map(|chunks| ValueShape::Apart { chunks })
         ];
         ("[A-Za-z0-9_-]{1,127}", window, moment(), moment(), value).prop_map(
             |(name, window, created_on, updated_on, value)| Head {
@@ -208,8 +275,34 @@ mod tests {
     #[test]
     fn keys_of_one_kind_are_not_taken_for_another() {
         let locator = [1; 32];
+        let value = |shape| value_keys(&locator, 9, shape).collect::<Vec<_>>();
+        let (beside, apart) = (value(ValueShape::Beside), value(ValueShape::Apart { chunks: 2 }));
         assert_eq!(parse_head_key(&head_key(&locator)), Ok(locator));
-        assert_eq!(parse_head_key(&value_key(&locator, 1, 0)), Err(Malformed));
+        for key in beside.iter().chain(&apart) {
+            assert_eq!(parse_head_key(key), Err(Malformed));
+            assert_eq!(parse_expiry_key(key), Err(Malformed));
+        }
+        let parsed = |keys: &[RowKey]| keys.iter().map(parse_value_key).collect::<Vec<_>>();
+        assert_eq!(parsed(&beside), [Ok((locator, 9, Piece::Beside))]);
+        assert_eq!(parsed(&apart), [0, 1].map(|chunk| Ok((locator, 9, Piece::Chunk(chunk)))));
+        assert_eq!(parse_value_key(&head_key(&locator)), Err(Malformed));
         assert_eq!(parse_expiry_key(&head_key(&locator)), Err(Malformed));
+    }
+
+    #[test]
+    fn a_small_value_follows_its_head_and_a_large_one_stands_apart() {
+        let (shape, pieces) = lay_out(&[7; BESIDE_MAX_BYTES]);
+        assert_eq!((shape, pieces.count()), (ValueShape::Beside, 1));
+        let (head, next) = (head_key(&[1; 32]), head_key(&[2; 32]));
+        let [value] = &value_keys(&[1; 32], u64::MAX, shape).collect::<Vec<_>>()[..] else {
+            panic!("one row");
+        };
+        assert!(head < *value && *value < next);
+        for (bytes, chunks) in [(BESIDE_MAX_BYTES + 1, 1), (Row::MAX_BYTES + 1, 2)] {
+            let envelope = vec![7; bytes];
+            let (shape, pieces) = lay_out(&envelope);
+            assert_eq!((shape, pieces.count()), (ValueShape::Apart { chunks }, chunks.into()));
+            assert!(value_keys(&[1; 32], 1, shape).all(|key| key > head_key(&[255; 32])));
+        }
     }
 }

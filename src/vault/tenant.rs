@@ -223,7 +223,8 @@ impl Tenant {
         let mut after = None;
         loop {
             let page = self.page(layout::HEAD_PREFIX, after, PAGE_ROWS).await?;
-            let heads = page.rows.iter().map(|(key, row)| {
+            let heads = page.rows.iter().filter(|(key, _)| layout::parse_value_key(key).is_err());
+            let heads = heads.map(|(key, row)| {
                 let locator = layout::parse_head_key(key).map_err(|_| self.corrupted("a head"))?;
                 let StoredHead { version, head } = self.open_head(&locator, row)?;
                 Ok((head.name, HeadEntry { version, window: head.window }))
@@ -326,13 +327,14 @@ impl Tenant {
         locator: &Locator,
         stored: &StoredHead,
     ) -> Result<Option<Option<SecretValue>>, VaultError> {
-        let ValueShape::Text { chunks } = stored.head.value else { return Ok(Some(None)) };
+        if stored.head.value == ValueShape::Null {
+            return Ok(Some(None));
+        }
         let mut envelope = Vec::new();
-        for chunk in 0..chunks {
-            let key = layout::value_key(locator, stored.version, chunk);
+        for key in layout::value_keys(locator, stored.version, stored.head.value) {
             match self.row(&key).await? {
-                // One chunk is the common case: no copy.
-                Some(row) if chunks == 1 => envelope = row.bytes,
+                // One row is the common case: no copy.
+                Some(row) if envelope.is_empty() => envelope = row.bytes,
                 Some(row) => envelope.extend_from_slice(&row.bytes),
                 None => return Ok(None),
             }
@@ -390,22 +392,19 @@ impl Tenant {
         let envelope = new.value.as_ref().map(|value| {
             self.keys.deks.encrypt(&self.value_binding(name, version), value.expose().as_bytes())
         });
-        let pieces: Vec<&[u8]> = envelope.iter().flat_map(|bytes| layout::chunks(bytes)).collect();
-        let value = match envelope {
-            None => ValueShape::Null,
-            Some(_) => ValueShape::Text {
-                chunks: u16::try_from(pieces.len()).expect("a value is at most 1 MiB"),
-            },
-        };
+        let laid_out = envelope.as_deref().map(layout::lay_out);
+        let (value, pieces) =
+            laid_out.map_or((ValueShape::Null, None), |(shape, pieces)| (shape, Some(pieces)));
         let (name, window, (created_on, updated_on)) = (name.clone(), new.window, times);
         let head = Head { name, window, created_on, updated_on, value };
         let head = self.keys.deks.encrypt(&self.head_binding(&locator, version), &head.encode());
 
         let put = |key, bytes: Vec<u8>| Change::Put { key, row: Row { version, bytes } };
-        let mut changes = Vec::with_capacity(2 + pieces.len());
+        let mut changes = Vec::with_capacity(2 + usize::from(value.rows()));
         changes.push(put(layout::head_key(&locator), head));
-        for (chunk, piece) in (0u16..).zip(&pieces) {
-            changes.push(put(layout::value_key(&locator, version, chunk), piece.to_vec()));
+        let keys = layout::value_keys(&locator, version, value);
+        for (key, piece) in keys.zip(pieces.into_iter().flatten()) {
+            changes.push(put(key, piece.to_vec()));
         }
         if let Some(end) = window.expires_on() {
             changes.push(put(layout::expiry_key(end, &locator), Vec::new()));
@@ -456,10 +455,8 @@ fn check(
     if holds { Ok(()) } else { Err(VaultError::PreconditionFailed) }
 }
 
-fn value_removal(locator: &Locator, old: &StoredHead) -> impl Iterator<Item = Change> {
-    let (locator, version) = (*locator, old.version);
-    (0..old.head.value.chunks())
-        .map(move |chunk| Change::Delete { key: layout::value_key(&locator, version, chunk) })
+fn value_removal(locator: &Locator, old: &StoredHead) -> impl Iterator<Item = Change> + use<> {
+    layout::value_keys(locator, old.version, old.head.value).map(|key| Change::Delete { key })
 }
 
 /// All rows of a secret, as one commit.

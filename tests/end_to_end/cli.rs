@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tenure::domain::Timestamp;
 
-use crate::support::{Dev, Output, Request, Serve, eventually, init, maintain, tenure};
+use crate::support::{Dev, Output, Request, Serve, eventually, init, maintain, store_in, tenure};
 
 /// A folder for one test, with a store that `tenure init` made in `data`.
 struct Place {
@@ -371,7 +371,7 @@ fn verify_says_what_is_sound_and_ends_with_7_where_something_is_not() {
     assert!(!log.contains("was not taken"), "{log}");
 
     assert_eq!(done(place.run(&["verify"])), sound);
-    fs::remove_file(place.data.join("store/tenants-0000/CURRENT")).expect("it is there");
+    fs::remove_file(store_in(&place.data).join("tenants-0000/CURRENT")).expect("it is there");
     let damaged = place.run(&["verify"]);
     assert_eq!(damaged.code, Some(7), "{damaged:?}");
     let remedy = damaged.stderr.lines().last().expect("an error");
@@ -725,7 +725,7 @@ fn a_data_folder_that_is_not_ours_alone_is_refused() {
     fails(&place.run(&["status"]), 2, &[&remedy]);
     fails(&place.serve(|_| {}), 2, &[&remedy]);
     mode(0o700);
-    fs::write(place.data.join("FORMAT"), "tenure data 2\n").expect("ours");
+    fs::write(place.data.join("FORMAT"), "tenure data 3\n").expect("ours");
     fails(&place.run(&["status"]), 2, &["newer version"]);
     fails(&place.serve(|_| {}), 2, &["newer version"]);
     let init = Output::of(tenure().args(["init", "--data"]).arg(&place.data));
@@ -847,7 +847,7 @@ fn a_damaged_store_ends_with_1_and_says_to_restore_it() {
     let data = folder.path().join("data");
     let dev = Dev::start(&data);
     assert_eq!(dev.stop(), Some(0));
-    let mark = data.join("store/system/1/mark");
+    let mark = store_in(&data).join("system/1/mark");
     fs::remove_file(&mark).expect("the mark of the system database");
     let output = maintain(&data, &["status"]);
     fails(&output, 1, &["restore"]);

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Dev, Output, Request, maintain};
+use crate::support::{Dev, Output, Request, maintain, store_in};
 
 const INTERNAL: Option<i32> = Some(1);
 
@@ -29,7 +29,7 @@ fn a_store_that_does_not_open_names_the_database_and_the_way_out() {
     for (database, file) in [("keyring", "db"), ("system", "mark"), ("system", "db")] {
         let folder = tempfile::tempdir().unwrap();
         let data = stopped(folder.path());
-        fs::write(data.join("store").join(database).join("1").join(file), "damage").unwrap();
+        fs::write(store_in(&data).join(database).join("1").join(file), "damage").unwrap();
         let output = maintain(&data, &["status"]);
         assert_eq!(output.code, INTERNAL, "{output:?}");
         let place = data.display().to_string();
@@ -41,7 +41,7 @@ fn a_store_that_does_not_open_names_the_database_and_the_way_out() {
 fn a_damaged_database_of_tenants_is_named_and_others_are_served() {
     let folder = tempfile::tempdir().unwrap();
     let data = stopped(folder.path());
-    fs::remove_file(data.join("store/tenants-0000/1/mark")).unwrap();
+    fs::remove_file(store_in(&data).join("tenants-0000/1/mark")).unwrap();
     let dev = Dev::start(&data);
     for answer in [dev.get("a"), dev.put("a", "new"), dev.send(Request::get("/api/dev/secrets"))] {
         assert_eq!(answer.status, 500);

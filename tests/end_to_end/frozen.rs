@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Client, Request, Serve, maintain};
+use crate::support::{Client, Request, Serve, maintain, store_in};
 
 fn vector(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name)
@@ -70,11 +70,17 @@ fn serve_frozen(data: &Path) -> Serve {
 }
 
 #[test]
-fn the_data_folder_of_format_1_is_served_as_it_was_left() {
+fn the_data_folder_of_format_1_is_migrated_and_served_as_it_was_left() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = unpacked(folder.path(), "data-v1");
+    let mark = |store: PathBuf| fs::read(store.join("tenants-0000/1/mark")).expect("it is there");
+    let before = mark(data.join("store"));
     let serve = serve_frozen(&data);
     assert_eq!(serve.stop_by("TERM").0, Some(0));
+    assert_eq!(fs::read_to_string(data.join("FORMAT")).expect("it is there"), "tenure data 2\n");
+    // What was written since went into the new one.
+    assert_eq!(mark(data.join("store")), before);
+    assert_ne!(mark(store_in(&data)), before);
     let verified = maintain(&data, &["verify"]);
     assert_eq!(verified.code, Some(0), "{verified:?}");
 }

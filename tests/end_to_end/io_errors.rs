@@ -84,7 +84,7 @@ fn a_write_or_sync_that_fails_leaves_the_outcome_unknown_and_is_mended_without_a
 fn errors_of_system_and_keyring_leave_secrets_alone_and_pass() {
     for (act, database) in [Act::Write, Act::Sync]
         .into_iter()
-        .flat_map(|act| ["store/system", "store/keyring"].map(|database| (act, database)))
+        .flat_map(|act| ["store-2/system", "store-2/keyring"].map(|database| (act, database)))
     {
         let Some(disk) = FaultyFs::mount() else { return };
         let dev = Dev::start_with(&disk.data(), quiet);
@@ -101,7 +101,7 @@ fn errors_of_system_and_keyring_leave_secrets_alone_and_pass() {
             assert!(matches!(created.code, Some(0 | 4 | 5)), "{created:?}");
             (created.code != Some(5)).then_some(())
         });
-        assert_log(&dev, database.trim_start_matches("store/"));
+        assert_log(&dev, database.trim_start_matches("store-2/"));
         let dev = cut_and_start(&disk, dev, 2);
         assert_eq!(dev.get(NAME).json(), "replaced", "{act:?} {database}");
         let token = dev.mint("acme", &["*"]);
@@ -146,7 +146,7 @@ fn a_start_from_a_disk_that_cannot_be_read_says_so_and_harms_nothing() {
     assert_eq!(dev.put(NAME, VALUE).status, 204);
     dev.kill();
     for database in ["system", "keyring"] {
-        let fault = inject(&disk, Act::Read, &format!("store/{database}"), None);
+        let fault = inject(&disk, Act::Read, &format!("store-2/{database}"), None);
         let refused = Starting::spawn(&disk.data(), quiet).ready().err();
         let refused = refused.expect("a start without its files fails");
         assert!(refused.contains(&format!("the database {database}")), "{refused}");

@@ -16,7 +16,7 @@ use tenure::vault::maintenance::{self, Exchange};
 use tenure::vault::{ListRequest, NewSecret, Precondition, Vault, VaultOptions};
 use zeroize::Zeroizing;
 
-use crate::support::{Serve, init, maintain};
+use crate::support::{Serve, init, maintain, store_in};
 
 const HOUR: i64 = 60 * 60;
 const DAY: i64 = 24 * HOUR;
@@ -250,7 +250,7 @@ async fn move_floor(data: &Path, seconds: i64) {
     let kek = Kek::parse(&text).expect("a KEK");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let clock = Manual::at(i64::try_from(now).expect("before 10,000") + seconds);
-    let (store, options) = (open_store(&data.join("store")), VaultOptions::default());
+    let (store, options) = (open_store(&store_in(data)), VaultOptions::default());
     let vault = Vault::open(store, &kek, clock, options).await.expect("it opens");
     maintenance::execute(&vault, Command::ClockAccept, Exchange::none()).await.expect("accepted");
     vault.close().await;

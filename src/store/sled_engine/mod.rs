@@ -346,9 +346,14 @@ impl SledOptions {
 
     /// With `databases` of tenants open. The divisor is one more than there are,
     /// so that the next one has its share too.
+    ///
+    /// Of what a database may take, sled is told the half: it counts pages as they
+    /// are stored, while each row in memory has allocations of its own; and it looks
+    /// at what it holds only after 64 accesses in each of 256 shards, until when
+    /// 16,384 pages may have come uncounted.
     fn tenants_cache(&self, databases: usize) -> u64 {
         let left = self.cache_bytes_total - 2 * self.fixed_cache();
-        (left / (databases as u64 + 1)).max(1 << 20)
+        (left / (databases as u64 + 1) / 2).max(1 << 20)
     }
 }
 

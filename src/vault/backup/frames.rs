@@ -51,7 +51,7 @@ impl Frames {
         unlock: &Unlock<'_>,
     ) -> Result<(Self, Header, Arc<StoreKeys>), BackupError> {
         let mut source = Source { pieces, held: Vec::new(), at: 0, passed: 0 };
-        prologue(&mut source).await?;
+        let version = prologue(&mut source).await?;
         let RawFrame { at, lead, payload, tag } = source.frame().await?;
         let damaged = BackupError::Damaged { at };
         let (Some(Kind::Header), header) =
@@ -63,7 +63,7 @@ impl Frames {
         let keys = unlock.keys(header.store_id).filter(|keys| keys.proves(&header.kek_check));
         let keys = keys.ok_or(BackupError::OtherKek)?;
         let key = keys.chain_key(&header.backup_id);
-        let first = key.tag(&[0; 32], &[&format::prologue()]);
+        let first = key.tag(&[0; 32], &[&format::prologue(version)]);
         if !key.proves(&first, &[&lead, &payload], &tag) {
             return Err(damaged);
         }
@@ -130,7 +130,8 @@ impl Frames {
     }
 }
 
-async fn prologue(source: &mut Source) -> Result<(), BackupError> {
+/// The version of what follows.
+async fn prologue(source: &mut Source) -> Result<u16, BackupError> {
     let held = source.take_up_to(PROLOGUE_BYTES).await;
     let (magic, version) = held.split_at_checked(MAGIC.len()).unwrap_or((&held, &[]));
     if magic.is_empty() || !MAGIC.starts_with(magic) {
@@ -138,7 +139,7 @@ async fn prologue(source: &mut Source) -> Result<(), BackupError> {
     }
     let version: [u8; 2] = version.try_into().map_err(|_| BackupError::Truncated)?;
     match u16::from_be_bytes(version) {
-        VERSION => Ok(()),
+        found @ 1..=VERSION => Ok(found),
         found if found > VERSION => Err(BackupError::NewerFormat { found }),
         _ => Err(BackupError::NotABackup),
     }

@@ -34,7 +34,7 @@ impl Writer {
         header: Header,
     ) -> Result<Self, BackupError> {
         let key = keys.chain_key(&header.backup_id);
-        let prologue = format::prologue();
+        let prologue = format::prologue(format::VERSION);
         let mut writer = Self {
             sink,
             tag: key.tag(&[0; 32], &[&prologue]),

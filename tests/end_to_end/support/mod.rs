@@ -17,6 +17,6 @@ pub use http::{Answer, Client, Request};
 pub use inside::{ApiKey, Inside, Operated};
 pub use program::{Dev, Output, Starting, secret, tenure};
 pub use random::Random;
-pub use serve::{Serve, ended, eventually, init, maintain, signal};
+pub use serve::{Serve, ended, eventually, init, maintain, signal, store_in};
 pub use tenants::Tenants;
 pub use writers::{Writers, quiet, two_tenants};

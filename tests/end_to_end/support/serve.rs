@@ -45,6 +45,11 @@ pub fn init(folder: &Path) -> PathBuf {
     data
 }
 
+/// Where `tenure` keeps the databases of a data folder.
+pub fn store_in(data: &Path) -> PathBuf {
+    data.join("store-2")
+}
+
 /// A maintenance command on a store, whether or not a server runs on it.
 pub fn maintain(data: &Path, args: &[&str]) -> Output {
     Output::of(tenure().args(args).arg("--data").arg(data))
