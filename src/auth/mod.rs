@@ -46,9 +46,7 @@ pub use inspect::{Inspection, inspect};
 pub use mint::{Mint, MintError, mint};
 pub use permit::{ListPermit, ManagePermit, Permit, Read, Write};
 pub use principal::{Forbidden, Principal};
-pub use revocation::{
-    Revocation, RevocationId, RevocationIdError, RevocationTarget, Revocations, end_of_second,
-};
+pub use revocation::{Revocation, RevocationId, RevocationIdError, RevocationTarget, Revocations};
 pub use roots::{PublicRoot, Roots, RootsError, TooManyRoots};
 
 /// Why a credential was refused (401).

@@ -175,6 +175,26 @@ impl Revocations {
         let ends = said.into_iter().flatten().filter_map(|revocation| revocation.before);
         ends.fold(now, Timestamp::max)
     }
+
+    /// Before which moment everything was issued that there is for a subject, or
+    /// (`None`) for anybody. That is not only the end of this second: what was minted
+    /// since the last revocation may have been issued after it.
+    pub fn all_issued_before(
+        &self,
+        tenant: TenantId,
+        identity: Option<&Identity>,
+        now: Timestamp,
+    ) -> Timestamp {
+        let latest = match identity {
+            Some(identity) => self.issuable_from(tenant, identity, now),
+            None => {
+                let of_tenant =
+                    self.0.iter().filter(|(target, said)| target.tenant(said) == Some(tenant));
+                of_tenant.filter_map(|(_, said)| said.before).fold(now, Timestamp::max)
+            }
+        };
+        Timestamp::from_unix_seconds(latest.unix_seconds()).saturating_add(Duration::from_secs(1))
+    }
 }
 
 impl fmt::Debug for Revocations {
@@ -189,14 +209,10 @@ impl FromIterator<(RevocationTarget, Revocation)> for Revocations {
     }
 }
 
-/// The first whole second after `now`: before it was issued whatever exists.
-pub fn end_of_second(now: Timestamp) -> Timestamp {
-    Timestamp::from_unix_seconds(now.unix_seconds()).saturating_add(Duration::from_secs(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Subject;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_unix_seconds(seconds)
@@ -233,8 +249,22 @@ mod tests {
     }
 
     #[test]
-    fn a_second_ends_at_the_next() {
-        assert_eq!(end_of_second(at(7)), at(8));
-        assert_eq!(end_of_second(Timestamp::from_unix_micros(7_999_999)), at(8));
+    fn all_that_was_issued_was_before_the_end_of_its_second() {
+        let tenant = TenantId::from_bytes([7; 16]);
+        let ci = Identity::of_biscuit(Subject::parse("ci").unwrap());
+        let other = Identity::of_biscuit(Subject::parse("other").unwrap());
+        let mut all = Revocations::default();
+        let end = |all: &Revocations, who: Option<&Identity>, now| {
+            all.all_issued_before(tenant, who, now).unix_seconds()
+        };
+        assert_eq!(end(&all, None, at(7)), 8);
+        assert_eq!(end(&all, Some(&ci), Timestamp::from_unix_micros(7_999_999)), 8);
+        // What is minted for ci after this is issued at 8.
+        all.insert(RevocationTarget::Subject(tenant, ci.clone()), before(8, 0));
+        assert_eq!((end(&all, Some(&ci), at(7)), end(&all, Some(&other), at(7))), (9, 8));
+        assert_eq!(end(&all, None, at(7)), 9);
+        all.insert(RevocationTarget::Tenant(tenant), before(9, 0));
+        assert_eq!((end(&all, Some(&other), at(7)), end(&all, None, at(7))), (10, 10));
+        assert_eq!(end(&all, None, at(20)), 21);
     }
 }

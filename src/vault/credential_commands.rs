@@ -44,12 +44,13 @@ fn wanted(vault: &Vault, what: Revocable) -> Result<Wanted, Failure> {
         Revocable::Subject { tenant, subject } => {
             let tenant = find_tenant(vault, &tenant)?;
             let subject = parse_subject("the subject", &subject)?;
-            let target = RevocationTarget::Subject(tenant.id, Identity::of_biscuit(subject));
-            plain(target, Some(vault.end_of_this_second()))
+            let who = Identity::of_biscuit(subject);
+            let before = vault.all_issued_before(tenant.id, Some(&who));
+            plain(RevocationTarget::Subject(tenant.id, who), Some(before))
         }
         Revocable::Tenant { tenant, before } => {
             let tenant = find_tenant(vault, &tenant)?;
-            let end = vault.end_of_this_second();
+            let end = vault.all_issued_before(tenant.id, None);
             let before = match before {
                 When::Now => end,
                 When::InSeconds(_) => return Err(usage("--before needs a date, or 'now'".into())),

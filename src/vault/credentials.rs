@@ -16,10 +16,10 @@ use super::system::CredentialChange;
 use super::tenant::Tenant;
 use super::{Vault, to_its_end};
 use crate::auth::{
-    ApiKey, ApiKeyId, ManagePermit, Principal, Refusal, Revocation, RevocationTarget, Subject,
-    TooManyRoots, end_of_second, mint_api_key,
+    ApiKey, ApiKeyId, ApiKeys, Identity, ManagePermit, Principal, Refusal, Revocation,
+    RevocationTarget, Subject, TooManyRoots, mint_api_key,
 };
-use crate::domain::{ScopeSet, TenantId, Timestamp};
+use crate::domain::{Now, ScopeSet, TenantId, Timestamp};
 use crate::store::StoreError;
 
 /// The longest life of a token. What is revoked without its expiry being known is
@@ -95,6 +95,33 @@ pub(super) struct Wanted {
     pub(super) token_expires: Option<Timestamp>,
 }
 
+impl Wanted {
+    fn revocation(&self, now: Now) -> Revocation {
+        let now_for_expiry = now.for_expiry();
+        // What was issued before a moment lasts no longer than a token can from there.
+        let last_issue = self.before.unwrap_or(now_for_expiry).max(now_for_expiry);
+        let longest = last_issue.saturating_add(MAX_TTL);
+        let lasts = self.token_expires.map_or(longest, |expires| expires.max(now_for_expiry));
+        Revocation {
+            before: self.before,
+            token_tenant: self.token_tenant,
+            revoked_on: now.wall(),
+            keep_until: lasts.saturating_add(AFTERLIFE),
+        }
+    }
+
+    /// Keys outlive any revocation that is forgotten, so that they end with it.
+    fn ended_keys(&self, keys: &ApiKeys) -> Vec<ApiKey> {
+        match (&self.target, self.before) {
+            (RevocationTarget::Tenant(tenant), Some(before)) => {
+                let of_tenant = keys.of_tenant(*tenant);
+                of_tenant.filter(|key| key.created_on < before).cloned().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// What a revocation came to.
 pub(super) struct Revoked {
     pub(super) revocation: Revocation,
@@ -148,38 +175,42 @@ impl Vault {
         tenant: Arc<Tenant>,
         new: NewApiKey,
     ) -> Result<MadeApiKey, CredentialError> {
-        let NewApiKey { scopes, name, expires_on } = new;
-        let now = self.time.now();
-        if scopes == ScopeSet::NONE {
+        let expired = |at: Timestamp| self.time.now().for_expiry() >= at;
+        if new.scopes == ScopeSet::NONE {
             return Err(CredentialError::NoScope);
         }
-        if expires_on.is_some_and(|expires| now.for_expiry() >= expires) {
+        if new.expires_on.is_some_and(expired) {
             return Err(CredentialError::ExpiresInThePast);
         }
         let vault = self.clone();
-        to_its_end(async move {
-            let _one = vault.administration.lock().await;
-            // It may have been deleted meanwhile; then its keys were.
-            vault.tenant(tenant.id)?;
-            let max = vault.options.max_api_keys;
-            let (held, made) = vault.authenticator.look(|standing| {
-                let keys = &standing.api_keys;
-                (keys.of_tenant(tenant.id).count(), mint_api_key(keys.mac()))
-            });
-            if held >= max {
-                return Err(CredentialError::TooManyApiKeys { max });
-            }
-            let ((id, tag, text), created_on) = (made, now.wall());
-            let key = ApiKey { id, tenant: tenant.id, name, scopes, created_on, expires_on, tag };
-            let put = [CredentialChange::PutApiKey(&key, None)];
-            vault.system.change_credentials(&put, vault.time.floor()).await?;
-            let name = tenant.name.clone();
-            vault.authenticator.change(|standing| {
-                standing.api_keys.insert(key.clone(), name, None);
-            });
-            Ok(MadeApiKey { key, text })
-        })
-        .await
+        to_its_end(async move { vault.add_api_key_in_turn(&tenant, new).await }).await
+    }
+
+    async fn add_api_key_in_turn(
+        &self,
+        tenant: &Tenant,
+        new: NewApiKey,
+    ) -> Result<MadeApiKey, CredentialError> {
+        let _one = self.administration.lock().await;
+        // It may have been deleted meanwhile; then its keys were.
+        self.tenant(tenant.id)?;
+        let max = self.options.max_api_keys;
+        let (held, (id, tag, text)) = self.authenticator.look(|standing| {
+            let keys = &standing.api_keys;
+            (keys.of_tenant(tenant.id).count(), mint_api_key(keys.mac()))
+        });
+        if held >= max {
+            return Err(CredentialError::TooManyApiKeys { max });
+        }
+        let NewApiKey { scopes, name, expires_on } = new;
+        let created_on = self.time.now().wall();
+        let key = ApiKey { id, tenant: tenant.id, name, scopes, created_on, expires_on, tag };
+        let put = [CredentialChange::PutApiKey(&key, None)];
+        self.system.change_credentials(&put, self.time.floor()).await?;
+        self.authenticator.change(|standing| {
+            standing.api_keys.insert(key.clone(), tenant.name.clone(), None);
+        });
+        Ok(MadeApiKey { key, text })
     }
 
     /// `of`: only if it is this tenant's; another's is not there.
@@ -218,48 +249,35 @@ impl Vault {
         act: Act,
     ) -> Result<Revoked, CredentialError> {
         let vault = self.clone();
-        to_its_end(async move {
-            let _one = vault.administration.lock().await;
-            let now = vault.time.now();
-            let Wanted { target, before, token_tenant, token_expires } = wanted;
-            let lasts = match token_expires {
-                Some(expires) => expires.max(now.for_expiry()),
-                None => {
-                    before.unwrap_or(now.for_expiry()).max(now.for_expiry()).saturating_add(MAX_TTL)
-                }
-            };
-            let said = Revocation {
-                before,
-                token_tenant,
-                revoked_on: now.wall(),
-                keep_until: lasts.saturating_add(AFTERLIFE),
-            };
-            let (held, earlier, api_keys) = vault.authenticator.look(|standing| {
-                let keys = match (&target, before) {
-                    (RevocationTarget::Tenant(tenant), Some(before)) => {
-                        let keys = standing.api_keys.of_tenant(*tenant);
-                        keys.filter(|key| key.created_on < before).cloned().collect()
-                    }
-                    _ => Vec::new(),
-                };
-                (standing.revocations.len(), standing.revocations.get(&target).copied(), keys)
+        to_its_end(async move { vault.revoke_in_turn(wanted, act).await }).await
+    }
+
+    async fn revoke_in_turn(&self, wanted: Wanted, act: Act) -> Result<Revoked, CredentialError> {
+        let _one = self.administration.lock().await;
+        let said = wanted.revocation(self.time.now());
+        // A tenant that was deleted meanwhile took all this along.
+        if let Some(tenant) = wanted.target.tenant(&said) {
+            self.tenant(tenant)?;
+        }
+        let (held, earlier, api_keys) = self.authenticator.look(|standing| {
+            let earlier = standing.revocations.get(&wanted.target).copied();
+            (standing.revocations.len(), earlier, wanted.ended_keys(&standing.api_keys))
+        });
+        if earlier.is_none() && held >= MAX_REVOCATIONS {
+            return Err(CredentialError::TooManyRevocations);
+        }
+        let revocation = earlier.map_or(said, |earlier| earlier.merged(said));
+        if act == Act::Do {
+            let target = wanted.target;
+            let mut changes = vec![CredentialChange::PutRevocation(&target, &revocation)];
+            changes.extend(api_keys.iter().map(|key| CredentialChange::DropApiKey(key.id)));
+            self.system.change_credentials(&changes, self.time.floor()).await?;
+            self.authenticator.change(|standing| {
+                api_keys.iter().for_each(|key| standing.api_keys.remove(key.id));
+                standing.revocations.insert(target, revocation);
             });
-            if earlier.is_none() && held >= MAX_REVOCATIONS {
-                return Err(CredentialError::TooManyRevocations);
-            }
-            let revocation = earlier.map_or(said, |earlier| earlier.merged(said));
-            if act == Act::Do {
-                let mut changes = vec![CredentialChange::PutRevocation(&target, &revocation)];
-                changes.extend(api_keys.iter().map(|key| CredentialChange::DropApiKey(key.id)));
-                vault.system.change_credentials(&changes, vault.time.floor()).await?;
-                vault.authenticator.change(|standing| {
-                    api_keys.iter().for_each(|key| standing.api_keys.remove(key.id));
-                    standing.revocations.insert(target, revocation);
-                });
-            }
-            Ok(Revoked { revocation, api_keys })
-        })
-        .await
+        }
+        Ok(Revoked { revocation, api_keys })
     }
 
     /// Draws a root that signs from now on; those of before are honoured until
@@ -288,14 +306,16 @@ impl Vault {
     /// From when on a token that is minted for a subject holds: now, or the end of
     /// the second in which what was issued before was revoked.
     pub(super) fn issuable_from(&self, tenant: TenantId, subject: &Subject) -> Timestamp {
-        let (who, now) = (crate::auth::Identity::of_biscuit(subject.clone()), self.time.now());
+        let (who, now) = (Identity::of_biscuit(subject.clone()), self.time.now());
         self.authenticator
             .look(|standing| standing.revocations.issuable_from(tenant, &who, now.for_expiry()))
     }
 
-    /// The end of the present second: what was issued before it is all that there is.
-    pub(super) fn end_of_this_second(&self) -> Timestamp {
-        end_of_second(self.time.now().for_expiry())
+    /// Before which moment everything was issued that there is for a subject of a
+    /// tenant, or for anybody.
+    pub(super) fn all_issued_before(&self, tenant: TenantId, who: Option<&Identity>) -> Timestamp {
+        let now = self.time.now().for_expiry();
+        self.authenticator.look(|standing| standing.revocations.all_issued_before(tenant, who, now))
     }
 
     /// What goes with a tenant: its keys, and what was revoked in it.

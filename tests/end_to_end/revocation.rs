@@ -153,6 +153,27 @@ fn a_revocation_outlives_kill_9_and_is_told_nowhere() {
 }
 
 #[test]
+fn a_credential_is_revoked_where_there_is_no_space_for_secrets_any_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = init(folder.path());
+    let run = |args: &[&str]| maintain(&data, args).stdout.trim().to_owned();
+    run(&["tenant", "create", "acme"]);
+    let token = run(&["token", "mint", "--tenant", "acme", "--scope", "*", "--subject", "ci"]);
+    let key = run(&["api-key", "create", "--tenant", "acme", "--scope", "*"]);
+    let serve = Serve::start_with(&data, |command| {
+        command.arg("--data").arg(&data).env("TENURE_STORE_FULL_FLOOR_BYTES", "1024TiB");
+    });
+    let put = Request::put("/api/acme/secrets/s", r#"{"value":"x"}"#).bearer(&token);
+    assert_eq!(serve.send(&put).code(), "full");
+    let id = key.split('_').nth(1).expect("an id");
+    assert_eq!(serve.run(&["api-key", "revoke", id]).code, Some(0));
+    assert_eq!(serve.send(&Request::get(LIST).api_key(&key)).status, 401);
+    let revoke = ["token", "revoke", "--subject", "ci", "--tenant", "acme"];
+    assert_eq!(serve.run(&revoke).code, Some(0));
+    assert_eq!(serve.send(&Request::get(LIST).bearer(&token)).status, 401);
+}
+
+#[test]
 fn what_revokes_nothing_says_so_and_repeats_no_token() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = init(folder.path());

@@ -261,6 +261,8 @@ async fn a_tenant_takes_its_keys_and_revocations_along() {
     bench.judge_key(&key_since).unwrap();
     let (of_beta, _) = bench.api_key("beta", None).await;
     bench.run(Command::TenantDelete { name: "acme".into() }).await.unwrap();
+    let gone = bench.revoke(token_of(&token)).await.unwrap_err();
+    assert_eq!(gone.kind, FailureKind::NotFound, "there is nothing left to revoke: {gone}");
     bench.run(Command::TenantCreate { name: "acme".into() }).await.unwrap();
     for _ in 0..2 {
         assert_eq!(bench.judge_key(&key_since), Err(Refusal::ApiKey));
