@@ -5,6 +5,7 @@
 //! on disk, of HTTP, or of how a secret is encrypted.
 
 mod limit;
+mod address;
 mod name;
 mod network;
 mod scope;
@@ -13,6 +14,7 @@ mod value;
 mod window;
 
 pub use limit::Rate;
+pub use address::{WebAddress, WebAddressError};
 pub use name::{NameError, NamePrefix, SecretName, SecretNames, TenantId, TenantName};
 pub use network::{Network, NetworkError, Source};
 pub use scope::{Operation, Scope, ScopeError, ScopeSet};

@@ -155,7 +155,7 @@ fn a_narrowed_token_is_the_same_credential_to_who_counts() {
     let world = World::new();
     let token = world.good();
     let narrowed = narrow(&token, r#"check if operation("read")"#);
-    let of = |token: &str| world.principal(token).credential();
+    let of = |token: &str| world.principal(token).family();
     assert_eq!(of(&token), of(&narrowed));
     assert_eq!(of(&token), of(&encoded_anew(&narrowed, 5)));
     assert_ne!(of(&token), of(&world.good()));
