@@ -91,6 +91,9 @@ codes! {
     BodyTooLarge = "body_too_large", 413, "The body is too large";
     UnsupportedMediaType = "unsupported_media_type", 415, "The body has an unsupported type";
 
+    /// Of an address, or with a credential.
+    RateLimited = "rate_limited", 429, "Too many requests";
+
     Internal = "internal", 500, "The server failed";
     Corrupted = "corrupted", 500, "Stored data is corrupted";
 

@@ -15,12 +15,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
-use crate::crypto::{ApiKeyMac, ApiKeyTag, random};
+use crate::crypto::{ApiKeyMac, ApiKeyTag, random, sha256};
 use crate::domain::{Now, ScopeSet, TenantId, TenantName, Timestamp};
 
 use super::caveat::Caveats;
 use super::principal::Grant;
-use super::{CredentialId, CredentialKind, Identity, Principal, Refusal, Subject};
+use super::{CredentialId, CredentialKind, Identity, PresentedId, Principal, Refusal, Subject};
 
 /// What every key begins with, so that scanners for leaked secrets know one.
 pub(super) const PREFIX: &str = "tnr_";
@@ -247,7 +247,8 @@ impl ApiKey {
         let Self { id, tenant: tenant_id, name: _, scopes, created_on, expires_on, tag: _ } = self;
         let subject = Subject::of_api_key(*id);
         Grant {
-            id: CredentialId::ApiKey(*id),
+            id: PresentedId::ApiKey(*id),
+            credential: CredentialId(sha256(&[PREFIX.as_bytes(), id.as_bytes()].concat())),
             identity: Identity { kind: CredentialKind::ApiKey, issuer: None, subject },
             tenant,
             tenant_id: *tenant_id,
@@ -322,7 +323,7 @@ mod tests {
         assert!(principal.may_read(&name("acme"), secret(), at(0)).is_ok());
         assert!(principal.may_write(&name("acme"), secret(), at(0)).is_err());
         assert!(principal.may_read(&name("beta"), secret(), at(0)).is_err());
-        assert_eq!(principal.id(), &CredentialId::ApiKey(id));
+        assert_eq!(principal.id(), &PresentedId::ApiKey(id));
         assert_eq!(principal.subject().as_str(), format!("tnr_{id}"));
     }
 

@@ -2,21 +2,20 @@
 //!
 //! Guaranteed here: a principal comes out only after every signature was checked
 //! once, and after revocations, root, expiry and tenant were checked now. Refusals
-//! are not remembered, so that a flood of bad tokens cannot push good ones out. API
-//! keys are proved each time, which costs what a look into the cache does.
+//! are not remembered, so that a flood of bad tokens cannot push good ones out; they
+//! are counted, so that it does not cost a signature each. API keys are proved each
+//! time, which costs what a look among the remembered does.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
-
 use crate::crypto::sha256;
-use crate::domain::{Now, TenantId, TenantName, Timestamp};
+use crate::domain::{Now, Source, TenantId, TenantName, Timestamp};
 
 use super::biscuit::{Unverified, check_text};
-use super::{ApiKeys, Principal, PublicRoot, Refusal, Revocations, Roots};
+use super::remembered::{Digest, Judged, Known, Remembered};
+use super::{ApiKeys, Limits, Principal, PublicRoot, Refusal, Revocations, Roots};
 
 /// Which tenant a name stands for at present.
 pub trait TenantDirectory {
@@ -39,44 +38,18 @@ pub struct Authenticator {
     /// Rises with every change of the standing, after it. A token that was judged at
     /// this one need not be judged again, which is one load for each request.
     generation: AtomicU64,
-    verified: Cache<Digest, Known, ByText>,
-}
-
-/// SHA-256 (FIPS 180-4) of a token's text. The cache holds no tokens: who reads
-/// its memory has nothing to present.
-type Digest = [u8; 32];
-
-#[derive(Clone)]
-struct Known {
-    root_id: u32,
-    /// From then on its root signs for nothing.
-    root_until: Option<Timestamp>,
-    /// At which its root and the revocations were looked at.
-    generation: u64,
-    principal: Arc<Principal>,
-    /// Of the token's text, in bytes.
-    length: usize,
-}
-
-/// What a principal takes in memory follows the length of its token. Without
-/// weights a holder who packs tokens with checks would have most of the cache.
-#[derive(Clone)]
-struct ByText;
-
-impl Weighter<Digest, Known> for ByText {
-    fn weight(&self, _: &Digest, known: &Known) -> u64 {
-        1 + known.length as u64 / 512
-    }
+    remembered: Remembered,
+    limits: Arc<Limits>,
 }
 
 impl Authenticator {
-    /// `capacity`: how many tokens of up to 512 bytes are remembered, each in some
-    /// hundred bytes; a longer one counts once more for each 512 bytes.
-    pub fn new(standing: Standing, capacity: usize) -> Self {
+    /// `capacity`: how many tokens are remembered, as [`Remembered::new`] counts.
+    pub fn new(standing: Standing, capacity: usize, limits: Arc<Limits>) -> Self {
         Self {
             standing: RwLock::new(standing),
             generation: AtomicU64::new(0),
-            verified: Cache::with_weighter(capacity, capacity as u64, ByText),
+            remembered: Remembered::new(capacity),
+            limits,
         }
     }
 
@@ -106,6 +79,7 @@ impl Authenticator {
     pub fn authenticate(
         &self,
         bearer: &str,
+        source: Source,
         now: Now,
         directory: &dyn TenantDirectory,
     ) -> Result<Arc<Principal>, Refusal> {
@@ -114,18 +88,25 @@ impl Authenticator {
         let digest = sha256(bearer.as_bytes());
         // Read before the standing is looked at: a change in between is seen again.
         let generation = self.generation.load(Ordering::SeqCst);
-        if let Some(known) = self.verified.get(&digest) {
-            if known.generation == generation {
-                known.holds(now, directory)?;
-                return Ok(known.principal);
+        if let Some(known) = self.remembered.get(&digest) {
+            if known.judged.generation != generation {
+                self.judge_again(digest, &known, generation, bearer.len(), now)?;
             }
-            return self.judge_again(digest, known, generation, now, directory);
+            holds(known.judged, &known.principal, now, directory)?;
+            return Ok(known.principal);
         }
-        let known = self.verify(bearer, generation, now)?;
-        self.look(|standing| known.stands(standing, now)).map(drop)?;
-        known.holds(now, directory)?;
-        self.verified.insert(digest, known.clone());
-        Ok(known.principal)
+        self.limits.stranger(source)?;
+        let (judged, principal) = self
+            .verify(bearer, generation, now)
+            .and_then(|(judged, principal)| {
+                self.look(|standing| stands(standing, judged.root_id, &principal, now))
+                    .map(drop)?;
+                holds(judged, &principal, now, directory)?;
+                Ok((judged, principal))
+            })
+            .inspect_err(|refusal| self.count(*refusal, source))?;
+        self.remembered.insert(digest, judged, &principal, bearer.len());
+        Ok(principal)
     }
 
     /// Whose token this is, whether or not it has expired or was revoked: only its
@@ -136,14 +117,27 @@ impl Authenticator {
         Ok(Principal::new(token.verify(&root.key)?.into_grant()))
     }
 
+    fn count(&self, refusal: Refusal, source: Source) {
+        match refusal {
+            // A good token may be among those that came too often.
+            Refusal::Limited(_) => {}
+            _ => self.limits.failed(source),
+        }
+    }
+
     /// What a revocation removed is not there: it needs no list of those.
     pub fn authenticate_api_key(
         &self,
         key: &str,
+        source: Source,
         now: Now,
         directory: &dyn TenantDirectory,
     ) -> Result<Arc<Principal>, Refusal> {
-        let principal = self.look(|standing| standing.api_keys.judge(key))?.principal(now)?;
+        // A key costs one HMAC, whoever sends it: bad ones are counted, and keep nobody
+        // who shares their address from using a good one.
+        let judged = self.look(|standing| standing.api_keys.judge(key));
+        let principal = judged.and_then(|judgement| judgement.principal(now));
+        let principal = principal.inspect_err(|refusal| self.count(*refusal, source))?;
         if directory.is_current(principal.tenant(), principal.tenant_id()) {
             Ok(principal)
         } else {
@@ -155,26 +149,32 @@ impl Authenticator {
     fn judge_again(
         &self,
         digest: Digest,
-        known: Known,
+        known: &Known,
         generation: u64,
+        length: usize,
         now: Now,
-        directory: &dyn TenantDirectory,
-    ) -> Result<Arc<Principal>, Refusal> {
-        let root_until = match self.look(|standing| known.stands(standing, now)) {
-            Ok(root_until) => root_until,
-            Err(refusal) => {
-                self.verified.remove(&digest);
-                return Err(refusal);
+    ) -> Result<(), Refusal> {
+        let Known { judged, principal, .. } = known;
+        match self.look(|standing| stands(standing, judged.root_id, principal, now)) {
+            Ok(root_until) => {
+                let judged = Judged { root_until, generation, ..*judged };
+                self.remembered.insert(digest, judged, principal, length);
+                holds_root(root_until, now)
             }
-        };
-        let known = Known { root_until, generation, ..known };
-        known.holds(now, directory)?;
-        self.verified.insert(digest, known.clone());
-        Ok(known.principal)
+            Err(refusal) => {
+                self.remembered.remove(&digest);
+                Err(refusal)
+            }
+        }
     }
 
     /// Nothing is locked while signatures are checked.
-    fn verify(&self, bearer: &str, generation: u64, now: Now) -> Result<Known, Refusal> {
+    fn verify(
+        &self,
+        bearer: &str,
+        generation: u64,
+        now: Now,
+    ) -> Result<(Judged, Arc<Principal>), Refusal> {
         let token = Unverified::decode(bearer)?;
         let revoked =
             self.look(|standing| standing.revocations.end_a_block_of(token.revocation_ids()));
@@ -183,45 +183,58 @@ impl Authenticator {
         }
         let (root_id, roots) = (token.root_id(), self.roots());
         let root = roots.get(root_id, now).ok_or(Refusal::UnknownRoot)?;
+        self.limits.first_sight(token.credential())?;
         let principal = Arc::new(Principal::new(token.verify(&root.key)?.into_grant()));
-        let (root_until, length) = (root.until, bearer.len());
-        Ok(Known { root_id, root_until, generation, principal, length })
+        Ok((Judged { root_id, root_until: root.until, generation }, principal))
     }
 }
 
-impl Known {
-    /// What may change while a token is remembered, and raises the generation.
-    /// Answers until when its root is honoured.
-    fn stands(&self, standing: &Standing, now: Now) -> Result<Option<Timestamp>, Refusal> {
-        if standing.revocations.end(&self.principal) {
-            return Err(Refusal::Revoked);
-        }
-        let root = standing.roots.get(self.root_id, now).ok_or(Refusal::UnknownRoot)?;
-        Ok(root.until)
+/// What may change while a token is remembered, and raises the generation. Answers
+/// until when its root is honoured.
+fn stands(
+    standing: &Standing,
+    root_id: u32,
+    principal: &Principal,
+    now: Now,
+) -> Result<Option<Timestamp>, Refusal> {
+    if standing.revocations.end(principal) {
+        return Err(Refusal::Revoked);
     }
+    let root = standing.roots.get(root_id, now).ok_or(Refusal::UnknownRoot)?;
+    Ok(root.until)
+}
 
-    /// What may change with time, and with tenants.
-    fn holds(&self, now: Now, directory: &dyn TenantDirectory) -> Result<(), Refusal> {
-        let Self { root_until, principal, .. } = self;
-        if root_until.is_some_and(|until| now.for_expiry() >= until) {
-            return Err(Refusal::UnknownRoot);
-        }
-        if principal.has_expired(now) {
-            return Err(Refusal::Expired);
-        }
-        if !directory.is_current(principal.tenant(), principal.tenant_id()) {
-            return Err(Refusal::TenantGone);
-        }
-        Ok(())
+/// What may change with time, and with tenants.
+fn holds(
+    judged: Judged,
+    principal: &Principal,
+    now: Now,
+    directory: &dyn TenantDirectory,
+) -> Result<(), Refusal> {
+    holds_root(judged.root_until, now)?;
+    if principal.has_expired(now) {
+        return Err(Refusal::Expired);
     }
+    if !directory.is_current(principal.tenant(), principal.tenant_id()) {
+        return Err(Refusal::TenantGone);
+    }
+    Ok(())
+}
+
+fn holds_root(until: Option<Timestamp>, now: Now) -> Result<(), Refusal> {
+    if until.is_some_and(|until| now.for_expiry() >= until) {
+        return Err(Refusal::UnknownRoot);
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { standing, generation: _, verified } = self;
+        let Self { standing, generation: _, remembered, limits } = self;
         f.debug_struct("Authenticator")
             .field("standing", standing)
-            .field("remembered", &verified.len())
+            .field("limits", limits)
+            .field("remembered", &remembered.len())
             .finish()
     }
 }

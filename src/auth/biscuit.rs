@@ -11,6 +11,7 @@
 //! This module must not know which roots there are, what time it is, or which
 //! tenants exist.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use biscuit_auth::builder::{
-    Algorithm, Binary, Check as NewCheck, CheckKind, Expression, Op, Term, constrained_rule, fact,
-    pred, string, var,
+    Algorithm, Binary, BlockBuilder, Check as NewCheck, CheckKind, Expression, Op, Rule, Term,
+    constrained_rule, fact, pred, rule, string, var,
 };
 use biscuit_auth::datalog::SymbolTable;
 use biscuit_auth::format::convert::proto_block_to_token_block;
@@ -31,18 +32,19 @@ use biscuit_auth::{Biscuit, KeyPair, PrivateKey, UnverifiedBiscuit};
 use prost::Message;
 use zeroize::Zeroizing;
 
+use crate::crypto::sha256;
 use crate::domain::{Scope, ScopeSet, TenantId, TenantName, Timestamp};
 
 use super::caveat::{Caveats, Check, Comparison, OneOf, Query, TimeBound};
 use super::claims::{Claims, Subject};
 use super::principal::Grant;
-use super::{CredentialId, Identity, MintError, Refusal, RevocationId};
+use super::{CredentialId, Identity, MintError, PresentedId, Refusal, RevocationId};
 
 /// The longest token that is looked at, in bytes of text.
 const MAX_TEXT: usize = 4096;
-const MAX_APPENDED_BLOCKS: usize = 3;
+pub(super) const MAX_APPENDED_BLOCKS: usize = 3;
 /// Over all appended blocks.
-const MAX_APPENDED_CHECKS: usize = 16;
+pub(super) const MAX_APPENDED_CHECKS: usize = 16;
 
 /// What the library writes, and the same with its padding lost, as happens in
 /// shells and URLs.
@@ -130,12 +132,50 @@ fn date(moment: Timestamp) -> Result<Term, MintError> {
 
 /// `check if time($t), $t < <expires>`
 fn expires_at(expires: Timestamp) -> Result<NewCheck, MintError> {
-    let before = Expression {
-        ops: vec![Op::Value(var("t")), Op::Value(date(expires)?), Op::Binary(Binary::LessThan)],
-    };
-    let query =
-        constrained_rule::<Term, _, _>("query", &[], &[pred("time", &[var("t")])], &[before]);
+    let query = compare("time", [Op::Value(var("v")), Op::Value(date(expires)?)], Binary::LessThan);
     Ok(NewCheck { queries: vec![query], kind: CheckKind::One })
+}
+
+/// One of the documented checks, built from terms.
+fn written(check: &Check) -> NewCheck {
+    let queries = check.queries.iter().map(written_query).collect();
+    NewCheck { queries, kind: CheckKind::One }
+}
+
+fn written_query(query: &Query) -> Rule {
+    let value = || Op::Value(var("v"));
+    match query {
+        Query::Operation(words) => written_words("operation", words),
+        Query::Resource(words) => written_words("resource", words),
+        Query::ResourcePrefix(prefix) => {
+            compare("resource", [value(), Op::Value(string(prefix))], Binary::Prefix)
+        }
+        Query::Time(TimeBound { comparison, date }) => {
+            let operator = match comparison {
+                Comparison::Before => Binary::LessThan,
+                Comparison::Until => Binary::LessOrEqual,
+                Comparison::After => Binary::GreaterThan,
+                Comparison::From => Binary::GreaterOrEqual,
+            };
+            compare("time", [value(), Op::Value(Term::Date(*date))], operator)
+        }
+    }
+}
+
+/// A set rather than an array, which older libraries do not know.
+fn written_words(predicate: &str, words: &OneOf) -> Rule {
+    if let [word] = words.as_slice() {
+        return rule::<Term, _>("query", &[], &[pred(predicate, &[string(word)])]);
+    }
+    let words: BTreeSet<_> = words.as_slice().iter().map(|word| string(word)).collect();
+    compare(predicate, [Op::Value(Term::Set(words)), Op::Value(var("v"))], Binary::Contains)
+}
+
+/// `predicate($v), <left> <operator> <right>`
+fn compare(predicate: &str, [left, right]: [Op; 2], operator: Binary) -> Rule {
+    let expression = Expression { ops: vec![left, right, Op::Binary(operator)] };
+    let body = pred(predicate, &[var("v")]);
+    constrained_rule::<Term, _, _>("query", &[], &[body], &[expression])
 }
 
 impl fmt::Debug for RootKey {
@@ -148,6 +188,7 @@ impl fmt::Debug for RootKey {
 /// no `Debug`: it holds the key that appends to it.
 pub(super) struct Unverified {
     root_id: u32,
+    credential: CredentialId,
     claims: Claims,
     caveats: Caveats,
     sealed: bool,
@@ -162,7 +203,12 @@ pub(super) struct Verified {
     claims: Claims,
     caveats: Caveats,
     revocation_ids: Vec<RevocationId>,
+    credential: CredentialId,
 }
+
+/// Why the library would not write what it was asked to; none of our inputs is
+/// known to bring that about.
+pub(super) struct Unwritable;
 
 impl Unverified {
     /// The shape guard. It runs before any key is decoded or used, and its work
@@ -193,14 +239,41 @@ impl Unverified {
         let sealed = matches!(proof.content, Some(Proof::FinalSignature(_)));
         let revocation_ids = revocation_ids(&token)?;
         let caveats = Caveats::new(checks);
-        Ok(Self { root_id, claims, caveats, sealed, revocation_ids, token })
+        // A signature is never the same for two authority blocks, and another one
+        // for the same block cannot be made without the root: whatever a holder
+        // does to the rest, this stays.
+        let credential = CredentialId(sha256(&authority.signature));
+        Ok(Self { root_id, credential, claims, caveats, sealed, revocation_ids, token })
     }
 
     /// Checks the signature of every block, and the proof at the end.
     pub fn verify(self, root: &RootKey) -> Result<Verified, Refusal> {
-        let Self { root_id: _, claims, caveats, sealed: _, revocation_ids, token } = self;
+        let Self { root_id: _, credential, claims, caveats, sealed: _, revocation_ids, token } =
+            self;
         token.verify(root.0.public()).map_err(|_| Refusal::Signature)?;
-        Ok(Verified { claims, caveats, revocation_ids })
+        Ok(Verified { claims, caveats, credential, revocation_ids })
+    }
+
+    /// The same token with these checks in one block more, as text. It takes the
+    /// key that every unsealed token carries, and no other.
+    pub fn append(&self, checks: &[Check]) -> Result<Zeroizing<String>, Unwritable> {
+        let block = checks.iter().try_fold(BlockBuilder::new(), |block, check| {
+            block.check(written(check)).map_err(|_| Unwritable)
+        });
+        let token = self.token.append(block?).map_err(|_| Unwritable)?;
+        let bytes = Zeroizing::new(token.to_vec().map_err(|_| Unwritable)?);
+        Ok(Zeroizing::new(BASE64.encode(&*bytes)))
+    }
+
+    /// The same token without the key that appends to it, as text.
+    pub fn seal(&self) -> Result<Zeroizing<String>, Unwritable> {
+        let sealed = self.token.seal().map_err(|_| Unwritable)?;
+        let bytes = Zeroizing::new(sealed.to_vec().map_err(|_| Unwritable)?);
+        Ok(Zeroizing::new(BASE64.encode(&*bytes)))
+    }
+
+    pub fn credential(&self) -> CredentialId {
+        self.credential
     }
 
     pub fn root_id(&self) -> u32 {
@@ -232,10 +305,11 @@ impl Unverified {
 
 impl Verified {
     pub fn into_grant(self) -> Grant {
-        let Self { claims, caveats, revocation_ids } = self;
+        let Self { claims, caveats, credential, revocation_ids } = self;
         let Claims { tenant, tenant_id, subject, issued, expires, scopes } = claims;
         Grant {
-            id: CredentialId::Biscuit(revocation_ids.into()),
+            id: PresentedId::Biscuit(revocation_ids.into()),
+            credential,
             identity: Identity::of_biscuit(subject),
             tenant,
             tenant_id,
@@ -536,18 +610,22 @@ fn date_of(term: &schema::Term) -> Result<u64, Refusal> {
 }
 
 /// The library itself, for tests that forge tokens.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(super) mod library {
     pub use biscuit_auth::builder::*;
     pub use biscuit_auth::builder_ext::{AuthorizerExt, BuilderExt};
+    #[cfg(test)]
     pub use biscuit_auth::format::schema;
     pub use biscuit_auth::*;
+    #[cfg(test)]
     pub use prost::Message;
 
+    #[cfg(test)]
     use super::RootKey;
 
+    #[cfg(test)]
     pub fn root_key(pair: &KeyPair) -> RootKey {
-        let secret: [u8; 32] = pair.private().to_bytes()[..].try_into().unwrap();
-        RootKey::from_secret(&secret).unwrap()
+        let secret = pair.private().to_bytes()[..].try_into().expect("Ed25519 keys are 32 bytes");
+        RootKey::from_secret(&secret).expect("it was a key before")
     }
 }

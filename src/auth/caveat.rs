@@ -28,6 +28,26 @@ impl Caveats {
         self.checks.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.checks.len()
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn checks(&self) -> &[Check] {
+        &self.checks
+    }
+
+    /// Whether these are the checks of `before` and then those of `more`.
+    pub(super) fn are(&self, before: &Self, more: &[Check]) -> bool {
+        self.checks.iter().eq(before.checks.iter().chain(more))
+    }
+
+    /// From when on no request at all is allowed, where the checks say so of time
+    /// alone.
+    pub(super) fn end(&self) -> Option<Timestamp> {
+        self.checks.iter().filter_map(Check::end).min()
+    }
+
     pub fn allow(&self, operation: Operation, name: &SecretName, now: Now) -> bool {
         self.all(|query| query.holds(operation, name, now))
     }
@@ -93,6 +113,10 @@ impl OneOf {
         Self(words.into())
     }
 
+    pub fn as_slice(&self) -> &[Arc<str>] {
+        &self.0
+    }
+
     fn contains(&self, word: &str) -> bool {
         self.0.binary_search_by(|candidate| (**candidate).cmp(word)).is_ok()
     }
@@ -148,6 +172,15 @@ impl TimeBound {
         }
     }
 
+    fn end(self) -> Option<Timestamp> {
+        let date = i64::try_from(self.date).unwrap_or(i64::MAX);
+        match self.comparison {
+            Comparison::Before => Some(Timestamp::from_unix_seconds(date)),
+            Comparison::Until => Some(Timestamp::from_unix_seconds(date.saturating_add(1))),
+            Comparison::After | Comparison::From => None,
+        }
+    }
+
     fn phrase(self) -> String {
         let date = Timestamp::from_unix_seconds(i64::try_from(self.date).unwrap_or(i64::MAX));
         match self.comparison {
@@ -176,12 +209,25 @@ impl Query {
         }
     }
 
+    fn end(&self) -> Option<Timestamp> {
+        match self {
+            Self::Time(bound) => bound.end(),
+            Self::Operation(_) | Self::Resource(_) | Self::ResourcePrefix(_) => None,
+        }
+    }
+
     fn is_about_name(&self) -> bool {
         matches!(self, Self::Resource(_) | Self::ResourcePrefix(_))
     }
 }
 
 impl Check {
+    /// The latest end of its queries, if each of them has one.
+    fn end(&self) -> Option<Timestamp> {
+        let ends: Option<Vec<_>> = self.queries.iter().map(Query::end).collect();
+        ends?.into_iter().max()
+    }
+
     fn sentence(&self) -> String {
         let phrases: Vec<_> = self.queries.iter().map(Query::phrase).collect();
         format!("only {}", phrases.join(", or "))

@@ -33,7 +33,7 @@ impl Identity {
 
 /// Which credential it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CredentialId {
+pub enum PresentedId {
     /// The revocation id of each block of a token, that of the block that was
     /// minted first.
     Biscuit(Box<[RevocationId]>),
@@ -42,7 +42,7 @@ pub enum CredentialId {
     Oidc(Option<Box<str>>),
 }
 
-impl CredentialId {
+impl PresentedId {
     pub(super) fn blocks(&self) -> &[RevocationId] {
         match self {
             Self::Biscuit(blocks) => blocks,

@@ -21,13 +21,19 @@
 mod api_key;
 mod authenticator;
 mod biscuit;
+mod bounded;
 mod caveat;
 mod claims;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod identity;
 mod inspect;
+mod limits;
 mod mint;
+mod narrow;
 mod permit;
 mod principal;
+mod remembered;
 mod revocation;
 mod roots;
 #[cfg(test)]
@@ -37,15 +43,17 @@ pub use api_key::{ApiKey, ApiKeyId, ApiKeyIdError, ApiKeys, mint_api_key};
 pub use authenticator::{Authenticator, Standing, TenantDirectory};
 pub use caveat::Caveats;
 pub use claims::{Subject, SubjectError};
-pub use identity::{CredentialId, CredentialKind, Identity};
+pub use identity::{CredentialKind, Identity, PresentedId};
 pub use inspect::{Inspection, inspect};
+pub use limits::{CredentialId, Limited, Limits, Rates};
 pub use mint::{Mint, MintError, mint};
+pub use narrow::{NarrowError, Narrowing, narrow, seal};
 pub use permit::{ListPermit, ManagePermit, Permit, Read, Write};
 pub use principal::{Forbidden, Principal};
 pub use revocation::{Revocation, RevocationId, RevocationIdError, RevocationTarget, Revocations};
 pub use roots::{PublicRoot, Roots, RootsError, TooManyRoots};
 
-/// Why a credential was refused (401).
+/// Why a credential was refused (401, but for the last).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("the token is not well-formed")]
@@ -70,4 +78,7 @@ pub enum Refusal {
     Expired,
     #[error("the token's tenant no longer exists")]
     TenantGone,
+    /// Not looked at: 429 rather than 401.
+    #[error(transparent)]
+    Limited(#[from] Limited),
 }

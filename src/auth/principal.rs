@@ -10,7 +10,8 @@ use crate::domain::{Now, Operation, Scope, ScopeSet, SecretName, TenantId, Tenan
 
 use super::caveat::Caveats;
 use super::{
-    CredentialId, CredentialKind, Identity, ListPermit, ManagePermit, Permit, Read, Subject, Write,
+    CredentialId, CredentialKind, Identity, ListPermit, ManagePermit, Permit, PresentedId, Read,
+    Subject, Write,
 };
 
 /// A good credential that does not allow the act (403). It says no more, so that
@@ -22,7 +23,8 @@ pub struct Forbidden;
 /// All that a credential says, whatever its kind. Only what verified one makes it.
 #[derive(Debug)]
 pub(super) struct Grant {
-    pub id: CredentialId,
+    pub id: PresentedId,
+    pub credential: CredentialId,
     pub identity: Identity,
     pub tenant: TenantName,
     pub tenant_id: TenantId,
@@ -37,7 +39,8 @@ pub(super) struct Grant {
 /// A verified credential: whose it is and what it may do.
 #[derive(Debug)]
 pub struct Principal {
-    id: CredentialId,
+    id: PresentedId,
+    credential: CredentialId,
     identity: Identity,
     tenant: TenantName,
     tenant_id: TenantId,
@@ -49,9 +52,27 @@ pub struct Principal {
 
 impl Principal {
     pub(super) fn new(grant: Grant) -> Self {
-        let Grant { id, identity, tenant, tenant_id, scopes, issued, expires, caveats } = grant;
+        let Grant { id, credential, identity, tenant, tenant_id, scopes, issued, expires, caveats } =
+            grant;
         let caveats = Arc::new(caveats);
-        Self { id, identity, tenant, tenant_id, scopes, issued, expires, caveats }
+        Self { id, credential, identity, tenant, tenant_id, scopes, issued, expires, caveats }
+    }
+
+    /// Of a tenant that is nobody's, for tests of what only holds principals.
+    #[cfg(test)]
+    pub(super) fn for_tests(credential: CredentialId) -> Self {
+        let epoch = Timestamp::from_unix_seconds(0);
+        Self::new(Grant {
+            id: PresentedId::Biscuit(Box::default()),
+            credential,
+            identity: Identity::of_biscuit(Subject::parse("nobody").unwrap()),
+            tenant: TenantName::parse("nobody").unwrap(),
+            tenant_id: TenantId::from_bytes([0; 16]),
+            scopes: ScopeSet::NONE,
+            issued: epoch,
+            expires: Some(epoch),
+            caveats: Caveats::default(),
+        })
     }
 
     pub fn may_read(
@@ -111,7 +132,7 @@ impl Principal {
         self.identity.kind
     }
 
-    pub fn id(&self) -> &CredentialId {
+    pub fn id(&self) -> &PresentedId {
         &self.id
     }
 
@@ -146,6 +167,11 @@ impl Principal {
 
     pub fn caveats(&self) -> &Caveats {
         &self.caveats
+    }
+
+    /// For who counts requests.
+    pub fn credential(&self) -> CredentialId {
+        self.credential
     }
 
     /// At `expires` itself it has expired.

@@ -14,8 +14,10 @@ use super::failure::CliError;
 use super::progress::Bar;
 use super::{internal, kek, process};
 use crate::api::admin::{Command, Reply};
+use crate::auth::Rates;
 use crate::config::{self, Config};
 use crate::crypto::Kek;
+use crate::domain::Rate;
 use crate::http::{AdminClient, AdminError};
 use crate::store::{Store, StoreError};
 use crate::vault::maintenance::{self, Ends, Exchange};
@@ -100,6 +102,26 @@ pub(super) fn options(config: &Config, place: String) -> VaultOptions {
         list_cache_bytes: config.store.list_cache_bytes.as_usize(),
         token_cache_entries: config.tokens.cache_entries,
         max_api_keys: config.api_keys.max_per_tenant,
+        rates: rates(&config.limits),
+    }
+}
+
+fn rates(limits: &config::Limits) -> Rates {
+    let config::Limits {
+        address_rate,
+        address_burst,
+        credential_rate,
+        credential_burst,
+        failure_rate,
+        failure_burst,
+        new_token_rate,
+        new_token_burst,
+    } = *limits;
+    Rates {
+        source: Rate::of(address_rate, address_burst),
+        credential: Rate::of(credential_rate, credential_burst),
+        failures: Rate::of(failure_rate, failure_burst),
+        first_sights: Rate::of(new_token_rate, new_token_burst),
     }
 }
 

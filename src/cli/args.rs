@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::api::admin::When;
 use crate::config::TimeSpan;
-use crate::domain::Timestamp;
+use crate::domain::{NamePrefix, SecretName, Timestamp};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -46,7 +46,7 @@ pub(super) enum Command {
     Serve(ServeArgs),
     /// Create, list or delete tenants
     Tenant(TenantArgs),
-    /// Mint, inspect or revoke tokens, and rotate the key that signs them
+    /// Mint, narrow, seal, inspect or revoke tokens, and rotate the key that signs them
     Token(TokenArgs),
     /// Create, list or revoke API keys
     ApiKey(ApiKeyArgs),
@@ -163,6 +163,7 @@ pub(super) enum TenantCommand {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tenure token mint --tenant acme --scope Secret.Read --ttl 1h\n  \
+    tenure token attenuate --prefix ci- --ttl 10m < token.txt\n  \
     tenure token inspect < token.txt"
 )]
 pub(super) struct TokenArgs {
@@ -191,6 +192,23 @@ pub(super) enum TokenCommand {
         #[command(flatten)]
         store: StoreArgs,
     },
+    /// Narrow a token and print the new one, alone, on standard output
+    ///
+    /// Needs no server and no keys. What is left out stays as it was; nothing can be
+    /// added. The token that it was made from goes on allowing what it did.
+    #[command(after_help = "Example:\n  \
+        tenure token attenuate --read-only --prefix ci- --ttl 10m < token.txt > job.txt\n  \
+        TENURE_TOKEN=... tenure token attenuate --name db-password --name db-user\n\n\
+        The token is read from standard input or TENURE_TOKEN; an argument would show in the \
+        list of processes.\nA list by the new token shows the names that it may read.")]
+    Attenuate(AttenuateArgs),
+    /// Take from a token that it can be narrowed, and print the new one, alone
+    ///
+    /// Needs no server and no keys. What it allows stays the same.
+    #[command(after_help = "Example:\n  tenure token seal < token.txt > sealed.txt\n  \
+        tenure token attenuate --prefix ci- < token.txt | tenure token seal\n\n\
+        The token is read from standard input or TENURE_TOKEN.")]
+    Seal,
     /// Say in plain words what a token allows, and until when
     ///
     /// Needs no server and no keys; it does not check the signature.
@@ -356,6 +374,26 @@ impl std::str::FromStr for WhenArg {
                            2030-01-31T12:00:00Z, a date such as 2030-01-31, or now"),
         }
     }
+}
+
+#[derive(Debug, Args)]
+#[group(id = "narrowing", required = true, multiple = true)]
+pub(super) struct AttenuateArgs {
+    /// Only get and list, neither put nor delete
+    #[arg(long)]
+    pub(super) read_only: bool,
+    /// Only the secret of this name; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Vec<SecretName>,
+    /// Only secrets whose name begins so; may be given more than once, and beside --name
+    #[arg(long, value_name = "P")]
+    pub(super) prefix: Vec<NamePrefix>,
+    /// Only for so long from now: 10m, 1h
+    #[arg(long, value_name = "D")]
+    pub(super) ttl: Option<TimeSpan>,
+    /// Only from this moment on, such as 2030-01-31T12:00:00Z
+    #[arg(long, value_name = "T")]
+    pub(super) not_before: Option<Timestamp>,
 }
 
 #[derive(Debug, Args)]

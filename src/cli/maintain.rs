@@ -11,7 +11,7 @@ use super::args::{
     TokenArgs, TokenCommand, VerifyArgs,
 };
 use super::failure::{CliError, Exit};
-use super::{credentials, internal};
+use super::{credentials, internal, narrow};
 use crate::api::admin::{
     Command, CompactedDatabase, Databases, Reply, Status, Verification, VerifiedPart,
 };
@@ -114,6 +114,8 @@ pub(super) async fn token(args: TokenArgs, output: Output) -> Result<(), CliErro
                 _ => String::new(),
             })
         }
+        TokenCommand::Attenuate(args) => narrow::attenuate(args, output),
+        TokenCommand::Seal => narrow::seal(output),
         TokenCommand::Inspect { token } => inspect(token, output),
         TokenCommand::Revoke(args) => credentials::revoke(args, output).await,
         TokenCommand::List { tenant, limit, after, store } => {
@@ -127,15 +129,15 @@ pub(super) async fn token(args: TokenArgs, output: Output) -> Result<(), CliErro
 }
 
 fn inspect(token: Option<String>, output: Output) -> Result<(), CliError> {
-    let token = match token.or_else(|| std::env::var("TENURE_TOKEN").ok()) {
+    let token = match token {
         Some(token) => Zeroizing::new(token),
-        None => token_from_stdin()?,
+        None => presented_token("inspect")?,
     };
     let inspection = auth::inspect(token.trim()).map_err(CliError::usage)?;
     output.show(&inspection, || inspection_text(&inspection))
 }
 
-fn inspection_text(inspection: &Inspection) -> String {
+pub(super) fn inspection_text(inspection: &Inspection) -> String {
     let Inspection {
         tenant,
         tenant_id,
@@ -173,15 +175,26 @@ fn inspection_text(inspection: &Inspection) -> String {
     text + "\nThe signature was not checked: only the server that minted it can say that it holds.\n"
 }
 
-pub(super) fn token_from_stdin() -> Result<Zeroizing<String>, CliError> {
+/// The token that a command is about, from `TENURE_TOKEN` or standard input.
+pub(super) fn presented_token(command: &str) -> Result<Zeroizing<String>, CliError> {
+    match std::env::var("TENURE_TOKEN") {
+        Ok(token) => Ok(Zeroizing::new(token)),
+        Err(_) => token_from_stdin(command),
+    }
+}
+
+pub(super) fn token_from_stdin(command: &str) -> Result<Zeroizing<String>, CliError> {
+    /// More than any token, so that one that is too large is told so.
+    const MOST_INPUT: usize = 64 * 1024;
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        return Err(CliError::usage(
-            "no token: pipe it in ('tenure token inspect < token.txt') or set TENURE_TOKEN",
-        ));
+        return Err(CliError::usage(format!(
+            "no token: pipe it in ('tenure token {command} < token.txt') or set TENURE_TOKEN"
+        )));
     }
-    let mut token = Zeroizing::new(String::new());
-    let read = stdin.lock().take(64 * 1024).read_to_string(&mut token);
+    // Reserved at once: a buffer that grows leaves its old bytes behind.
+    let mut token = Zeroizing::new(String::with_capacity(MOST_INPUT));
+    let read = stdin.lock().take(MOST_INPUT as u64).read_to_string(&mut token);
     read.map_err(|_| CliError::usage("standard input holds no token"))?;
     Ok(token)
 }

@@ -18,6 +18,7 @@ mod failure;
 mod format;
 mod kek;
 mod maintain;
+mod narrow;
 mod process;
 mod progress;
 mod serve;

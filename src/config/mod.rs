@@ -50,6 +50,7 @@ pub struct Config {
     pub backup: Backup,
     pub tokens: Tokens,
     pub api_keys: ApiKeys,
+    pub limits: Limits,
     pub log: Log,
 }
 
@@ -139,6 +140,24 @@ pub struct Tokens {
     pub cache_entries: usize,
 }
 
+/// How often something may happen: so many times a second, and so many at once. Zero
+/// a second is no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests from one address.
+    pub address_rate: usize,
+    pub address_burst: usize,
+    /// Requests with one credential, and with all that was narrowed from it.
+    pub credential_rate: usize,
+    pub credential_burst: usize,
+    /// Refused credentials from one address.
+    pub failure_rate: usize,
+    pub failure_burst: usize,
+    /// Tokens of one minting that are not remembered.
+    pub new_token_rate: usize,
+    pub new_token_burst: usize,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKeys {
     /// How many a tenant may have, those that have expired included.
@@ -182,6 +201,16 @@ impl Default for Config {
             backup: Backup { every: TimeSpan::ZERO, folder: None, keep: 7 },
             tokens: Tokens { cache_entries: 10_000 },
             api_keys: ApiKeys { max_per_tenant: 1_000 },
+            limits: Limits {
+                address_rate: 0,
+                address_burst: 1_000,
+                credential_rate: 0,
+                credential_burst: 1_000,
+                failure_rate: 20,
+                failure_burst: 500,
+                new_token_rate: 50,
+                new_token_burst: 500,
+            },
             log: Log { level: LogLevel::Info },
         }
     }

@@ -112,6 +112,14 @@ const SETTINGS: &[Setting] = settings! {
     backup.keep;
     tokens.cache_entries;
     api_keys.max_per_tenant;
+    limits.address_rate;
+    limits.address_burst;
+    limits.credential_rate;
+    limits.credential_burst;
+    limits.failure_rate;
+    limits.failure_burst;
+    limits.new_token_rate;
+    limits.new_token_burst;
     log.level;
 };
 

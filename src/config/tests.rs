@@ -35,6 +35,14 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("backup.keep", "30", "30"),
     ("tokens.cache_entries", "16", "16"),
     ("api_keys.max_per_tenant", "7", "7"),
+    ("limits.address_rate", "100", "100"),
+    ("limits.address_burst", "200", "200"),
+    ("limits.credential_rate", "100", "100"),
+    ("limits.credential_burst", "200", "200"),
+    ("limits.failure_rate", "0", "0"),
+    ("limits.failure_burst", "1", "1"),
+    ("limits.new_token_rate", "0", "0"),
+    ("limits.new_token_burst", "1", "1"),
     ("log.level", "'debug'", "debug"),
 ];
 
@@ -91,6 +99,17 @@ fn backups_need_a_folder_to_go_to() {
     assert!(said.contains("line 2: `backup.every` is set without `backup.folder`"), "{said}");
     load("[backup]\nevery = '1d'\nfolder = '/backup'", &[], &[]).unwrap();
     assert!(problem("backup.keep = 0", &[], &[]).contains("out of range"));
+}
+
+#[test]
+fn a_rate_of_zero_is_no_limit_and_a_burst_of_zero_a_mistake() {
+    load("[limits]\nfailure_rate = 0\nfailure_burst = 1", &[], &[]).unwrap();
+    for key in ["address", "credential", "failure", "new_token"] {
+        let said = problem(&format!("[limits]\n{key}_burst = 0"), &[], &[]);
+        assert!(said.contains("out of range") && said.contains("from 1 to"), "{said}");
+        let said = problem(&format!("[limits]\n{key}_rate = 10000001"), &[], &[]);
+        assert!(said.contains("line 2") && said.contains("out of range"), "{said}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::load::Origins;
-use super::{ByteSize, Config, ConfigError, KekSource, Origin, TimeSpan, Tls};
+use super::{ByteSize, Config, ConfigError, KekSource, Limits, Origin, TimeSpan, Tls};
 
 /// How far what is said on the wire can be overheard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,7 @@ const TEN_YEARS: TimeSpan = TimeSpan::seconds(3650 * 86_400);
 const SHORTEST: TimeSpan = TimeSpan::millis(10);
 /// What one value may be at all, whatever is configured.
 const MOST_VALUE_BYTES: ByteSize = ByteSize::mib(1);
+const MOST_A_SECOND: usize = 10_000_000;
 /// One tenant has an eighth of the queue, and that must hold the largest write:
 /// the engine takes no less.
 const LEAST_QUEUE: ByteSize = ByteSize::mib(20);
@@ -86,7 +87,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn limits(&self, config: &Config) -> Result<(), ConfigError> {
-        let Config { http, secrets, store, sweep, backup, tokens, api_keys, .. } = config;
+        let Config { http, secrets, store, sweep, backup, tokens, api_keys, limits, .. } = config;
         let zero = TimeSpan::ZERO;
         self.within("http.max_connections", http.max_connections, 1..=1_000_000)?;
         self.within("http.header_timeout", http.header_timeout, SHORTEST..=HOUR)?;
@@ -115,7 +116,29 @@ impl Check<'_> {
         }
         self.within("backup.keep", backup.keep, 1..=100_000)?;
         self.within("api_keys.max_per_tenant", api_keys.max_per_tenant, 0..=10_000)?;
-        self.within("tokens.cache_entries", tokens.cache_entries, 16..=10_000_000)
+        self.within("tokens.cache_entries", tokens.cache_entries, 16..=10_000_000)?;
+        self.rates(limits)
+    }
+
+    /// A rate may be zero, which is no limit; a burst of zero would let nothing pass.
+    fn rates(&self, limits: &Limits) -> Result<(), ConfigError> {
+        for (key, rate) in [
+            ("limits.address_rate", limits.address_rate),
+            ("limits.credential_rate", limits.credential_rate),
+            ("limits.failure_rate", limits.failure_rate),
+            ("limits.new_token_rate", limits.new_token_rate),
+        ] {
+            self.within(key, rate, 0..=MOST_A_SECOND)?;
+        }
+        for (key, burst) in [
+            ("limits.address_burst", limits.address_burst),
+            ("limits.credential_burst", limits.credential_burst),
+            ("limits.failure_burst", limits.failure_burst),
+            ("limits.new_token_burst", limits.new_token_burst),
+        ] {
+            self.within(key, burst, 1..=MOST_A_SECOND)?;
+        }
+        Ok(())
     }
 
     fn tls(&self, config: &Config) -> Result<(), ConfigError> {

@@ -4,6 +4,7 @@
 //! once, at the edge, and passed on parsed. This module knows nothing of bytes
 //! on disk, of HTTP, or of how a secret is encrypted.
 
+mod limit;
 mod name;
 mod network;
 mod scope;
@@ -11,8 +12,9 @@ mod time;
 mod value;
 mod window;
 
+pub use limit::Rate;
 pub use name::{NameError, NamePrefix, SecretName, SecretNames, TenantId, TenantName};
-pub use network::{Network, NetworkError};
+pub use network::{Network, NetworkError, Source};
 pub use scope::{Operation, Scope, ScopeError, ScopeSet};
 pub use time::{Clock, ClockReading, Floor, Now, TimeError, Timestamp};
 pub use value::SecretValue;

@@ -85,6 +85,13 @@ impl SecretName {
     }
 }
 
+impl std::str::FromStr for SecretName {
+    type Err = NameError;
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        Self::parse(name)
+    }
+}
+
 impl fmt::Debug for SecretName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretName(..)")
@@ -165,6 +172,13 @@ impl NamePrefix {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl std::str::FromStr for NamePrefix {
+    type Err = NameError;
+    fn from_str(prefix: &str) -> Result<Self, NameError> {
+        Self::parse(prefix)
     }
 }
 

@@ -56,6 +56,23 @@ impl fmt::Display for Network {
     }
 }
 
+/// Who counts as one client where clients are counted: an IPv4 address, or the /64
+/// of an IPv6 address, since whoever has one address there has all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Source(IpAddr);
+
+impl Source {
+    /// All whose address is not known, together.
+    pub const UNKNOWN: Self = Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(ip) => Self(IpAddr::V6(mask_v6(ip, 64))),
+            ip @ IpAddr::V4(_) => Self(ip),
+        }
+    }
+}
+
 /// Digits only: `u8::from_str` takes a sign too.
 fn decimal(text: &str) -> Option<u8> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
@@ -92,6 +109,15 @@ mod tests {
             assert!(!parsed.contains(outside.parse().unwrap()), "{network} {outside}");
             assert_eq!(parsed.to_string().parse(), Ok(parsed));
         }
+    }
+
+    #[test]
+    fn neighbours_in_a_64_are_one_source() {
+        let of = |text: &str| Source::of(text.parse().unwrap());
+        assert_eq!(of("2001:db8:0:1::1"), of("2001:db8:0:1:ffff::2"));
+        assert_ne!(of("2001:db8:0:1::1"), of("2001:db8:0:2::1"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 
     #[test]

@@ -92,6 +92,13 @@ fn has_rfc3339_shape(text: &[u8]) -> bool {
     matches(stem, b"0000-00-00T00:00:00") && (rest == b"Z" || matches(rest, b"+00:00"))
 }
 
+impl std::str::FromStr for Timestamp {
+    type Err = TimeError;
+    fn from_str(text: &str) -> Result<Self, TimeError> {
+        Self::parse(text)
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000)

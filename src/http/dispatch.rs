@@ -5,6 +5,7 @@
 //! order is the point: credential, names, permit, body, vault. And because each
 //! layer of middleware costs an allocation and a virtual call per request.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use actix_web::{App, Error, HttpRequest, HttpResponse};
 use futures_util::FutureExt;
 
 use crate::auth::Principal;
-use crate::domain::{Network, Now, TenantName};
+use crate::domain::{Network, Now, Source, TenantName};
 use crate::vault::Vault;
 
 use super::body::{Bounds, Holds};
@@ -92,9 +93,8 @@ fn template(request: &HttpRequest) -> &'static str {
 fn note(shared: &Shared, request: &HttpRequest, id: &HeaderValue, refused: &Refused) {
     refused.log(id, request.method().as_str(), template(request));
     if log::log_enabled!(log::Level::Debug) {
-        let peer = request.peer_addr().map(|peer| peer.ip());
-        let client = client_address::of(peer, request.headers(), &shared.trusted_proxies)
-            .map_or_else(|| "?".to_owned(), |address| address.to_string());
+        let client = client(shared, request);
+        let client = client.map_or_else(|| "?".to_owned(), |address| address.to_string());
         let (id, code) = (problem::printable(id), refused.code().as_str());
         log::debug!("request {id} from {client}: {} {code}", template(request));
     }
@@ -119,13 +119,10 @@ async fn served(
         (Endpoint::DocsRoot, Some(_)) => Ok(openapi::redirect_to_docs()),
         (Endpoint::Docs, Some(_)) => openapi::serve_docs(captures.tail),
         (Endpoint::Secret(call), Some(vault)) => {
-            let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
-            let bounds = Bounds { holds, timeout: shared.body_timeout };
-            secret_call(vault, call, captures, request, payload, bounds).await
+            secret_call(shared, vault, call, captures, request, payload).await
         }
         (Endpoint::ApiKeys(call), Some(vault)) => {
-            let bounds = Bounds { holds: Holds::Properties, timeout: shared.body_timeout };
-            api_key_call(vault, call, captures, request, payload, bounds).await
+            api_key_call(shared, vault, call, captures, request, payload).await
         }
     }
 }
@@ -133,15 +130,15 @@ async fn served(
 /// Credential first, so that a stranger learns nothing, not even which names are
 /// well-formed; then the names; then the permit, without which no handler runs.
 async fn secret_call(
+    shared: &Shared,
     vault: &Arc<Vault>,
     call: SecretCall,
     captures: Captures<'_>,
     request: &HttpRequest,
     payload: &mut Payload,
-    bounds: Bounds,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
-    let principal = authenticated(vault, request, now)?;
+    let principal = authenticated(shared, vault, request, now)?;
     let names = || path::secret(captures.segment, captures.tail);
     let context = Call { vault, headers: request.headers(), now };
     match call {
@@ -152,6 +149,10 @@ async fn secret_call(
         SecretCall::Write => {
             let (tenant, name) = names()?;
             let permit = principal.may_write(&tenant, name, now)?;
+            let bounds = Bounds {
+                holds: Holds::Value { max_bytes: vault.max_value_bytes() },
+                timeout: shared.body_timeout,
+            };
             secrets::write(&context, permit, payload, bounds).await
         }
         SecretCall::Delete => {
@@ -168,15 +169,16 @@ async fn secret_call(
 
 /// In the same order.
 async fn api_key_call(
+    shared: &Shared,
     vault: &Arc<Vault>,
     call: ApiKeyCall,
     captures: Captures<'_>,
     request: &HttpRequest,
     payload: &mut Payload,
-    bounds: Bounds,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
-    let principal = authenticated(vault, request, now)?;
+    let principal = authenticated(shared, vault, request, now)?;
+    let bounds = Bounds { holds: Holds::Properties, timeout: shared.body_timeout };
     let permitted = |tenant: &TenantName| {
         principal.may_manage_credentials(tenant, now).map_err(|_| problem::no_administrator())
     };
@@ -200,13 +202,29 @@ async fn api_key_call(
     }
 }
 
+/// Who asks too often is told before the credential is looked at, or at the latest
+/// before it is used for anything.
 fn authenticated(
+    shared: &Shared,
     vault: &Arc<Vault>,
     request: &HttpRequest,
     now: Now,
 ) -> Result<Arc<Principal>, Refused> {
-    Ok(match credential::sent(request.headers())? {
-        Sent::Bearer(token) => vault.authenticate(token, now)?,
-        Sent::ApiKey(key) => vault.authenticate_api_key(key, now)?,
-    })
+    let source = source(shared, request);
+    vault.limits().request_of(source)?;
+    let principal = match credential::sent(request.headers())? {
+        Sent::Bearer(token) => vault.authenticate_from(token, source, now)?,
+        Sent::ApiKey(key) => vault.authenticate_api_key_from(key, source, now)?,
+    };
+    vault.limits().request_with(principal.credential())?;
+    Ok(principal)
+}
+
+fn client(shared: &Shared, request: &HttpRequest) -> Option<IpAddr> {
+    let peer = request.peer_addr().map(|peer| peer.ip());
+    client_address::of(peer, request.headers(), &shared.trusted_proxies)
+}
+
+fn source(shared: &Shared, request: &HttpRequest) -> Source {
+    client(shared, request).map_or(Source::UNKNOWN, Source::of)
 }

@@ -162,7 +162,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::http::routes::ROUTES;
+    use crate::http::routes::{Access, ROUTES};
 
     #[test]
     fn the_document_holds_every_route_and_no_other() {
@@ -196,6 +196,17 @@ mod tests {
         for reference in text.split("\"$ref\":\"#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();
             assert!(json["components"]["schemas"][name].is_object(), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_call_with_a_credential_may_be_told_to_wait() {
+        let json: serde_json::Value = serde_json::from_slice(&JSON).unwrap();
+        for route in ROUTES.iter().filter(|route| route.endpoint.access() != Access::Public) {
+            let method = route.method.as_str().to_lowercase();
+            let responses = &json["paths"][route.template][&method]["responses"];
+            let header = &responses["429"]["headers"]["Retry-After"];
+            assert!(header.is_object(), "{method} {}: {responses}", route.template);
         }
     }
 

@@ -15,7 +15,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use crate::api::json::Malformed;
 use crate::api::problem::{Code, FieldErrors, Problem};
 use crate::api::secret::BadBody;
-use crate::auth::{Forbidden, Refusal};
+use crate::auth::{Forbidden, Limited, Refusal};
 use crate::store::StoreError;
 use crate::vault::VaultError;
 use crate::vault::credentials::CredentialError;
@@ -173,7 +173,20 @@ impl From<Refusal> for Refused {
             | Refusal::ApiKey
             | Refusal::Revoked
             | Refusal::TenantGone => credential_invalid(),
+            Refusal::Limited(limited) => limited.into(),
         }
+    }
+}
+
+impl From<Limited> for Refused {
+    /// One sentence for every limit: which one it was would tell a stranger what
+    /// others do.
+    fn from(Limited { retry_after }: Limited) -> Self {
+        Self::new(
+            Code::RateLimited,
+            "Too many requests, or too many refused credentials. Retry-After says when to go on.",
+        )
+        .retry_after(retry_after)
     }
 }
 
@@ -314,6 +327,18 @@ mod tests {
             Refused::from(VaultError::Store(StoreError::Corrupted { what: "db-3".into() }));
         assert!(!refused.0.detail.contains("db-3"));
         assert!(refused.0.cause.unwrap().to_string().contains("db-3"));
+    }
+
+    #[test]
+    fn a_429_says_when_to_come_back_and_not_which_limit_it_was() {
+        let limited = Limited { retry_after: Duration::from_millis(1) };
+        for refused in [Refused::from(limited), Refusal::Limited(limited).into()] {
+            assert_eq!(refused.code(), Code::RateLimited);
+            let response = refused.into_response("/");
+            assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(response.headers().get(header::RETRY_AFTER).unwrap(), "1");
+            assert!(!response.headers().contains_key(header::WWW_AUTHENTICATE));
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::api::admin::{
     ApiKeyRow, Failure, FailureKind, Reply, Revocable, RevocationRow, RootRow, When,
 };
 use crate::auth::{
-    ApiKeyId, CredentialId, Identity, Refusal, Revocation, RevocationId, RevocationTarget, Subject,
+    ApiKeyId, Identity, PresentedId, Refusal, Revocation, RevocationId, RevocationTarget, Subject,
 };
 use crate::domain::{Scope, ScopeSet, TenantId, Timestamp};
 
@@ -72,7 +72,7 @@ fn of_token(vault: &Vault, token: &str) -> Result<Wanted, Failure> {
         return Err(usage("that is an API key; 'tenure api-key revoke ID' ends one".to_owned()));
     }
     let principal = vault.identify(token).map_err(|refusal| unidentified(&refusal))?;
-    let CredentialId::Biscuit(blocks) = principal.id() else {
+    let PresentedId::Biscuit(blocks) = principal.id() else {
         return Err(unidentified(&Refusal::Malformed));
     };
     let last = *blocks.last().ok_or_else(|| unidentified(&Refusal::Malformed))?;

@@ -37,12 +37,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::auth::{
-    ApiKeys, Authenticator, Permit, Principal, PublicRoot, Read, Refusal, Standing,
+    ApiKeys, Authenticator, Limits, Permit, Principal, PublicRoot, Rates, Read, Refusal, Standing,
     TenantDirectory, Write,
 };
 use crate::crypto::{Kek, random};
 use crate::domain::{
-    Clock, Floor, Now, SecretValue, TenantId, TenantName, Timestamp, ValidityWindow,
+    Clock, Floor, Now, SecretValue, Source, TenantId, TenantName, Timestamp, ValidityWindow,
 };
 use crate::store::{
     Batch, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
@@ -141,6 +141,8 @@ pub struct VaultOptions {
     pub list_cache_bytes: usize,
     /// How many verified tokens are remembered.
     pub token_cache_entries: usize,
+    /// How often credentials may be used, shown and refused.
+    pub rates: Rates,
     /// How many API keys a tenant may have; at most [`VaultOptions::MOST_API_KEYS`].
     pub max_api_keys: usize,
 }
@@ -158,6 +160,7 @@ impl Default for VaultOptions {
             list_cache_bytes: 64 * 1024 * 1024,
             token_cache_entries: 10_000,
             max_api_keys: 1_000,
+            rates: Rates::NONE,
         }
     }
 }
@@ -172,6 +175,7 @@ pub struct Vault {
     store: Arc<dyn Store>,
     options: VaultOptions,
     time: Timekeeper,
+    limits: Arc<Limits>,
     authenticator: Authenticator,
     keyring: Keyring,
     system: System,
@@ -262,14 +266,17 @@ impl Vault {
                 api_keys.insert(key, tenant.name.clone(), last_used);
             }
         }
+        let limits = Arc::new(Limits::new(options.rates, &clock));
         let time = Timekeeper::start(clock, floor);
         let standing = Standing {
             roots: Arc::new(contents.roots),
             revocations: contents.revocations.into_iter().collect(),
             api_keys,
         };
+        let remembered = options.token_cache_entries;
         let vault = Arc::new(Self {
-            authenticator: Authenticator::new(standing, options.token_cache_entries),
+            authenticator: Authenticator::new(standing, remembered, limits.clone()),
+            limits,
             store,
             options,
             time,
@@ -298,14 +305,40 @@ impl Vault {
         self.time.now()
     }
 
-    /// Whose token this is: 401 where it is refused.
+    /// Whose token this is: 401 where it is refused. For callers whose address nobody
+    /// knows.
     pub fn authenticate(&self, bearer: &str, now: Now) -> Result<Arc<Principal>, Refusal> {
-        self.authenticator.authenticate(bearer, now, &self.tenants)
+        self.authenticate_from(bearer, Source::UNKNOWN, now)
     }
 
-    /// The same for an API key.
+    /// The same, counted as of `source`.
+    pub fn authenticate_from(
+        &self,
+        bearer: &str,
+        source: Source,
+        now: Now,
+    ) -> Result<Arc<Principal>, Refusal> {
+        self.authenticator.authenticate(bearer, source, now, &self.tenants)
+    }
+
+    /// Who must not ask too often, and be told before anything costs.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whose API key this is, for callers whose address nobody knows.
     pub fn authenticate_api_key(&self, key: &str, now: Now) -> Result<Arc<Principal>, Refusal> {
-        self.authenticator.authenticate_api_key(key, now, &self.tenants)
+        self.authenticate_api_key_from(key, Source::UNKNOWN, now)
+    }
+
+    /// The same, counted as of `source`.
+    pub fn authenticate_api_key_from(
+        &self,
+        key: &str,
+        source: Source,
+        now: Now,
+    ) -> Result<Arc<Principal>, Refusal> {
+        self.authenticator.authenticate_api_key(key, source, now, &self.tenants)
     }
 
     /// The roots by which anyone can verify or narrow a token.

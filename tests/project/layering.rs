@@ -53,6 +53,7 @@ const LIBRARIES: &[Library] = &[
     Library { name: "biscuit_auth", under: &["src/auth/biscuit.rs"], files: 1 },
     Library { name: "clap", under: &["src/cli/"], files: ANY },
     Library { name: "crc32fast", under: &["src/store/sled_engine/"], files: ANY },
+    Library { name: "governor", under: &["src/auth/limits.rs"], files: 1 },
     Library { name: "env_logger", under: &["src/cli/"], files: 1 },
     Library { name: "indicatif", under: &["src/cli/"], files: 1 },
     Library { name: "prost", under: &["src/auth/biscuit.rs"], files: 1 },

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::api::admin::{ApiKeyRow, Failure, Revocable, RevocationRow, RootRow, When};
-use crate::auth::{CredentialId, ManagePermit};
+use crate::auth::{ManagePermit, PresentedId};
 use crate::domain::{Scope, ScopeSet};
 use crate::vault::credentials::{CredentialError, NewApiKey};
 
@@ -237,7 +237,7 @@ async fn who_manages_one_tenant_neither_sees_nor_ends_the_keys_of_another() {
     bench.run(Command::TenantCreate { name: "beta".into() }).await.unwrap();
     let (key, _) = bench.api_key("beta", None).await;
     let principal = bench.vault.authenticate_api_key(&key, bench.vault.now()).unwrap();
-    let CredentialId::ApiKey(id) = *principal.id() else { panic!("an API key") };
+    let PresentedId::ApiKey(id) = *principal.id() else { panic!("an API key") };
     let permit = bench.permit().await;
     assert!(bench.vault.api_keys(&permit).is_empty());
     assert!(bench.vault.api_key(&permit, id).is_none());

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tenure::api::admin::{Command, HiddenText, Reply, Revocable, When};
+use tenure::auth::Rates;
 use tenure::crypto::Kek;
 use tenure::domain::{Clock, ClockReading, Timestamp};
 use tenure::http::{AppState, Running, Server, ServerOptions};
@@ -51,15 +52,29 @@ impl Inside {
         Self::start_over(Arc::new(MemoryStore::new()), adapt)
     }
 
+    /// Where credentials are limited to these rates.
+    pub fn start_limited(rates: Rates, adapt: impl FnOnce(&mut ServerOptions)) -> Self {
+        let vault = VaultOptions { rates, ..VaultOptions::default() };
+        Self::begin(Arc::new(MemoryStore::new()), vault, adapt)
+    }
+
     /// Over a store that is empty.
     pub fn start_over(store: Arc<dyn Store>, adapt: impl FnOnce(&mut ServerOptions)) -> Self {
+        Self::begin(store, VaultOptions::default(), adapt)
+    }
+
+    fn begin(
+        store: Arc<dyn Store>,
+        vault_options: VaultOptions,
+        adapt: impl FnOnce(&mut ServerOptions),
+    ) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let clock = Arc::new(HandClock(AtomicI64::new(0)));
         let (vault, server) = runtime.block_on(async {
             let kek = Kek::generate();
             Vault::init(store.clone(), &kek, &*clock).await.expect("a new store");
-            let vault = Vault::open(store, &kek, clock.clone(), VaultOptions::default());
+            let vault = Vault::open(store, &kek, clock.clone(), vault_options);
             let vault = vault.await.expect("a store that was just made");
             let mut options = ServerOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)));
             options.workers = NonZeroUsize::MIN;

@@ -1,6 +1,11 @@
 //! Tokens as their holders, and forgers, make them.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
+use biscuit_auth::builder::Algorithm;
+use biscuit_auth::format::schema;
 use biscuit_auth::{BlockBuilder, KeyPair, UnverifiedBiscuit};
+use prost::Message;
 use tenure::auth::{Mint, Roots, Subject};
 use tenure::domain::{Scope, ScopeSet, TenantId, TenantName, Timestamp};
 
@@ -25,6 +30,21 @@ pub fn with_third_party_block(token: &str, source: &str) -> String {
     let block = request.create_block(&other.private(), block).expect("a block");
     let block = block.serialize().expect("a block has bytes");
     text(&token.append_third_party(&block).expect("a signed block"))
+}
+
+/// A block whose key is not Ed25519: of a P-256 signature there are two.
+pub fn with_p256_block(token: &str) -> String {
+    let block = BlockBuilder::new().code(r#"check if operation("read")"#).expect("Datalog");
+    let key = KeyPair::new_with_algorithm(Algorithm::Secp256r1);
+    text(&parsed(token).append_with_keypair(&key, block).expect("a token that is not sealed"))
+}
+
+/// The same, said to be signed by another root or by none.
+pub fn with_root_id(token: &str, id: Option<u32>) -> String {
+    let bytes = parsed(token).to_vec().expect("a token has bytes");
+    let mut changed = schema::Biscuit::decode(&bytes[..]).expect("a token");
+    changed.root_key_id = id;
+    URL_SAFE.encode(changed.encode_to_vec())
 }
 
 /// Just what the server mints, but signed by another server's root.
