@@ -278,11 +278,7 @@ impl Kind {
 }
 
 /// What may change with time and with tenants, whoever vouches for it.
-fn holds(
-    principal: &Principal,
-    now: Now,
-    directory: &dyn TenantDirectory,
-) -> Result<(), Refusal> {
+fn holds(principal: &Principal, now: Now, directory: &dyn TenantDirectory) -> Result<(), Refusal> {
     if principal.has_expired(now) {
         return Err(Refusal::Expired);
     }

@@ -25,8 +25,8 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 
-use super::bounded::Bounded;
 use super::Family;
+use super::bounded::Bounded;
 use crate::domain::{Clock, Rate, Source};
 
 /// How many of one kind are counted at once; some 100 bytes each.

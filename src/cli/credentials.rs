@@ -1,11 +1,9 @@
 //! `tenure api-key`, and what `tenure token` does to tokens that are out there.
 
-use zeroize::Zeroizing;
-
 use super::access;
 use super::args::{ApiKeyArgs, ApiKeyCommand, RevokeArgs, StoreArgs, WhenArg};
 use super::failure::CliError;
-use super::maintain::{Output, token_from_stdin};
+use super::maintain::{Output, presented_token, token_from_stdin};
 use crate::api::admin::{
     ApiKeyRow, Command, HiddenText, Reply, Revocable, RevocationRow, RootRow, When,
 };
@@ -110,9 +108,9 @@ pub(super) async fn revoke(args: RevokeArgs, output: Output) -> Result<(), CliEr
 /// Of standard input for `-`, else of the environment: an argument would show in the
 /// list of processes.
 fn read_token(from: Option<String>) -> Result<HiddenText, CliError> {
-    let token = match (from, std::env::var("TENURE_TOKEN")) {
-        (None, Ok(token)) => Zeroizing::new(token),
-        _ => token_from_stdin("revoke --token -")?,
+    let token = match from {
+        Some(_) => token_from_stdin("revoke --token -")?,
+        None => presented_token("revoke --token")?,
     };
     Ok(HiddenText::new(token.trim()))
 }

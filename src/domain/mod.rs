@@ -4,8 +4,8 @@
 //! once, at the edge, and passed on parsed. This module knows nothing of bytes
 //! on disk, of HTTP, or of how a secret is encrypted.
 
-mod limit;
 mod address;
+mod limit;
 mod name;
 mod network;
 mod scope;
@@ -13,8 +13,8 @@ mod time;
 mod value;
 mod window;
 
-pub use limit::Rate;
 pub use address::{WebAddress, WebAddressError};
+pub use limit::Rate;
 pub use name::{NameError, NamePrefix, SecretName, SecretNames, TenantId, TenantName};
 pub use network::{Network, NetworkError, Source};
 pub use scope::{Operation, Scope, ScopeError, ScopeSet};

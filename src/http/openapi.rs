@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn every_call_with_a_credential_may_be_told_to_wait() {
-        let json: serde_json::Value = serde_json::from_slice(&JSON).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&Docs::default().json).unwrap();
         for route in ROUTES.iter().filter(|route| route.endpoint.access() != Access::Public) {
             let method = route.method.as_str().to_lowercase();
             let responses = &json["paths"][route.template][&method]["responses"];

@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::auth::{
-    ApiKeys, Authenticator, CredentialId, CredentialKind, Identity, Principal, Revocation,
+    ApiKeys, Authenticator, CredentialId, CredentialKind, Identity, Limits, Principal, Revocation,
     RevocationTarget, Revocations, Roots, Standing, Subject, TenantDirectory,
 };
 use crate::crypto::AnchorKeys;
-use crate::domain::{Scope, ScopeSet, TenantId, TenantName};
+use crate::domain::{Scope, ScopeSet, Source, TenantId, TenantName};
 
 const ISSUER: &str = "https://issuer.test";
 const ISSUED: i64 = 1_000;
@@ -791,12 +791,13 @@ impl Server {
             api_keys: ApiKeys::new(AnchorKeys::generate(ID).api_keys()),
         };
         let issuers = Issuers(Box::new([Arc::clone(world.issuer())]));
-        let authenticator = Authenticator::new(standing, 100).trusting(issuers);
+        let authenticator =
+            Authenticator::new(standing, 100, Arc::new(Limits::none())).trusting(issuers);
         Self { world, authenticator }
     }
 
     fn ask(&self, token: &str, now: Now, acme: &Acme) -> Result<Arc<Principal>, Refusal> {
-        self.authenticator.authenticate(token, now, acme)
+        self.authenticator.authenticate(token, Source::UNKNOWN, now, acme)
     }
 }
 

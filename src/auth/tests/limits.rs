@@ -72,7 +72,7 @@ fn every_way_of_failing_is_counted() {
         let roots = Roots::from_keys(vec![(1, library::root_key(&world.pair))]);
         let clock: Arc<dyn Clock> = Arc::new(Still);
         let limits = Arc::new(Limits::new(failures(2), &clock));
-        limited.authenticator = Authenticator::new(roots, 100, limits);
+        limited.authenticator = Authenticator::new(standing(roots), 100, limits);
         for _ in 0..2 {
             assert_eq!(limited.ask_from(source(1), &token).unwrap_err(), refusal);
         }
