@@ -32,6 +32,37 @@ pub enum Command {
         ttl_seconds: u64,
         subject: String,
     },
+    /// `dry_run`: only say what would end.
+    TokenRevoke {
+        what: Revocable,
+        dry_run: bool,
+    },
+    /// `tenant`: only of that one. `after`: the `next` of the page before.
+    TokenRevocations {
+        tenant: Option<String>,
+        after: Option<String>,
+        limit: usize,
+    },
+    /// `honour_old`: until when the roots of before are.
+    TokenRotateRoot {
+        honour_old: When,
+    },
+    TokenRoots,
+    ApiKeyCreate {
+        tenant: String,
+        scopes: Vec<String>,
+        name: Option<String>,
+        expires: Option<When>,
+    },
+    /// `tenant`: only of that one.
+    ApiKeyList {
+        tenant: Option<String>,
+    },
+    /// `dry_run`: only say which it is.
+    ApiKeyRevoke {
+        id: String,
+        dry_run: bool,
+    },
     /// `tenant`: only that one. `retain_seconds`: keep what expired more recently.
     Sweep {
         tenant: Option<String>,
@@ -61,6 +92,35 @@ pub enum Command {
         bytes: Option<u64>,
         kek: Option<HiddenText>,
     },
+}
+
+/// A moment, as an operator says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    Now,
+    InSeconds(u64),
+    /// RFC 3339.
+    At(String),
+}
+
+/// What can be revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    tag = "kind",
+    deny_unknown_fields
+)]
+pub enum Revocable {
+    /// This token, and everything narrowed from it.
+    Token { token: HiddenText },
+    /// The same, by the revocation id of its last block.
+    Id { id: String },
+    /// What was issued to a subject so far.
+    Subject { tenant: String, subject: String },
+    /// What was issued in a tenant before a moment, API keys included.
+    Tenant { tenant: String, before: When },
 }
 
 /// A secret on its way to the server: never printed.
@@ -124,6 +184,13 @@ pub enum Reply {
     Tenants { tenants: Vec<Tenant> },
     TenantDeleted { name: String },
     Token { token: String, expires_on: String },
+    TokensRevoked { dry_run: bool, revocation: RevocationRow, api_keys: Vec<ApiKeyRow> },
+    Revocations { revocations: Vec<RevocationRow>, next: Option<String> },
+    RootRotated { roots: Vec<RootRow> },
+    Roots { roots: Vec<RootRow> },
+    ApiKeyCreated { key: String, api_key: ApiKeyRow },
+    ApiKeys { api_keys: Vec<ApiKeyRow> },
+    ApiKeyRevoked { dry_run: bool, api_key: ApiKeyRow },
     Swept { dry_run: bool, tenants: Vec<SweptTenant> },
     ClockAccepted { now: String, floor_before: String },
     Compacted { dry_run: bool, databases: Vec<CompactedDatabase> },
@@ -131,6 +198,54 @@ pub enum Reply {
     BackupCreated(BackupMade),
     BackupVerified(BackupContents),
     BackupRestored(BackupRestored),
+}
+
+/// A revocation. Times are RFC 3339.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevocationRow {
+    /// "token", "subject" or "tenant".
+    pub kind: String,
+    /// Of a token: the revocation id, hexadecimal.
+    pub id: Option<String>,
+    /// `None` where it is not known.
+    pub tenant: Option<String>,
+    pub subject: Option<String>,
+    /// Only what was issued before this moment.
+    pub before: Option<String>,
+    pub revoked_on: String,
+    /// From then on it is forgotten: what it ends has expired.
+    pub kept_until: String,
+}
+
+/// A root key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RootRow {
+    pub id: u32,
+    /// Hexadecimal.
+    pub public_key: String,
+    /// Whether new tokens are signed by it.
+    pub signs: bool,
+    /// RFC 3339; `None`: no end was set.
+    pub honoured_until: Option<String>,
+}
+
+/// An API key, without its secret. Times are RFC 3339.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKeyRow {
+    /// Hexadecimal.
+    pub id: String,
+    pub tenant: String,
+    pub name: Option<String>,
+    pub scopes: Vec<String>,
+    pub created_on: String,
+    /// `None`: it holds until it is revoked.
+    pub expires_on: Option<String>,
+    /// To the hour; `None`: never.
+    pub last_used_on: Option<String>,
+    pub expired: bool,
 }
 
 /// A backup that was written.

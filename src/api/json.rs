@@ -14,11 +14,17 @@ use zeroize::Zeroizing;
 /// Arrays and objects within one another; nothing this API takes has two.
 pub const MAX_DEPTH: usize = 32;
 
+/// In an array that is read: more is none of what this API takes, and would let a
+/// body take many times its size in memory.
+pub const MAX_STRINGS: usize = 16;
+
 /// A value, as far as it matters here.
 pub enum Value {
     Null,
     String(Zeroizing<String>),
-    /// A number, boolean, array or object: well-formed, and passed over.
+    /// An array of strings and nothing else, [`MAX_STRINGS`] at most.
+    Strings(Vec<Zeroizing<String>>),
+    /// A number, boolean, object or another array: well-formed, and passed over.
     Other,
 }
 
@@ -106,7 +112,7 @@ impl<'a> Reader<'a> {
         match self.peek() {
             Some(b'"') => self.string().map(Value::String),
             Some(b'{') => self.object(depth + 1, |_, _| ()).map(|()| Value::Other),
-            Some(b'[') => self.array(depth + 1).map(|()| Value::Other),
+            Some(b'[') => self.array(depth + 1),
             Some(b'-' | b'0'..=b'9') => self.number().map(|()| Value::Other),
             _ if self.eat_word("null") => Ok(Value::Null),
             _ if self.eat_word("true") || self.eat_word("false") => Ok(Value::Other),
@@ -139,18 +145,22 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<(), Reason> {
+    fn array(&mut self, depth: usize) -> Result<Value, Reason> {
         self.expect(b'[', "an array is missing")?;
         self.white_space();
+        let mut strings = Some(Vec::new());
         if self.eat(b']') {
-            return Ok(());
+            return Ok(strings.map_or(Value::Other, Value::Strings));
         }
         loop {
             self.white_space();
-            self.value(depth)?;
+            match (self.value(depth)?, &mut strings) {
+                (Value::String(text), Some(all)) if all.len() < MAX_STRINGS => all.push(text),
+                _ => strings = None,
+            }
             self.white_space();
             if self.eat(b']') {
-                return Ok(());
+                return Ok(strings.map_or(Value::Other, Value::Strings));
             }
             self.expect(b',', "a comma or the end of the array is missing")?;
         }
@@ -345,6 +355,28 @@ mod tests {
             let open = format!("{{\"v\":\"{before}");
             assert_eq!(reason(open), "a string does not end", "at {place}");
         }
+    }
+
+    #[test]
+    fn an_array_of_a_few_strings_is_read() {
+        let strings = |text: &str| {
+            let mut found = None;
+            read(format!("{{\"v\":{text}}}").as_bytes(), |_, value| {
+                if let Value::Strings(all) = value {
+                    found = Some(all.iter().map(|text| text.to_string()).collect::<Vec<_>>());
+                }
+            })
+            .unwrap();
+            found
+        };
+        assert_eq!(strings("[]"), Some(vec![]));
+        assert_eq!(strings(r#"[ "a" , "\u0062" ]"#), Some(vec!["a".into(), "b".into()]));
+        for other in [r#"["a",1]"#, r#"[1,"a"]"#, r#"[["a"]]"#, r#"["a",null]"#, "{}"] {
+            assert_eq!(strings(other), None, "{other}");
+        }
+        let many = |count: usize| format!("[{}]", vec![r#""a""#; count].join(","));
+        assert_eq!(strings(&many(MAX_STRINGS)).unwrap().len(), MAX_STRINGS);
+        assert_eq!(strings(&many(MAX_STRINGS + 1)), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! so that a client can be built from them.
 
 pub mod admin;
+pub mod api_key;
 pub mod json;
 pub mod problem;
 pub mod secret;

@@ -69,6 +69,7 @@ codes! {
     CredentialMissing = "credential_missing", 401, "A credential is required";
     CredentialInvalid = "credential_invalid", 401, "The credential is not valid";
     TokenExpired = "token_expired", 401, "The token has expired";
+    ApiKeyExpired = "api_key_expired", 401, "The API key has expired";
     /// A token narrowed by something that this server does not know.
     TokenShape = "token_shape", 401, "The token holds an undocumented check";
 
@@ -76,14 +77,18 @@ codes! {
 
     /// Allowed, but nothing is valid there.
     NotFound = "not_found", 404, "There is no such secret";
+    ApiKeyNotFound = "api_key_not_found", 404, "There is no such API key";
     RouteNotFound = "route_not_found", 404, "There is no such resource";
     MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed here";
     NotAcceptable = "not_acceptable", 406, "The answer has no acceptable form";
     BodyTimeout = "body_timeout", 408, "The body took too long to arrive";
 
     Conflict = "conflict", 409, "Another writer was faster";
+    /// Another one must be revoked first.
+    TooManyApiKeys = "too_many_api_keys", 409, "The tenant has as many API keys as it may";
     PreconditionFailed = "precondition_failed", 412, "The precondition does not hold";
     ValueTooLarge = "value_too_large", 413, "The value is too large";
+    BodyTooLarge = "body_too_large", 413, "The body is too large";
     UnsupportedMediaType = "unsupported_media_type", 415, "The body has an unsupported type";
 
     /// Of an address, or with a credential.
@@ -97,6 +102,8 @@ codes! {
     Unavailable = "unavailable", 503, "The store is busy";
     /// Reads are answered, writes are not.
     NotWritable = "not_writable", 503, "The store does not take writes";
+    /// The token may be good: nobody can tell before its issuer's keys are there.
+    IssuerUnavailable = "issuer_unavailable", 503, "The token's issuer cannot be reached";
     OutcomeUnknown = "outcome_unknown", 503, "The outcome of the write is unknown";
     Full = "full", 503, "The disk is nearly full";
 }

@@ -88,13 +88,15 @@ impl Draft {
         match (field, value) {
             (VALUE, Value::String(plaintext)) => self.value = Some(SecretValue::new(plaintext)),
             (VALUE, Value::Null) => {}
-            (VALUE, Value::Other) => self.fault(VALUE, "must be a string or null"),
+            (VALUE, Value::Other | Value::Strings(_)) => {
+                self.fault(VALUE, "must be a string or null")
+            }
             (_, Value::String(text)) => match Timestamp::parse(&text) {
                 Ok(time) if field == EXPIRES_ON => self.expires_on = Some(time),
                 Ok(time) => self.not_before = Some(time),
                 Err(error) => self.fault(field, error.to_string()),
             },
-            (_, Value::Null | Value::Other) => {
+            (_, Value::Null | Value::Other | Value::Strings(_)) => {
                 self.fault(field, "must be an RFC 3339 date-time in a string, or be left out");
             }
         }

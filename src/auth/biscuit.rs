@@ -32,12 +32,12 @@ use biscuit_auth::{Biscuit, KeyPair, PrivateKey, UnverifiedBiscuit};
 use prost::Message;
 use zeroize::Zeroizing;
 
-use crate::crypto::sha256;
 use crate::domain::{Scope, ScopeSet, TenantId, TenantName, Timestamp};
 
 use super::caveat::{Caveats, Check, Comparison, OneOf, Query, TimeBound};
 use super::claims::{Claims, Subject};
-use super::{CredentialId, MintError, Refusal};
+use super::principal::Grant;
+use super::{CredentialId, Family, Identity, MintError, Refusal, RevocationId};
 
 /// The longest token that is looked at, in bytes of text.
 const MAX_TEXT: usize = 4096;
@@ -80,6 +80,11 @@ impl RootKey {
     pub fn from_secret(secret: &[u8; Self::SECRET_LEN]) -> Option<Self> {
         let private = PrivateKey::from_bytes(secret, Algorithm::Ed25519).ok()?;
         Some(Self(KeyPair::from(&private)))
+    }
+
+    /// For a set of roots that takes the place of the one it is in.
+    pub fn copy(&self) -> Self {
+        Self(KeyPair::from(&self.0.private()))
     }
 
     pub fn secret(&self) -> Zeroizing<Vec<u8>> {
@@ -182,10 +187,11 @@ impl fmt::Debug for RootKey {
 /// no `Debug`: it holds the key that appends to it.
 pub(super) struct Unverified {
     root_id: u32,
-    credential: CredentialId,
     claims: Claims,
     caveats: Caveats,
     sealed: bool,
+    /// Of each block, in their order.
+    revocation_ids: Vec<RevocationId>,
     token: UnverifiedBiscuit,
 }
 
@@ -194,7 +200,7 @@ pub(super) struct Unverified {
 pub(super) struct Verified {
     claims: Claims,
     caveats: Caveats,
-    credential: CredentialId,
+    revocation_ids: Vec<RevocationId>,
 }
 
 /// Why the library would not write what it was asked to; none of our inputs is
@@ -228,18 +234,16 @@ impl Unverified {
         let token = UnverifiedBiscuit::from(&bytes).map_err(|_| Refusal::Malformed)?;
         let root_id = root_key_id.ok_or(Refusal::UnknownRoot)?;
         let sealed = matches!(proof.content, Some(Proof::FinalSignature(_)));
-        // A signature is never the same for two authority blocks, and another one
-        // for the same block cannot be made without the root: whatever a holder
-        // does to the rest, this stays.
-        let credential = CredentialId(sha256(&authority.signature));
-        Ok(Self { root_id, credential, claims, caveats: Caveats::new(checks), sealed, token })
+        let revocation_ids = revocation_ids(&token)?;
+        let caveats = Caveats::new(checks);
+        Ok(Self { root_id, claims, caveats, sealed, revocation_ids, token })
     }
 
     /// Checks the signature of every block, and the proof at the end.
     pub fn verify(self, root: &RootKey) -> Result<Verified, Refusal> {
-        let Self { root_id: _, credential, claims, caveats, sealed: _, token } = self;
+        let Self { root_id: _, claims, caveats, sealed: _, revocation_ids, token } = self;
         token.verify(root.0.public()).map_err(|_| Refusal::Signature)?;
-        Ok(Verified { claims, caveats, credential })
+        Ok(Verified { claims, caveats, revocation_ids })
     }
 
     /// The same token with these checks in one block more, as text. It takes the
@@ -260,12 +264,18 @@ impl Unverified {
         Ok(Zeroizing::new(BASE64.encode(&*bytes)))
     }
 
-    pub fn credential(&self) -> CredentialId {
-        self.credential
+    /// Nobody has vouched for it either.
+    pub fn family(&self) -> Option<Family> {
+        self.revocation_ids.first().map(Family::of_minted)
     }
 
     pub fn root_id(&self) -> u32 {
         self.root_id
+    }
+
+    /// The authority block's first: with it, whoever narrowed it however.
+    pub fn revocation_ids(&self) -> &[RevocationId] {
+        &self.revocation_ids
     }
 
     pub fn claims(&self) -> &Claims {
@@ -287,9 +297,27 @@ impl Unverified {
 }
 
 impl Verified {
-    pub fn into_parts(self) -> (Claims, Caveats, CredentialId) {
-        (self.claims, self.caveats, self.credential)
+    pub fn into_grant(self) -> Grant {
+        let Self { claims, caveats, revocation_ids } = self;
+        let Claims { tenant, tenant_id, subject, issued, expires, scopes } = claims;
+        Grant {
+            id: CredentialId::Biscuit(revocation_ids.into()),
+            identity: Identity::of_biscuit(subject),
+            tenant,
+            tenant_id,
+            scopes,
+            issued,
+            expires: Some(expires),
+            caveats,
+        }
     }
+}
+
+/// The blocks' signatures. One of another length is none of Ed25519.
+fn revocation_ids(token: &UnverifiedBiscuit) -> Result<Vec<RevocationId>, Refusal> {
+    let ids = token.revocation_identifiers().into_iter();
+    let ids = ids.map(|signature| signature.try_into().map(RevocationId::from_bytes));
+    ids.collect::<Result<_, _>>().map_err(|_| Refusal::Signature)
 }
 
 fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {

@@ -4,13 +4,16 @@ use std::fmt;
 
 use crate::domain::{ScopeSet, TenantId, TenantName, Timestamp};
 
+use super::ApiKeyId;
+use super::api_key::PREFIX;
+
 /// Whom a token was minted for, in the operator's words: 1 to 128 characters
 /// that can be printed.
 ///
 /// It is shown in terminals and written to logs, so whatever could steer either
 /// of them is refused: control characters, but also the formatting characters
 /// that turn the direction of what follows.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subject(Box<str>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +40,12 @@ impl Subject {
             return Err(SubjectError::Character);
         }
         Ok(Self(text.into()))
+    }
+
+    /// Whoever holds this API key. Keys have names for people, and two may have the
+    /// same; nothing is decided by them.
+    pub(super) fn of_api_key(id: ApiKeyId) -> Self {
+        Self(format!("{PREFIX}{id}").into())
     }
 
     pub fn as_str(&self) -> &str {

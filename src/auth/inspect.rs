@@ -31,6 +31,9 @@ pub struct Inspection {
     pub sealed: bool,
     /// The first block included.
     pub blocks: usize,
+    /// Of each block, hexadecimal. To revoke the first is to revoke the token and
+    /// whatever was narrowed from it; the last, only what this text can still become.
+    pub revocation_ids: Vec<String>,
 }
 
 /// Reads a token without a server and without keys. It is refused where a server
@@ -49,5 +52,6 @@ pub fn inspect(token: &str) -> Result<Inspection, Refusal> {
         narrowed_to: token.caveats().sentences(),
         sealed: token.is_sealed(),
         blocks: token.blocks(),
+        revocation_ids: token.revocation_ids().iter().map(ToString::to_string).collect(),
     })
 }

@@ -25,23 +25,12 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 
+use super::Family;
 use super::bounded::Bounded;
 use crate::domain::{Clock, Rate, Source};
 
 /// How many of one kind are counted at once; some 100 bytes each.
 const COUNTED: usize = 16_384;
-
-/// Which credential a request was made with, for who counts. Narrowing a token
-/// makes no new one: it is the same for all that have one authority block.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CredentialId(pub(super) [u8; 32]);
-
-/// Nobody needs it, and a log would only join what one holder did.
-impl fmt::Debug for CredentialId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CredentialId(..)")
-    }
-}
 
 /// Asked too often; nothing was looked at (429).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,12 +44,12 @@ pub struct Limited {
 pub struct Rates {
     /// Requests of one source.
     pub source: Option<Rate>,
-    /// Requests with one credential.
+    /// Requests with the credentials of one family.
     pub credential: Option<Rate>,
     /// Refused credentials of one source. Beyond them none of its credentials is
     /// looked at that is not remembered.
     pub failures: Option<Rate>,
-    /// Tokens of one authority block that are not remembered.
+    /// Tokens of one family that are not remembered.
     pub first_sights: Option<Rate>,
 }
 
@@ -72,9 +61,9 @@ impl Rates {
 /// Counts, and says when it is too much.
 pub struct Limits {
     source: Option<Limiter<Source>>,
-    credential: Option<Limiter<CredentialId>>,
+    credential: Option<Limiter<Family>>,
     failures: Option<Limiter<Source>>,
-    first_sights: Option<Limiter<CredentialId>>,
+    first_sights: Option<Limiter<Family>>,
 }
 
 impl Limits {
@@ -99,8 +88,8 @@ impl Limits {
     }
 
     /// A request whose credential was good.
-    pub fn request_with(&self, credential: CredentialId) -> Result<(), Limited> {
-        ask(self.credential.as_ref(), credential, Act::Take)
+    pub fn request_with(&self, family: Family) -> Result<(), Limited> {
+        ask(self.credential.as_ref(), family, Act::Take)
     }
 
     /// Whether a source may show a credential that is not remembered.
@@ -115,8 +104,8 @@ impl Limits {
     }
 
     /// A token that is not remembered, before its signatures are checked.
-    pub(super) fn first_sight(&self, credential: CredentialId) -> Result<(), Limited> {
-        ask(self.first_sights.as_ref(), credential, Act::Take)
+    pub(super) fn first_sight(&self, family: Family) -> Result<(), Limited> {
+        ask(self.first_sights.as_ref(), family, Act::Take)
     }
 }
 
@@ -283,8 +272,8 @@ mod tests {
         for limits in [Limits::none(), limits(Rates::NONE).1] {
             for _ in 0..10_000 {
                 limits.request_of(source(1)).unwrap();
-                limits.request_with(CredentialId([1; 32])).unwrap();
-                limits.first_sight(CredentialId([1; 32])).unwrap();
+                limits.request_with(Family::from_bytes([1; 32])).unwrap();
+                limits.first_sight(Family::from_bytes([1; 32])).unwrap();
                 limits.failed(source(1));
                 limits.stranger(source(1)).unwrap();
             }

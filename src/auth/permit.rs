@@ -3,8 +3,9 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::domain::{Now, Operation, SecretName, TenantId};
+use crate::domain::{Now, Operation, ScopeSet, SecretName, TenantId};
 
+use super::Forbidden;
 use super::caveat::Caveats;
 
 /// Reading one secret.
@@ -63,5 +64,28 @@ impl ListPermit {
 
     pub fn shows(&self, name: &SecretName, now: Now) -> bool {
         self.caveats.allow(Operation::Read, name, now)
+    }
+}
+
+/// Proof that a credential may create, see and revoke the API keys of one tenant.
+#[derive(Debug)]
+pub struct ManagePermit {
+    tenant: TenantId,
+    /// What it has itself.
+    scopes: ScopeSet,
+}
+
+impl ManagePermit {
+    pub(super) fn new(tenant: TenantId, scopes: ScopeSet) -> Self {
+        Self { tenant, scopes }
+    }
+
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Nobody hands on more than they have.
+    pub fn hand_on(&self, wanted: ScopeSet) -> Result<ScopeSet, Forbidden> {
+        if self.scopes.covers(wanted) { Ok(wanted) } else { Err(Forbidden) }
     }
 }

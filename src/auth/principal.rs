@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use crate::domain::{Now, Operation, ScopeSet, SecretName, TenantId, TenantName, Timestamp};
+use crate::domain::{Now, Operation, Scope, ScopeSet, SecretName, TenantId, TenantName, Timestamp};
 
-use super::biscuit::Verified;
 use super::caveat::Caveats;
-use super::claims::{Claims, Subject};
-use super::{CredentialId, ListPermit, Permit, Read, Write};
+use super::{
+    CredentialId, CredentialKind, Family, Identity, ListPermit, ManagePermit, Permit, Read,
+    Subject, Write,
+};
 
 /// A good credential that does not allow the act (403). It says no more, so that
 /// neither tenants nor names can be enumerated.
@@ -19,40 +20,57 @@ use super::{CredentialId, ListPermit, Permit, Read, Write};
 #[error("the credential does not allow this")]
 pub struct Forbidden;
 
+/// All that a credential says, whatever its kind. Only what verified one makes it.
+#[derive(Debug)]
+pub(super) struct Grant {
+    pub id: CredentialId,
+    pub identity: Identity,
+    pub tenant: TenantName,
+    pub tenant_id: TenantId,
+    pub scopes: ScopeSet,
+    pub issued: Timestamp,
+    /// `None`: it does not expire.
+    pub expires: Option<Timestamp>,
+    /// Of whoever narrowed it; only a biscuit can be.
+    pub caveats: Caveats,
+}
+
 /// A verified credential: whose it is and what it may do.
 #[derive(Debug)]
 pub struct Principal {
+    id: CredentialId,
+    identity: Identity,
+    family: Family,
     tenant: TenantName,
     tenant_id: TenantId,
-    subject: Subject,
     scopes: ScopeSet,
-    expires: Timestamp,
+    issued: Timestamp,
+    expires: Option<Timestamp>,
     caveats: Arc<Caveats>,
-    credential: CredentialId,
 }
 
 impl Principal {
-    /// Takes the proof that the signatures were checked.
-    pub(super) fn new(verified: Verified) -> Self {
-        let (claims, caveats, credential) = verified.into_parts();
-        let Claims { tenant, tenant_id, subject, issued: _, expires, scopes } = claims;
-        let caveats = Arc::new(caveats);
-        Self { tenant, tenant_id, subject, scopes, expires, caveats, credential }
+    pub(super) fn new(grant: Grant) -> Self {
+        let Grant { id, identity, tenant, tenant_id, scopes, issued, expires, caveats } = grant;
+        let (family, caveats) = (Family::of(&id, &identity), Arc::new(caveats));
+        Self { id, identity, family, tenant, tenant_id, scopes, issued, expires, caveats }
     }
 
     /// Of a tenant that is nobody's, for tests of what only holds principals.
     #[cfg(test)]
-    pub(super) fn for_tests(credential: CredentialId) -> Self {
+    pub(super) fn for_tests(family: Family) -> Self {
         let epoch = Timestamp::from_unix_seconds(0);
-        Self {
+        let grant = Grant {
+            id: CredentialId::Oidc(None),
+            identity: Identity::of_biscuit(Subject::parse("nobody").unwrap()),
             tenant: TenantName::parse("nobody").unwrap(),
             tenant_id: TenantId::from_bytes([0; 16]),
-            subject: Subject::parse("nobody").unwrap(),
             scopes: ScopeSet::NONE,
-            expires: epoch,
-            caveats: Arc::default(),
-            credential,
-        }
+            issued: epoch,
+            expires: Some(epoch),
+            caveats: Caveats::default(),
+        };
+        Self { family, ..Self::new(grant) }
     }
 
     pub fn may_read(
@@ -86,6 +104,40 @@ impl Principal {
         Ok(ListPermit::new(self.tenant_id, Arc::clone(&self.caveats)))
     }
 
+    /// Whether it may manage the API keys of its tenant: with the scope `*`, and a
+    /// token only as it was minted. What was narrowed was given away with less than
+    /// that in mind. An API key makes no others: one that leaked could have left
+    /// successors behind by the time it is revoked.
+    pub fn may_manage_credentials(
+        &self,
+        tenant: &TenantName,
+        now: Now,
+    ) -> Result<ManagePermit, Forbidden> {
+        let manages = match self.kind() {
+            CredentialKind::Biscuit => !self.is_narrowed(),
+            CredentialKind::Oidc => true,
+            CredentialKind::ApiKey => false,
+        };
+        let own = *tenant == self.tenant && !self.has_expired(now);
+        if manages && own && self.scopes.contains(Scope::All) {
+            Ok(ManagePermit::new(self.tenant_id, self.scopes))
+        } else {
+            Err(Forbidden)
+        }
+    }
+
+    pub fn kind(&self) -> CredentialKind {
+        self.identity.kind
+    }
+
+    pub fn id(&self) -> &CredentialId {
+        &self.id
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     pub fn tenant(&self) -> &TenantName {
         &self.tenant
     }
@@ -95,14 +147,19 @@ impl Principal {
     }
 
     pub fn subject(&self) -> &Subject {
-        &self.subject
+        &self.identity.subject
     }
 
     pub fn scopes(&self) -> ScopeSet {
         self.scopes
     }
 
-    pub fn expires(&self) -> Timestamp {
+    pub fn issued(&self) -> Timestamp {
+        self.issued
+    }
+
+    /// `None`: it does not.
+    pub fn expires(&self) -> Option<Timestamp> {
         self.expires
     }
 
@@ -111,13 +168,18 @@ impl Principal {
     }
 
     /// For who counts requests.
-    pub fn credential(&self) -> CredentialId {
-        self.credential
+    pub fn family(&self) -> Family {
+        self.family
     }
 
-    /// At `expires` itself the token has expired.
+    /// At `expires` itself it has expired.
     pub(super) fn has_expired(&self, now: Now) -> bool {
-        now.for_expiry() >= self.expires
+        self.expires.is_some_and(|expires| now.for_expiry() >= expires)
+    }
+
+    /// Whether blocks were appended to the token, even such as take nothing away.
+    fn is_narrowed(&self) -> bool {
+        self.id.blocks().len() > 1 || !self.caveats.is_empty()
     }
 
     fn may(
@@ -134,7 +196,7 @@ impl Principal {
         }
     }
 
-    /// What the token as minted allows. Expiry is judged again, since a principal
+    /// What the credential allows, caveats aside. Expiry is judged again, since a principal
     /// may be held for longer than the request that authenticated it.
     fn reaches(&self, operation: Operation, tenant: &TenantName, now: Now) -> bool {
         *tenant == self.tenant && self.scopes.allows(operation) && !self.has_expired(now)

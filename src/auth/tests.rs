@@ -14,6 +14,7 @@ use super::biscuit::library::{
     BuilderExt, KeyPair, Message, Term, UnverifiedBiscuit, schema,
 };
 use super::*;
+use crate::crypto::AnchorKeys;
 use crate::domain::{
     Clock, ClockReading, Now, Operation, Scope, ScopeSet, SecretName, Source, TenantId, TenantName,
     Timestamp,
@@ -39,6 +40,17 @@ impl TenantDirectory for Vec<(TenantName, TenantId)> {
     fn is_current(&self, name: &TenantName, id: TenantId) -> bool {
         self.iter().any(|(known, current)| known == name && *current == id)
     }
+
+    fn current(&self, name: &TenantName) -> Option<(TenantId, Timestamp)> {
+        let (_, id) = self.iter().find(|(known, _)| known == name)?;
+        Some((*id, at(ISSUED).wall()))
+    }
+}
+
+/// Roots, and nothing beside them.
+fn standing(roots: Roots) -> Standing {
+    let api_keys = ApiKeys::new(AnchorKeys::generate(ID).api_keys());
+    Standing { roots: Arc::new(roots), revocations: Revocations::default(), api_keys }
 }
 
 impl World {
@@ -52,7 +64,7 @@ impl World {
         let roots = Roots::from_keys(vec![(1, library::root_key(&pair))]);
         let clock: Arc<dyn Clock> = Arc::new(Still);
         let limits = Arc::new(Limits::new(rates, &clock));
-        let authenticator = Authenticator::new(roots, 100, limits);
+        let authenticator = Authenticator::new(standing(roots), 100, limits);
         Self { pair, authenticator, tenants: vec![(acme(), ID)] }
     }
 
@@ -66,7 +78,7 @@ impl World {
             issued: at(ISSUED).wall(),
             expires: at(EXPIRES).wall(),
         };
-        mint(self.authenticator.roots(), &wanted).unwrap().to_string()
+        mint(&self.authenticator.roots(), &wanted).unwrap().to_string()
     }
 
     fn good(&self) -> String {
@@ -167,7 +179,7 @@ fn a_minted_token_is_its_tenants() {
     let principal = world.principal(&world.good());
     assert_eq!((principal.tenant(), principal.tenant_id()), (&acme(), ID));
     assert_eq!(principal.subject().as_str(), "ci");
-    assert_eq!(principal.expires(), at(EXPIRES).wall());
+    assert_eq!(principal.expires(), Some(at(EXPIRES).wall()));
     assert_eq!(principal.scopes(), ScopeSet::NONE.with(Scope::All));
     assert!(principal.caveats().is_empty());
     let permit = principal.may_read(&acme(), name("a"), at(ISSUED)).unwrap();
@@ -198,7 +210,7 @@ fn a_token_needs_a_scope_and_a_term() {
         issued: Timestamp::from_unix_micros(10_900_000),
         expires: Timestamp::from_unix_micros(11_200_000),
     };
-    let mint = |wanted: Mint<'_>| mint(world.authenticator.roots(), &wanted).map(drop);
+    let mint = |wanted: Mint<'_>| mint(&world.authenticator.roots(), &wanted).map(drop);
     assert_eq!(mint(wanted), Ok(()));
     assert_eq!(mint(Mint { scopes: ScopeSet::NONE, ..wanted }), Err(MintError::NoScope));
     assert_eq!(mint(Mint { expires: wanted.issued, ..wanted }), Err(MintError::NoTerm));
@@ -221,7 +233,7 @@ fn a_subject_is_never_datalog() {
         issued: at(ISSUED).wall(),
         expires: at(EXPIRES).wall(),
     };
-    let token = mint(world.authenticator.roots(), &wanted).unwrap();
+    let token = mint(&world.authenticator.roots(), &wanted).unwrap();
     let principal = world.principal(&token);
     assert_eq!(principal.subject(), &subject);
     assert_eq!(principal.scopes(), wanted.scopes);
@@ -240,7 +252,7 @@ fn the_longest_claims_fit_into_a_token() {
         issued: at(ISSUED).wall(),
         expires: at(EXPIRES).wall(),
     };
-    let token = mint(world.authenticator.roots(), &wanted).unwrap();
+    let token = mint(&world.authenticator.roots(), &wanted).unwrap();
     let tenants = vec![(tenant.clone(), ID)];
     assert!(
         world.authenticator.authenticate(&token, Source::UNKNOWN, at(ISSUED), &tenants).is_ok()
@@ -355,7 +367,7 @@ fn an_older_root_is_honoured_and_the_newest_signs() {
     let roots = Roots::from_keys(vec![(1, library::root_key(&old)), (2, library::root_key(&new))]);
     let world = World {
         pair: old,
-        authenticator: Authenticator::new(roots, 10, Arc::new(Limits::none())),
+        authenticator: Authenticator::new(standing(roots), 10, Arc::new(Limits::none())),
         tenants: vec![(acme(), ID)],
     };
     assert_eq!(inspect(&world.good()).unwrap().root_id, 2);
@@ -739,7 +751,7 @@ fn checks_and_blocks_are_counted() {
 fn oversize_is_refused_before_anything_else() {
     let world = World::new();
     assert_eq!(world.refusal(&"A".repeat(4097)), Refusal::TooLarge);
-    assert_eq!(world.refusal(&".".repeat(4097)), Refusal::TooLarge);
+    assert_eq!(world.refusal(&".".repeat(8193)), Refusal::TooLarge);
     assert_eq!(world.refusal(&"A".repeat(4096)), Refusal::Malformed);
     let long = format!(r#"check if resource("{}")"#, "n".repeat(3000));
     assert_eq!(world.narrowed_refusal(&long), Refusal::TooLarge);
@@ -748,8 +760,9 @@ fn oversize_is_refused_before_anything_else() {
 #[test]
 fn a_bearer_with_a_dot_is_no_biscuit() {
     let world = World::new();
-    assert_eq!(world.refusal("eyJhbGciOiJub25lIn0.e30."), Refusal::Malformed);
+    assert_eq!(world.refusal("eyJhbGciOiJub25lIn0.e30."), Refusal::TokenType);
     assert_eq!(world.refusal(&format!("{}.", world.good())), Refusal::Malformed);
+    assert_eq!(world.refusal(&format!("{}..", world.good())), Refusal::Malformed);
 }
 
 #[test]
@@ -827,6 +840,173 @@ fn another_encoding_of_a_token_says_the_same() {
     assert!(one.caveats() == other.caveats() && one.scopes() == other.scopes());
 }
 
+// Revocation, and roots that end.
+
+impl World {
+    fn revoke(&self, target: RevocationTarget, before: Option<i64>) {
+        let revocation = Revocation {
+            before: before.map(|seconds| at(seconds).wall()),
+            token_tenant: None,
+            revoked_on: at(ISSUED).wall(),
+            keep_until: at(EXPIRES).wall(),
+        };
+        self.authenticator.change(|standing| standing.revocations.insert(target, revocation));
+    }
+
+    /// The revocation ids of a token's blocks.
+    fn blocks(&self, token: &str) -> Vec<RevocationId> {
+        let ids = inspect(token).unwrap().revocation_ids;
+        ids.iter().map(|id| RevocationId::parse(id).unwrap()).collect()
+    }
+}
+
+const READING: &str = r#"check if operation("read")"#;
+
+#[test]
+fn a_revoked_block_ends_its_token_and_all_that_is_narrowed_from_it() {
+    let world = World::new();
+    let whole = world.good();
+    let (inner, other) = (narrow(&whole, READING), narrow(&whole, READING));
+    let innermost = narrow(&inner, READING);
+    // Remembered or not, it is refused by the next request.
+    for token in [&whole, &inner, &other] {
+        world.principal(token);
+    }
+    world.revoke(RevocationTarget::Token(world.blocks(&inner)[1]), None);
+    for token in [&inner, &innermost] {
+        assert_eq!(world.refusal(token), Refusal::Revoked);
+        assert_eq!(world.refusal(token), Refusal::Revoked);
+    }
+    for token in [&whole, &other] {
+        world.principal(token);
+    }
+    world.revoke(RevocationTarget::Token(world.blocks(&whole)[0]), None);
+    for token in [&whole, &inner, &other, &innermost, &narrow(&whole, READING)] {
+        assert_eq!(world.refusal(token), Refusal::Revoked);
+    }
+    world.principal(&world.good());
+}
+
+#[test]
+fn a_sealed_token_is_revoked_like_any_other() {
+    let world = World::new();
+    let token = world.good();
+    let sealed = UnverifiedBiscuit::from_base64(&token).unwrap().seal().unwrap();
+    let sealed = sealed.to_base64().unwrap();
+    world.principal(&sealed);
+    world.revoke(RevocationTarget::Token(world.blocks(&sealed)[0]), None);
+    assert_eq!(world.refusal(&sealed), Refusal::Revoked);
+    assert_eq!(world.refusal(&token), Refusal::Revoked);
+}
+
+#[test]
+fn a_revoked_token_costs_no_signature() {
+    let world = World::new();
+    let token = world.good();
+    let foreign = tamper(&token, |proto| proto.authority.signature[5] ^= 1);
+    assert_eq!(world.refusal(&foreign), Refusal::Signature);
+    world.revoke(RevocationTarget::Token(world.blocks(&foreign)[0]), None);
+    assert_eq!(world.refusal(&foreign), Refusal::Revoked);
+    world.principal(&token);
+}
+
+#[test]
+fn a_subject_or_a_tenant_is_revoked_up_to_a_moment() {
+    let subject = |name: &str| Identity::of_biscuit(Subject::parse(name).unwrap());
+    let targets = [RevocationTarget::Subject(ID, subject("ci")), RevocationTarget::Tenant(ID)];
+    for target in targets {
+        let world = World::new();
+        let token = world.good();
+        world.principal(&token);
+        world.revoke(target.clone(), Some(ISSUED));
+        world.principal(&token);
+        world.revoke(target, Some(ISSUED + 1));
+        assert_eq!(world.refusal(&token), Refusal::Revoked);
+        assert_eq!(world.refusal(&narrow(&token, READING)), Refusal::Revoked);
+    }
+    let world = World::new();
+    let token = world.good();
+    let other = TenantId::from_bytes([8; 16]);
+    let of_provider = Identity {
+        kind: CredentialKind::Oidc,
+        issuer: Some("https://id.example".into()),
+        subject: Subject::parse("ci").unwrap(),
+    };
+    for target in [
+        RevocationTarget::Subject(ID, subject("cj")),
+        RevocationTarget::Subject(ID, of_provider),
+        RevocationTarget::Subject(other, subject("ci")),
+        RevocationTarget::Tenant(other),
+    ] {
+        world.revoke(target, Some(EXPIRES));
+        world.principal(&token);
+    }
+}
+
+#[test]
+fn what_is_minted_after_a_revocation_holds() {
+    let world = World::new();
+    let ci = Identity::of_biscuit(Subject::parse("ci").unwrap());
+    let from = |moment: Now| {
+        world.authenticator.look(|standing| {
+            standing.revocations.issuable_from(ID, &ci, moment.wall()).unix_seconds()
+        })
+    };
+    assert_eq!(from(at(ISSUED)), ISSUED);
+    world.revoke(RevocationTarget::Subject(ID, ci.clone()), Some(ISSUED + 1));
+    assert_eq!(from(at(ISSUED)), ISSUED + 1);
+    world.revoke(RevocationTarget::Tenant(ID), Some(ISSUED + 3));
+    assert_eq!(from(at(ISSUED)), ISSUED + 3);
+    assert_eq!(from(at(ISSUED + 9)), ISSUED + 9);
+}
+
+#[test]
+fn a_root_past_its_date_is_unknown_even_to_tokens_that_are_remembered() {
+    let world = World::new();
+    let old = world.good();
+    world.principal(&old);
+    world.authenticator.change(|standing| {
+        let rotated = standing.roots.rotated(at(2_000).wall(), at(ISSUED)).unwrap();
+        standing.roots = Arc::new(rotated);
+    });
+    let new = world.good();
+    assert_eq!(inspect(&new).unwrap().root_id, 2);
+    for token in [&old, &new] {
+        assert!(world.ask(token, at(1_999)).is_ok());
+    }
+    assert_eq!(world.ask(&old, at(2_000)).unwrap_err(), Refusal::UnknownRoot);
+    let never_seen = narrow(&old, READING);
+    assert_eq!(world.ask(&never_seen, at(2_000)).unwrap_err(), Refusal::UnknownRoot);
+    assert!(world.ask(&new, at(2_000)).is_ok());
+    let set_back = Now::new(at(ISSUED).wall(), at(2_000).wall());
+    assert_eq!(world.ask(&old, set_back).unwrap_err(), Refusal::UnknownRoot);
+}
+
+#[test]
+fn only_a_token_for_all_as_it_was_minted_manages_credentials() {
+    let world = World::new();
+    let manages = |token: &str, tenant: &TenantName, now: Now| {
+        world.principal(token).may_manage_credentials(tenant, now)
+    };
+    let good = world.good();
+    let permit = manages(&good, &acme(), at(ISSUED)).unwrap();
+    assert_eq!(permit.tenant(), ID);
+    for scopes in [ScopeSet::NONE.with(Scope::SecretRead), ScopeSet::NONE.with(Scope::All)] {
+        assert_eq!(permit.hand_on(scopes), Ok(scopes));
+    }
+    let narrowed = narrow(&good, r#"check if time($t), $t < 1970-01-01T02:46:40Z"#);
+    for refused in [
+        narrowed,
+        append(&good, BlockBuilder::new()),
+        world.mint(&[Scope::SecretRead, Scope::SecretWrite]),
+    ] {
+        assert_eq!(manages(&refused, &acme(), at(ISSUED)).unwrap_err(), Forbidden);
+    }
+    let other = TenantName::parse("beta").unwrap();
+    assert_eq!(manages(&good, &other, at(ISSUED)).unwrap_err(), Forbidden);
+    assert_eq!(manages(&good, &acme(), at(EXPIRES)).unwrap_err(), Forbidden);
+}
+
 // Reading a token, and what is never shown.
 
 #[test]
@@ -843,8 +1023,10 @@ fn a_token_reads_in_plain_words() {
         .replace("\\u{1b}", "\u{1b}")
         .as_str(),
     );
+    let inspection = inspect(&token).unwrap();
+    let revocation_ids = inspection.revocation_ids.clone();
     assert_eq!(
-        inspect(&token).unwrap(),
+        inspection,
         Inspection {
             tenant: "acme".to_owned(),
             tenant_id: "07".repeat(16),
@@ -861,8 +1043,12 @@ fn a_token_reads_in_plain_words() {
             ],
             sealed: false,
             blocks: 2,
+            revocation_ids: revocation_ids.clone(),
         }
     );
+    let principal = world.principal(&token);
+    let CredentialId::Biscuit(blocks) = principal.id() else { panic!("a biscuit") };
+    assert!(blocks.iter().map(ToString::to_string).eq(revocation_ids));
     let json = serde_json::to_value(inspect(&world.good()).unwrap()).unwrap();
     assert_eq!(json["narrowedTo"], serde_json::json!([]));
     assert_eq!(json["scopes"], serde_json::json!(["*"]));
@@ -1077,14 +1263,15 @@ proptest! {
             issued: at(issued).wall(),
             expires: at(issued + term).wall(),
         };
-        let authenticator = Authenticator::new(Roots::generate(), 1, Arc::new(Limits::none()));
-        let token = mint(authenticator.roots(), &wanted).unwrap();
+        let standing = standing(Roots::generate());
+        let authenticator = Authenticator::new(standing, 1, Arc::new(Limits::none()));
+        let token = mint(&authenticator.roots(), &wanted).unwrap();
         let tenants = vec![(tenant.clone(), id)];
         let principal = authenticator.authenticate(&token, Source::UNKNOWN, at(issued), &tenants).unwrap();
         prop_assert_eq!((principal.tenant(), principal.tenant_id()), (&tenant, id));
         prop_assert_eq!(principal.subject(), &subject);
         prop_assert_eq!(principal.scopes(), wanted.scopes);
-        prop_assert_eq!(principal.expires(), wanted.expires);
+        prop_assert_eq!(principal.expires(), Some(wanted.expires));
     }
 
     #[test]

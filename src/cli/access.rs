@@ -12,7 +12,7 @@ use super::clock::SystemClock;
 use super::data::{DataFolder, Enter, way_out};
 use super::failure::CliError;
 use super::progress::Bar;
-use super::{internal, kek, process};
+use super::{internal, issuers, kek, process};
 use crate::api::admin::{Command, Reply};
 use crate::auth::Rates;
 use crate::config::{self, Config};
@@ -102,6 +102,8 @@ pub(super) fn options(config: &Config, place: String) -> VaultOptions {
         list_cache_bytes: config.store.list_cache_bytes.as_usize(),
         token_cache_entries: config.tokens.cache_entries,
         rates: rates(&config.limits),
+        issuers: issuers::policies(config),
+        max_api_keys: config.api_keys.max_per_tenant,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::api::admin::When;
 use crate::config::TimeSpan;
 use crate::domain::{NamePrefix, SecretName, Timestamp};
 
@@ -45,8 +46,10 @@ pub(super) enum Command {
     Serve(ServeArgs),
     /// Create, list or delete tenants
     Tenant(TenantArgs),
-    /// Mint, narrow, seal or inspect tokens
+    /// Mint, narrow, inspect or revoke tokens, and rotate the key that signs them
     Token(TokenArgs),
+    /// Create, list or revoke API keys
+    ApiKey(ApiKeyArgs),
     /// Remove what has expired
     #[command(after_help = "Example:\n  tenure sweep --retain 24h --dry-run\n  \
         tenure sweep --tenant acme\n\nA server sweeps on its own; see sweep.every and \
@@ -216,6 +219,161 @@ pub(super) enum TokenCommand {
         /// The token; better on standard input or in TENURE_TOKEN
         token: Option<String>,
     },
+    /// End tokens, from the next request on; there is no way back
+    #[command(after_help = "Example:\n  tenure token revoke --token - < leaked.txt\n  \
+        tenure token revoke --subject ci --tenant acme --dry-run\n  \
+        tenure token revoke --tenant acme --before 2030-01-31T12:00:00Z\n\n\
+        What is minted afterwards holds. A token is ended with everything narrowed from it; the\n\
+        tokens that it was narrowed from go on, unless the first id of 'tenure token inspect' is\n\
+        revoked with --id.")]
+    Revoke(RevokeArgs),
+    /// List what was revoked and is not forgotten yet
+    ///
+    /// A revocation is forgotten 30 days after the last token that it ends has expired.
+    #[command(
+        after_help = "Example:\n  tenure token list\n  tenure token list --tenant acme --json"
+    )]
+    List {
+        /// Only of this tenant
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        limit: usize,
+        /// Those that follow a page
+        #[arg(long, value_name = "NEXT")]
+        after: Option<String>,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Draw a new root key, which signs from now on
+    #[command(after_help = "Example:\n  tenure token rotate-root --honour-old-until 7d\n  \
+        tenure token rotate-root --now       # every token minted so far ends at once\n\n\
+        Choose a date by which every token in use has expired or was replaced. API keys are not\n\
+        touched.")]
+    RotateRoot {
+        /// Until when tokens of the old roots hold: 7d, RFC 3339, or a date
+        #[arg(long, value_name = "WHEN", required_unless_present = "now", conflicts_with = "now")]
+        honour_old_until: Option<WhenArg>,
+        /// Not at all: whoever has the old root has nothing
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Show the root keys: which signs, and until when the others are honoured
+    #[command(after_help = "Example:\n  tenure token roots")]
+    Roots {
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RevokeArgs {
+    /// The token on standard input (-) or, without a value, in TENURE_TOKEN: this one, and
+    /// everything narrowed from it
+    #[arg(long, value_name = "-", num_args = 0..=1, value_parser = ["-"],
+        conflicts_with_all = ["id", "subject", "before", "tenant"])]
+    pub(super) token: Option<Option<String>>,
+    /// The same, by a revocation id, which 'tenure token inspect' shows of each block
+    #[arg(long, value_name = "HEX", conflicts_with_all = ["subject", "before", "tenant"])]
+    pub(super) id: Option<String>,
+    /// All tokens minted so far for this subject; needs --tenant
+    #[arg(long, value_name = "NAME", requires = "tenant", conflicts_with = "before")]
+    pub(super) subject: Option<String>,
+    /// In this tenant
+    #[arg(long, value_name = "NAME")]
+    pub(super) tenant: Option<String>,
+    /// Every token minted, and every API key made, before this moment: RFC 3339, a date, or
+    /// now; needs --tenant
+    #[arg(long, value_name = "TIME", requires = "tenant")]
+    pub(super) before: Option<WhenArg>,
+    /// Only say what would be revoked
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tenure api-key create --tenant acme --scope Secret.Read \
+    --name backup-job\n  tenure api-key list\n  tenure api-key revoke 0123456789abcdef\n\n\
+    An API key is sent as X-API-KEY. To rotate one, create the next, hand it out, and revoke\n\
+    the old one when 'tenure api-key list' shows that nobody uses it.")]
+pub(super) struct ApiKeyArgs {
+    #[command(subcommand)]
+    pub(super) command: ApiKeyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ApiKeyCommand {
+    /// Create an API key and print it, alone, on standard output; it is shown only now
+    #[command(after_help = "Example:\n  tenure api-key create --tenant acme --scope Secret.Read \
+        --expires 90d --name backup-job\n\nScopes: Secret.Read (get, list), Secret.Write (put, \
+        delete), * (both; an API key never manages\nother keys).")]
+    Create {
+        #[arg(long)]
+        tenant: String,
+        /// Secret.Read, Secret.Write or *; may be given more than once
+        #[arg(long, required = true)]
+        scope: Vec<String>,
+        /// When it ends: 30d, RFC 3339, or a date [default: when it is revoked]
+        #[arg(long, value_name = "WHEN")]
+        expires: Option<WhenArg>,
+        /// What it is for; for people
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// List API keys, without their secrets, and when each was last used (to the hour)
+    #[command(after_help = "Example:\n  tenure api-key list\n  tenure api-key list --tenant acme \
+        --json")]
+    List {
+        /// Only of this tenant
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// End an API key, from the next request on; there is no way back
+    #[command(after_help = "Example:\n  tenure api-key revoke 0123456789abcdef --dry-run\n  \
+        tenure api-key revoke 0123456789abcdef\n\nThe id is the 16 digits between 'tnr_' and the \
+        next '_' of the key. Never type the whole\nkey: it would show in the list of processes.")]
+    Revoke {
+        /// 16 hexadecimal digits
+        id: String,
+        /// Only say which it is
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+/// A moment: `now`, a length of time from now, RFC 3339, or a date, which is its first
+/// moment in UTC.
+#[derive(Debug, Clone)]
+pub(super) struct WhenArg(pub(super) When);
+
+impl std::str::FromStr for WhenArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "now" {
+            return Ok(Self(When::Now));
+        }
+        if let Ok(span) = text.parse::<TimeSpan>() {
+            return Ok(Self(When::InSeconds(span.as_duration().as_secs())));
+        }
+        let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
+        match Timestamp::parse(&whole) {
+            Ok(at) => Ok(Self(When::At(at.to_string()))),
+            Err(_) => Err("must be a length of time such as 30d, an RFC 3339 date-time such as \
+                           2030-01-31T12:00:00Z, a date such as 2030-01-31, or now"),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -345,8 +503,8 @@ pub(super) enum BackupCommand {
         tenure backup restore monday.backup --data /srv/tenure --credentials revoke\n  \
         tenure backup restore monday.backup --credentials keep --dry-run\n  \
         tenure backup restore monday.backup --tenant acme --as acme-monday\n\n\
-        keep: tokens minted before the backup are good again, those revoked since as well.\n\
-        revoke: no token minted before is good.\n\n\
+        keep: tokens and API keys of before the backup are good again, those revoked since as well.\n\
+        revoke: no token or API key of before is good.\n\n\
         After a whole restore of a backup older than 30 days, or where the clock is behind the\n\
         backup's, nothing is swept until 'tenure clock accept'.")]
     Restore(RestoreArgs),
@@ -357,7 +515,7 @@ pub(super) struct RestoreArgs {
     /// The backup, or - for standard input
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
-    /// What becomes of tokens minted before; must be said for a whole store
+    /// What becomes of tokens and API keys of before; must be said for a whole store
     #[arg(long, value_enum, required_unless_present = "tenant", conflicts_with = "tenant")]
     pub(super) credentials: Option<CredentialsArg>,
     /// A whole store but this tenant, whose secrets were damaged; may be given more than

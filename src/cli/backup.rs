@@ -318,8 +318,8 @@ fn restored_text(restored: &BackupRestored, data: Option<&str>) -> String {
     let tenants = contents.parts.iter().filter(|part| part.tenant.is_some()).count();
     let secrets: u64 = contents.parts.iter().map(|part| part.secrets).sum();
     let tokens = match credentials.as_str() {
-        "kept" => "tokens minted before the backup stay good until they expire",
-        _ => "tokens minted before are refused; mint new ones",
+        "kept" => "tokens and API keys of before the backup stay good until they expire",
+        _ => "tokens minted before are refused, and API keys too; mint new ones",
     };
     format!(
         "{holds}{done} {tenants} tenants with {secrets} secrets into {}\n{tokens}\n",

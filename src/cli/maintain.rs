@@ -11,7 +11,7 @@ use super::args::{
     TokenArgs, TokenCommand, VerifyArgs,
 };
 use super::failure::{CliError, Exit};
-use super::{internal, narrow};
+use super::{credentials, internal, narrow};
 use crate::api::admin::{
     Command, CompactedDatabase, Databases, Reply, Status, Verification, VerifiedPart,
 };
@@ -117,6 +117,14 @@ pub(super) async fn token(args: TokenArgs, output: Output) -> Result<(), CliErro
         TokenCommand::Attenuate(args) => narrow::attenuate(args, output),
         TokenCommand::Seal => narrow::seal(output),
         TokenCommand::Inspect { token } => inspect(token, output),
+        TokenCommand::Revoke(args) => credentials::revoke(args, output).await,
+        TokenCommand::List { tenant, limit, after, store } => {
+            credentials::list_revocations(&store, (tenant, after, limit), output).await
+        }
+        TokenCommand::RotateRoot { honour_old_until, now: _, store } => {
+            credentials::rotate_root(&store, honour_old_until, output).await
+        }
+        TokenCommand::Roots { store } => credentials::roots(&store, output).await,
     }
 }
 
@@ -141,6 +149,7 @@ pub(super) fn inspection_text(inspection: &Inspection) -> String {
         narrowed_to,
         sealed,
         blocks: _,
+        revocation_ids,
     } = inspection;
     let may: Vec<_> = scopes
         .iter()
@@ -159,17 +168,25 @@ pub(super) fn inspection_text(inspection: &Inspection) -> String {
     for sentence in narrowed_to {
         text += &format!("narrowed    {sentence}\n");
     }
+    for id in revocation_ids {
+        text += &format!("revoke by   {id}\n");
+    }
     text += if *sealed { "sealed      it cannot be narrowed further\n" } else { "" };
     text + "\nThe signature was not checked: only the server that minted it can say that it holds.\n"
 }
 
 /// The token that a command is about, from `TENURE_TOKEN` or standard input.
 pub(super) fn presented_token(command: &str) -> Result<Zeroizing<String>, CliError> {
+    match std::env::var("TENURE_TOKEN") {
+        Ok(token) => Ok(Zeroizing::new(token)),
+        Err(_) => token_from_stdin(command),
+    }
+}
+
+/// The token on standard input.
+pub(super) fn token_from_stdin(command: &str) -> Result<Zeroizing<String>, CliError> {
     /// More than any token, so that one that is too large is told so.
     const MOST_INPUT: usize = 64 * 1024;
-    if let Ok(token) = std::env::var("TENURE_TOKEN") {
-        return Ok(Zeroizing::new(token));
-    }
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         return Err(CliError::usage(format!(

@@ -11,10 +11,12 @@ mod backup;
 mod backup_file;
 mod backup_schedule;
 mod clock;
+mod credentials;
 mod data;
 mod dev;
 mod failure;
 mod format;
+mod issuers;
 mod kek;
 mod maintain;
 mod narrow;
@@ -51,6 +53,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Serve(args) => serve::run(args, output).await,
             Command::Tenant(args) => maintain::tenant(args, output).await,
             Command::Token(args) => maintain::token(args, output).await,
+            Command::ApiKey(args) => credentials::api_key(args, output).await,
             Command::Sweep(args) => maintain::sweep(args, output).await,
             Command::Status(args) => maintain::status(&args, output).await,
             Command::Clock(args) => maintain::clock(&args, output).await,

@@ -15,10 +15,10 @@ use super::clock::SystemClock;
 use super::data::DataFolder;
 use super::failure::CliError;
 use super::maintain::Output;
-use super::{internal, kek, process};
+use super::{internal, issuers, kek, process};
 use crate::config::{Config, Exposure, LogLevel};
 use crate::http::{
-    AdminServer, AppState, Running, Server, ServerOptions, Stop, TlsFiles, TlsReloader,
+    AdminServer, AppState, IssuerWatch, Running, Server, ServerOptions, Stop, TlsFiles, TlsReloader,
 };
 use crate::store::Store;
 use crate::vault::{OpenError, Vault};
@@ -221,9 +221,11 @@ impl Service {
         let sweep = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
         let sweeping = tokio::spawn(keep_swept(vault.clone(), sweep.0, sweep.1));
         let backups = Schedule::start(&config.backup, &vault)?;
+        let issuers = IssuerWatch::start(issuers::sources(config), &vault, &self.state);
         self.wait_for(stop).await;
         housekeeping.abort();
         sweeping.abort();
+        drop(issuers);
         if let Some(backups) = backups {
             backups.stop().await;
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+use super::oidc::{self, Draft, oidc_keys};
 use super::settings::{Setting, keys};
 use super::{Config, ConfigError, Origin};
 
@@ -93,6 +94,9 @@ impl Loading {
                 (None, DeValue::Table(inner)) if is_section => {
                     self.read_table(file, &below, inner)?;
                 }
+                (None, tables) if key == oidc::SECTION => {
+                    self.read_issuers(file, tables, value.span().start)?;
+                }
                 _ => {
                     return Err(ConfigError::UnknownKey {
                         origin: file.origin(name.span().start),
@@ -118,6 +122,37 @@ impl Loading {
             return Err(invalid(setting, origin, problem, said));
         }
         self.origins.insert(setting.path(), origin);
+        Ok(())
+    }
+
+    fn read_issuers(
+        &mut self,
+        file: &File<'_>,
+        tables: &DeValue<'_>,
+        at: usize,
+    ) -> Result<(), ConfigError> {
+        let not_tables = |at: usize| ConfigError::Invalid {
+            origin: file.origin(at),
+            key: oidc::SECTION,
+            problem: "is a list of tables: write [[oidc]], with two brackets".to_owned(),
+            said: None,
+        };
+        for table in tables.as_array().ok_or_else(|| not_tables(at))? {
+            let (keys, at) = (table.get_ref().as_table(), table.span().start);
+            let draft = read_issuer(file, keys.ok_or_else(|| not_tables(at))?)?;
+            let refused = |(key, problem, remedy): oidc::Fault| ConfigError::Refused {
+                origin: file.origin(at),
+                key,
+                problem: problem.to_owned(),
+                remedy: remedy.to_owned(),
+            };
+            let issuer = draft.finish().map_err(refused)?;
+            if self.config.oidc.iter().any(|other| other.issuer == issuer.issuer) {
+                let twice = "is that of another [[oidc]] table";
+                return Err(refused(("oidc.issuer", twice, "put all it may do into one")));
+            }
+            self.config.oidc.push(issuer);
+        }
         Ok(())
     }
 
@@ -177,6 +212,31 @@ impl Loading {
             })
         })
     }
+}
+
+fn read_issuer(file: &File<'_>, table: &DeTable<'_>) -> Result<Draft, ConfigError> {
+    let mut draft = Draft::default();
+    for (name, value) in table {
+        let known = oidc_keys().iter().find(|key| key.name() == name.get_ref().as_ref());
+        let key = known.ok_or_else(|| {
+            let key = format!("{}.{}", oidc::SECTION, name.get_ref());
+            ConfigError::UnknownKey {
+                origin: file.origin(name.span().start),
+                nearest: nearest(&key, oidc_keys().iter().map(|key| key.path().to_owned())),
+                key,
+            }
+        })?;
+        key.read(&mut draft, value.get_ref(), file.folder()).map_err(|problem| {
+            let said = file.text.get(value.span()).unwrap_or_default();
+            ConfigError::Invalid {
+                origin: file.origin(value.span().start),
+                key: key.path(),
+                problem,
+                said: Some(said.chars().take(80).collect()),
+            }
+        })?;
+    }
+    Ok(draft)
 }
 
 /// The file that is read, for saying where in it something stands.

@@ -3,7 +3,7 @@
 //! A value comes from the defaults, then the file, then `TENURE_*` variables,
 //! then flags; the last one wins. One table ([`settings`]) knows every key, and
 //! its environment name follows from its path, so no key can be had in one way
-//! and not in another. Nothing is ever ignored: an unknown key or a misspelt
+//! and not in another; only the tables of issuers ([`oidc`]) are of the file alone. Nothing is ever ignored: an unknown key or a misspelt
 //! variable is an error, since the key it was meant for would keep a default
 //! that nobody chose.
 //!
@@ -16,6 +16,7 @@
 
 mod error;
 mod load;
+mod oidc;
 mod settings;
 mod unit;
 mod validate;
@@ -30,6 +31,7 @@ use crate::domain::Network;
 
 pub use error::{ConfigError, Origin};
 pub use load::environment;
+pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use settings::{LogLevel, Setting, keys};
 pub use unit::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use validate::Exposure;
@@ -50,7 +52,10 @@ pub struct Config {
     pub backup: Backup,
     pub tokens: Tokens,
     pub limits: Limits,
+    pub api_keys: ApiKeys,
     pub log: Log,
+    /// Issuers whose tokens are accepted beside our own.
+    pub oidc: Vec<Oidc>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -158,6 +163,12 @@ pub struct Limits {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeys {
+    /// How many a tenant may have, those that have expired included.
+    pub max_per_tenant: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub level: LogLevel,
 }
@@ -192,7 +203,7 @@ impl Default for Config {
             },
             sweep: Sweep { every: TimeSpan::seconds(3600), retain: TimeSpan::seconds(24 * 3600) },
             backup: Backup { every: TimeSpan::ZERO, folder: None, keep: 7 },
-            tokens: Tokens { cache_entries: 10_000 },
+            tokens: Tokens { cache_entries: 131_072 },
             limits: Limits {
                 address_rate: 0,
                 address_burst: 1_000,
@@ -203,7 +214,9 @@ impl Default for Config {
                 new_token_rate: 50,
                 new_token_burst: 500,
             },
+            api_keys: ApiKeys { max_per_tenant: 1_000 },
             log: Log { level: LogLevel::Info },
+            oidc: Vec::new(),
         }
     }
 }

@@ -119,6 +119,7 @@ const SETTINGS: &[Setting] = settings! {
     limits.failure_burst;
     limits.new_token_rate;
     limits.new_token_burst;
+    api_keys.max_per_tenant;
     log.level;
 };
 

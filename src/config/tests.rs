@@ -42,6 +42,7 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("limits.failure_burst", "1", "1"),
     ("limits.new_token_rate", "0", "0"),
     ("limits.new_token_burst", "1", "1"),
+    ("api_keys.max_per_tenant", "7", "7"),
     ("log.level", "'debug'", "debug"),
 ];
 
@@ -398,4 +399,155 @@ fn every_key_is_documented_with_its_default_and_variable() {
     }
     let known: Vec<_> = keys().iter().map(Setting::path).collect();
     assert_eq!(documented, known);
+}
+
+// Issuers: tables of the file alone.
+
+const ISSUER: &str = "[[oidc]]\nissuer = 'https://login.example.org'\naudience = 'tenure'\n\
+                      tenants = { acme-corp = 'acme' }\nscopes = { r = 'Secret.Read' }\n";
+
+/// [`ISSUER`] with one key more, or another value for one it has.
+fn issuer_with(key: &str, value: &str) -> String {
+    let others = ISSUER.lines().filter(|line| !line.starts_with(&format!("{key} =")));
+    others.chain([format!("{key} = {value}").as_str()]).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn an_issuer_has_defaults_for_what_it_need_not_say() {
+    let Config { oidc, .. } = load(ISSUER, &[], &[]).unwrap();
+    let [issuer] = &oidc[..] else { panic!("one issuer: {oidc:?}") };
+    assert_eq!(
+        issuer,
+        &Oidc {
+            issuer: "https://login.example.org".parse().unwrap(),
+            audience: "tenure".to_owned(),
+            tenant_claim: "tenant".to_owned(),
+            tenants: [("acme-corp".to_owned(), "acme".parse().unwrap())].into(),
+            every_tenant: false,
+            scopes: [("r".to_owned(), crate::domain::Scope::SecretRead)].into(),
+            jwks_uri: None,
+            ca_file: None,
+            refresh: TimeSpan::seconds(600),
+            client_id: None,
+        }
+    );
+}
+
+#[test]
+fn every_key_of_an_issuer_can_be_said() {
+    let plain = load(ISSUER, &[], &[]).unwrap();
+    for (key, value) in [
+        ("issuer", "'http://127.0.0.1:8080/realm'"),
+        ("audience", "'other'"),
+        ("tenant_claim", "'https://example.org/tenant'"),
+        ("tenants", "{ '*' = '*', a = 'b' }"),
+        ("scopes", "{ w = '*' }"),
+        ("jwks_uri", "'https://login.example.org/keys?v=1'"),
+        ("ca_file", "'ca.pem'"),
+        ("refresh", "'1s'"),
+        ("client_id", "'docs'"),
+    ] {
+        let said = load(&issuer_with(key, value), &[], &[]).unwrap();
+        assert_ne!(said, plain, "{key}");
+    }
+    for optional in ["jwks_uri", "ca_file", "client_id"] {
+        assert_eq!(load(&issuer_with(optional, "''"), &[], &[]).unwrap(), plain, "{optional}");
+    }
+    let folder = Folder::new();
+    let file = folder.file(&issuer_with("ca_file", "'ca.pem'"));
+    let config = Config::load(Some(&file), std::iter::empty(), &[]).unwrap();
+    assert_eq!(config.oidc[0].ca_file, Some(folder.0.path().join("ca.pem")));
+    let wild = load(&issuer_with("tenants", "{ '*' = '*', a = 'b' }"), &[], &[]).unwrap();
+    assert!(wild.oidc[0].every_tenant && wild.oidc[0].tenants.len() == 1);
+}
+
+#[test]
+fn there_may_be_several_issuers_and_none_twice() {
+    let other = ISSUER.replace("login.", "other.");
+    assert_eq!(load(&format!("{ISSUER}{other}"), &[], &[]).unwrap().oidc.len(), 2);
+    let said = problem(&format!("{ISSUER}{ISSUER}"), &[], &[]);
+    assert!(said.contains("line 6: `oidc.issuer` is that of another"), "{said}");
+}
+
+#[test]
+fn what_an_issuer_lacks_is_refused_with_a_remedy() {
+    for (key, remedy) in [
+        ("issuer", "to the letter"),
+        ("audience", "stands in `aud`"),
+        ("tenants", "acme = \"acme\""),
+        ("scopes", "Secret.Read"),
+    ] {
+        let lines = ISSUER.lines().filter(|line| !line.starts_with(&format!("{key} =")));
+        let said = problem(&lines.collect::<Vec<_>>().join("\n"), &[], &[]);
+        assert!(said.contains(&format!("line 1: `oidc.{key}` ")), "{said}");
+        assert!(said.contains(remedy), "{said}");
+    }
+    for empty in ["tenants", "scopes"] {
+        let said = problem(&issuer_with(empty, "{}"), &[], &[]);
+        assert!(said.contains(&format!("`oidc.{empty}` names no")), "{said}");
+    }
+}
+
+#[test]
+fn what_an_issuer_cannot_be_told_is_refused_by_its_key() {
+    for (key, value, meant) in [
+        ("issuer", "'login.example.org'", "must be an absolute address"),
+        ("issuer", "'http://login.example.org'", "must begin with https://"),
+        ("issuer", "'https://login.example.org/?a=b'", "must not have a query"),
+        ("issuer", "'https://me@login.example.org'", "must be an absolute address"),
+        ("issuer", "7", "must be a string"),
+        ("audience", "''", "must be 1 to 512"),
+        ("audience", "['a', 'b']", "must be a string"),
+        ("tenant_claim", "\"a\\nb\"", "must be 1 to 512"),
+        ("tenants", "['acme']", "must be a table"),
+        ("tenants", "{ a = 1 }", "must be a table"),
+        ("tenants", "{ a = 'a/b' }", "a tenant's name that"),
+        ("tenants", "{ '*' = 'acme' }", "on one side only"),
+        ("tenants", "{ acme = '*' }", "on one side only"),
+        ("scopes", "{ r = 'secret.read' }", "Secret.Read, Secret.Write or *"),
+        ("scopes", "{ r = 'Server.Admin' }", "no other scope can come from an issuer"),
+        ("jwks_uri", "'http://login.example.org/keys'", "must begin with https://"),
+        ("jwks_uri", "'http://127.0.0.1/keys'", "plain http, and the issuer is not"),
+        ("refresh", "'500ms'", "must be from 1s to 6h"),
+        ("refresh", "'7h'", "must be from 1s to 6h"),
+        ("refresh", "'often'", "must be a whole number"),
+        ("client_id", "true", "must be a string"),
+        ("colour", "'red'", "there is no key `oidc.colour`"),
+        ("tenant_clam", "'t'", "did you mean `oidc.tenant_claim`?"),
+    ] {
+        let said = problem(&issuer_with(key, value), &[], &[]);
+        assert!(said.contains(meant) && said.contains("line "), "{said}");
+    }
+    for table in
+        ["[oidc]\nissuer = 'https://a.example'", "oidc = 'https://a.example'", "oidc = [1]"]
+    {
+        assert!(problem(table, &[], &[]).contains("write [[oidc]], with two brackets"));
+    }
+}
+
+#[test]
+fn an_issuer_is_said_in_the_file_alone() {
+    let said = problem("", &[("TENURE_OIDC_ISSUER", "https://a.example")], &[]);
+    assert!(said.contains("TENURE_OIDC_ISSUER"), "{said}");
+    let said = problem("", &[], &[("oidc.issuer", "https://a.example")]);
+    assert!(said.contains("oidc.issuer"), "{said}");
+}
+
+/// Its table stands at the end of the documented file, behind a `#` on each line.
+#[test]
+fn every_key_of_an_issuer_is_documented_and_the_example_holds() {
+    let begin = DOCUMENTED.find("#[[oidc]]").unwrap();
+    let live: String = DOCUMENTED[begin..]
+        .lines()
+        .map(|line| format!("{}\n", line.strip_prefix('#').unwrap_or(line)))
+        .collect();
+    let keys = live.lines().filter(|line| !line.starts_with('#'));
+    let documented: Vec<_> =
+        keys.filter_map(|line| Some(format!("oidc.{}", line.split_once(" = ")?.0))).collect();
+    assert_eq!(documented, oidc_keys().iter().map(OidcKey::path).collect::<Vec<_>>());
+    let config = load(&live, &[], &[]).unwrap();
+    let [issuer] = &config.oidc[..] else { panic!("one issuer") };
+    assert_eq!((issuer.refresh, issuer.tenant_claim.as_str()), (TimeSpan::seconds(600), "tenant"));
+    let prose: Vec<_> = live.split("\n\n").filter(|part| part.contains(" = ")).collect();
+    assert!(prose.iter().all(|part| part.starts_with("# ")), "a key without what follows from it");
 }

@@ -244,6 +244,13 @@ impl AnchorKeys {
     pub fn ledger(&self) -> &LedgerKey {
         &self.ledger
     }
+
+    /// The key that proves API keys, with the label "tenure/v1/api-key". Derived when
+    /// asked for: only the system's is.
+    pub fn api_keys(&self) -> ApiKeyMac {
+        let salt = self.ledger.tenant;
+        ApiKeyMac(Mac::new(&ring::hkdf_sha256(salt.as_bytes(), &self.seed, b"tenure/v1/api-key")))
+    }
 }
 
 impl fmt::Debug for AnchorKeys {
@@ -258,6 +265,49 @@ pub struct IndexKey(Mac);
 impl IndexKey {
     pub fn locate(&self, name: &[u8]) -> [u8; 32] {
         self.0.tag(&[name])
+    }
+}
+
+/// Proves API keys. What is stored of one is its tag: without this key nobody can
+/// tell whether a guess is right, and with it the 256 random bits of a key are
+/// beyond guessing; no slow hash is needed.
+pub struct ApiKeyMac(Mac);
+
+/// What is stored of an API key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ApiKeyTag([u8; 32]);
+
+impl ApiKeyMac {
+    /// `HMAC-SHA256(key, id ‖ secret)`; both have one length.
+    pub fn tag(&self, id: &[u8; 8], secret: &[u8; 32]) -> ApiKeyTag {
+        ApiKeyTag(self.0.tag(&[id, secret]))
+    }
+
+    /// Whether `tag` is the one, compared in constant time.
+    pub fn proves(&self, id: &[u8; 8], secret: &[u8; 32], tag: &ApiKeyTag) -> bool {
+        ring::equal(&self.tag(id, secret).0, &tag.0)
+    }
+}
+
+impl ApiKeyTag {
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ApiKeyMac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKeyMac(..)")
+    }
+}
+
+impl fmt::Debug for ApiKeyTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKeyTag(..)")
     }
 }
 
@@ -367,6 +417,17 @@ mod tests {
     }
 
     #[test]
+    fn an_api_key_is_proved_by_its_id_its_secret_and_the_stores_key() {
+        let anchor = AnchorKeys::generate(TENANT);
+        let tag = anchor.api_keys().tag(&[1; 8], &[2; 32]);
+        assert!(anchor.api_keys().proves(&[1; 8], &[2; 32], &tag));
+        assert!(!anchor.api_keys().proves(&[3; 8], &[2; 32], &tag));
+        assert!(!anchor.api_keys().proves(&[1; 8], &[3; 32], &tag));
+        let other = AnchorKeys::generate(TENANT).api_keys();
+        assert!(!other.proves(&[1; 8], &[2; 32], &tag));
+    }
+
+    #[test]
     fn row_digests_depend_on_each_part() {
         let anchor = AnchorKeys::generate(TENANT);
         let digest =
@@ -412,7 +473,10 @@ mod tests {
     fn debug_of_keys_shows_none() {
         let kek = Kek::parse(&"4a".repeat(32)).unwrap();
         let dek = Dek { id: 1, key: Zeroizing::new([0x4a; 32]) };
-        let shown = format!("{kek:?} {dek:?} {:?} {:?}", keys(), AnchorKeys::generate(TENANT));
+        let tag = ApiKeyTag([0x4a; 32]);
+        let anchor = AnchorKeys::generate(TENANT);
+        let shown =
+            format!("{kek:?} {dek:?} {tag:?} {:?} {anchor:?} {:?}", keys(), anchor.api_keys());
         assert!(!shown.contains("4a4a") && !shown.contains("74, 74"), "{shown}");
     }
 }

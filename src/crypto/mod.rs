@@ -17,8 +17,9 @@ mod envelope;
 mod keys;
 mod ring;
 
-pub use self::ring::{random, sha256};
+pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
 pub use envelope::{Binding, Dek, DekSet, Purpose, Undecryptable};
 pub use keys::{
-    AnchorKeys, ChainKey, DekState, IndexKey, Kek, KekFormatError, LedgerKey, StoreId, StoreKeys,
+    AnchorKeys, ApiKeyMac, ApiKeyTag, ChainKey, DekState, IndexKey, Kek, KekFormatError, LedgerKey,
+    StoreId, StoreKeys,
 };

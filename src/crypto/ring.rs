@@ -3,7 +3,7 @@
 
 use ::ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ::ring::rand::{SecureRandom, SystemRandom};
-use ::ring::{digest, hkdf, hmac};
+use ::ring::{digest, hkdf, hmac, signature};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -89,4 +89,83 @@ fn one_message_key(key: &[u8; 32]) -> LessSafeKey {
 
 fn zero_nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
+}
+
+/// A public key that others sign with.
+#[derive(Clone, Copy)]
+pub enum SignerKey<'a> {
+    /// Both big-endian, without leading zeros.
+    Rsa { modulus: &'a [u8], exponent: &'a [u8] },
+    /// An uncompressed point (SEC 1, 2.3.3), or for Ed25519 its 32 bytes.
+    Point(&'a [u8]),
+}
+
+/// How others sign, in the names of JWA (RFC 7518, 3.1; RFC 8037, 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignatureScheme {
+    Rs256,
+    Ps256,
+    Es256,
+    Es384,
+    EdDsa,
+}
+
+/// Whether `signature` was made of `message` with this key. RSA keys have 2048 to
+/// 8192 bits; a signature of ECDSA is r and s, of fixed length.
+pub fn verify_signature(
+    scheme: SignatureScheme,
+    key: SignerKey<'_>,
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    let with_point = |algorithm: &'static dyn signature::VerificationAlgorithm| match key {
+        SignerKey::Point(point) => {
+            signature::UnparsedPublicKey::new(algorithm, point).verify(message, signature).is_ok()
+        }
+        SignerKey::Rsa { .. } => false,
+    };
+    let with_modulus = |parameters: &signature::RsaParameters| match key {
+        SignerKey::Rsa { modulus: n, exponent: e } => signature::RsaPublicKeyComponents { n, e }
+            .verify(parameters, message, signature)
+            .is_ok(),
+        SignerKey::Point(_) => false,
+    };
+    match scheme {
+        SignatureScheme::Rs256 => with_modulus(&signature::RSA_PKCS1_2048_8192_SHA256),
+        SignatureScheme::Ps256 => with_modulus(&signature::RSA_PSS_2048_8192_SHA256),
+        SignatureScheme::Es256 => with_point(&signature::ECDSA_P256_SHA256_FIXED),
+        SignatureScheme::Es384 => with_point(&signature::ECDSA_P384_SHA384_FIXED),
+        SignatureScheme::EdDsa => with_point(&signature::ED25519),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8032, 7.1, test 1.
+    #[test]
+    fn a_signature_is_of_its_message_by_its_key_in_its_scheme() {
+        let key = hex::decode("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+        let signature = hex::decode(
+            "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555\
+             fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+        );
+        let (key, signature) = (key.unwrap(), signature.unwrap());
+        let point = SignerKey::Point(&key);
+        assert!(verify_signature(SignatureScheme::EdDsa, point, b"", &signature));
+        assert!(!verify_signature(SignatureScheme::EdDsa, point, b"a", &signature));
+        assert!(!verify_signature(SignatureScheme::EdDsa, point, b"", &signature[1..]));
+        for other in [
+            SignatureScheme::Rs256,
+            SignatureScheme::Ps256,
+            SignatureScheme::Es256,
+            SignatureScheme::Es384,
+        ] {
+            assert!(!verify_signature(other, point, b"", &signature), "{other:?}");
+        }
+        let rsa = SignerKey::Rsa { modulus: &key, exponent: &[1, 0, 1] };
+        assert!(!verify_signature(SignatureScheme::EdDsa, rsa, b"", &signature));
+        assert!(!verify_signature(SignatureScheme::Rs256, rsa, b"", &signature));
+    }
 }

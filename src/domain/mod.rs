@@ -4,6 +4,7 @@
 //! once, at the edge, and passed on parsed. This module knows nothing of bytes
 //! on disk, of HTTP, or of how a secret is encrypted.
 
+mod address;
 mod limit;
 mod name;
 mod network;
@@ -12,6 +13,7 @@ mod time;
 mod value;
 mod window;
 
+pub use address::{WebAddress, WebAddressError};
 pub use limit::Rate;
 pub use name::{NameError, NamePrefix, SecretName, SecretNames, TenantId, TenantName};
 pub use network::{Network, NetworkError, Source};

@@ -86,6 +86,22 @@ impl ScopeSet {
         self.contains(needed) || self.contains(Scope::All)
     }
 
+    /// Whether all that `other` allows is allowed here too.
+    pub fn covers(self, other: Self) -> bool {
+        self.contains(Scope::All) || self.0 & other.0 == other.0
+    }
+
+    /// Its stored form; a bit keeps its meaning.
+    pub const fn byte(self) -> u8 {
+        self.0
+    }
+
+    /// `None` where there is a bit that this version does not know.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        let known = Scope::EVERY.into_iter().collect::<Self>();
+        (byte & !known.0 == 0).then_some(Self(byte))
+    }
+
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::EVERY.into_iter().filter(move |scope| self.contains(*scope))
     }
@@ -124,6 +140,21 @@ mod tests {
         assert!(
             !ScopeSet::NONE.allows(Operation::Read) && !ScopeSet::NONE.allows(Operation::Write)
         );
+    }
+
+    #[test]
+    fn the_stored_form_of_scopes_is_frozen() {
+        let all: ScopeSet = Scope::EVERY.into_iter().collect();
+        assert_eq!(Scope::EVERY.map(|scope| ScopeSet::NONE.with(scope).byte()), [1, 2, 4]);
+        assert_eq!((ScopeSet::from_byte(7), ScopeSet::from_byte(8)), (Some(all), None));
+    }
+
+    #[test]
+    fn what_covers_another_allows_no_less() {
+        let (read, all) = (ScopeSet::NONE.with(Scope::SecretRead), ScopeSet::NONE.with(Scope::All));
+        let both = read.with(Scope::SecretWrite);
+        assert!(all.covers(both) && both.covers(read) && read.covers(ScopeSet::NONE));
+        assert!(!read.covers(both) && !both.covers(all) && !ScopeSet::NONE.covers(read));
     }
 
     #[test]

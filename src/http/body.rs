@@ -15,15 +15,40 @@ use super::problem::{self, Refused};
 /// What a body may hold, and how long it may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    pub max_value_bytes: usize,
+    pub holds: Holds,
     pub timeout: Duration,
 }
 
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Holds {
+    /// A value of at most so many bytes, and some properties.
+    Value { max_bytes: usize },
+    /// A few short properties.
+    Properties,
+}
+
 impl Bounds {
+    const PROPERTIES_BYTES: usize = 4096;
+
     /// A byte of a value takes at most six in JSON (`\u0001`); the rest is for
     /// the other properties.
     fn max_body_bytes(self) -> usize {
-        self.max_value_bytes.saturating_mul(6).saturating_add(4096)
+        match self.holds {
+            Holds::Value { max_bytes } => {
+                max_bytes.saturating_mul(6).saturating_add(Self::PROPERTIES_BYTES)
+            }
+            Holds::Properties => Self::PROPERTIES_BYTES,
+        }
+    }
+
+    fn too_large(self) -> Refused {
+        match self.holds {
+            Holds::Value { max_bytes } => problem::value_too_large(max_bytes),
+            Holds::Properties => {
+                let max = Self::PROPERTIES_BYTES;
+                Refused::new(Code::BodyTooLarge, format!("The body may be at most {max} bytes."))
+            }
+        }
     }
 }
 
@@ -80,7 +105,7 @@ fn announced(headers: &HeaderMap, bounds: Bounds) -> Result<usize, Refused> {
     let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(0) };
     match length.to_str().ok().and_then(|length| length.parse().ok()) {
         Some(length) if length <= bounds.max_body_bytes() => Ok(length),
-        _ => Err(problem::value_too_large(bounds.max_value_bytes)),
+        _ => Err(bounds.too_large()),
     }
 }
 
@@ -97,7 +122,7 @@ async fn read(
         })?;
         let length = body.len().saturating_add(chunk.len());
         if length > bounds.max_body_bytes() {
-            return Err(problem::value_too_large(bounds.max_value_bytes));
+            return Err(bounds.too_large());
         }
         if length > body.capacity() {
             body = grown(&body, length);
@@ -123,7 +148,8 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { max_value_bytes: 10, timeout: Duration::from_millis(50) };
+    const BOUNDS: Bounds =
+        Bounds { holds: Holds::Value { max_bytes: 10 }, timeout: Duration::from_millis(50) };
 
     fn headers(sent: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -8,19 +8,28 @@ use super::problem::{self, Refused};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The bearer token, undecoded and unverified.
+/// What was sent, undecoded and unverified.
+#[derive(Clone, Copy)]
+pub(super) enum Sent<'h> {
+    Bearer(&'h str),
+    ApiKey(&'h str),
+}
+
+/// The credential of a request.
 ///
 /// Two credentials are refused rather than ranked: whichever one a proxy or a
 /// log took for the caller's must be the one that was judged.
-pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refused> {
+pub(super) fn sent(headers: &HeaderMap) -> Result<Sent<'_>, Refused> {
     let mut tokens = headers.get_all(header::AUTHORIZATION);
     let mut keys = headers.get_all(&API_KEY);
     match (tokens.next(), tokens.next(), keys.next(), keys.next()) {
         (None, None, None, None) => Err(problem::credential_missing()),
         (Some(authorization), None, None, None) => {
-            token(authorization).ok_or_else(problem::credential_invalid)
+            token(authorization).map(Sent::Bearer).ok_or_else(problem::credential_invalid)
         }
-        (None, None, Some(_), None) => Err(problem::credential_invalid()),
+        (None, None, Some(key), None) => {
+            key.to_str().map(Sent::ApiKey).map_err(|_| problem::credential_invalid())
+        }
         _ => Err(Refused::new(
             Code::AmbiguousCredential,
             "Send one credential: a single Authorization header or a single X-API-KEY header.",
@@ -45,13 +54,24 @@ mod tests {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        bearer(&headers).map(str::to_owned).map_err(|refused| refused.code())
+        let sent = super::sent(&headers).map_err(|refused| refused.code())?;
+        Ok(match sent {
+            Sent::Bearer(token) => format!("bearer {token}"),
+            Sent::ApiKey(key) => format!("key {key}"),
+        })
     }
 
     #[test]
     fn a_bearer_token_is_taken() {
-        assert_eq!(judge(&[("Authorization", "Bearer abc")]).unwrap(), "abc");
-        assert_eq!(judge(&[("authorization", "bEARER  abc ")]).unwrap(), "abc");
+        assert_eq!(judge(&[("Authorization", "Bearer abc")]).unwrap(), "bearer abc");
+        assert_eq!(judge(&[("authorization", "bEARER  abc ")]).unwrap(), "bearer abc");
+    }
+
+    #[test]
+    fn an_api_key_is_taken_as_it_is() {
+        for key in ["tnr_1_2", "", " a "] {
+            assert_eq!(judge(&[("x-api-key", key)]).unwrap(), format!("key {key}"));
+        }
     }
 
     #[test]
@@ -65,8 +85,7 @@ mod tests {
         {
             assert_eq!(judge(&[("Authorization", value)]), Err(Code::CredentialInvalid), "{value}");
         }
-        assert_eq!(judge(&[("X-API-KEY", "tnr_1_2")]), Err(Code::CredentialInvalid));
-        assert_eq!(judge(&[("X-API-KEY", "")]), Err(Code::CredentialInvalid));
+        assert_eq!(judge(&[("X-API-KEY", "\u{e4}")]), Err(Code::CredentialInvalid));
     }
 
     #[test]

@@ -16,17 +16,18 @@ use actix_web::{App, Error, HttpRequest, HttpResponse};
 use futures_util::FutureExt;
 
 use crate::auth::Principal;
-use crate::domain::{Network, Now, Source};
+use crate::domain::{Network, Now, Source, TenantName};
 use crate::vault::Vault;
 
-use super::body::Bounds;
+use super::body::{Bounds, Holds};
 use super::client_address;
+use super::credential::Sent;
 use super::idle::Busy;
 use super::problem::{self, Refused};
-use super::routes::{self, Captures, Endpoint, Found, SecretCall};
+use super::routes::{self, ApiKeyCall, Captures, Endpoint, Found, SecretCall};
 use super::secrets::{self, Call};
 use super::state::AppState;
-use super::{credential, openapi, path, request_id, system};
+use super::{api_keys, credential, openapi, path, request_id, system};
 
 /// What all requests of a server share.
 pub(super) struct Shared {
@@ -114,11 +115,16 @@ async fn served(
         (_, None) => Err(problem::starting()),
         (Endpoint::Readiness, Some(vault)) => system::readiness(vault),
         (Endpoint::BiscuitKeys, Some(vault)) => Ok(system::biscuit_keys(vault)),
-        (Endpoint::OpenApi, Some(_)) => Ok(openapi::serve_document()),
+        (Endpoint::OpenApi, Some(_)) => Ok(openapi::serve_document(&shared.state.sign_in().docs())),
         (Endpoint::DocsRoot, Some(_)) => Ok(openapi::redirect_to_docs()),
-        (Endpoint::Docs, Some(_)) => openapi::serve_docs(captures.tail),
+        (Endpoint::Docs, Some(_)) => {
+            openapi::serve_docs(captures.tail, &shared.state.sign_in().docs())
+        }
         (Endpoint::Secret(call), Some(vault)) => {
             secret_call(shared, vault, call, captures, request, payload).await
+        }
+        (Endpoint::ApiKeys(call), Some(vault)) => {
+            api_key_call(shared, vault, call, captures, request, payload).await
         }
     }
 }
@@ -145,8 +151,8 @@ async fn secret_call(
         SecretCall::Write => {
             let (tenant, name) = names()?;
             let permit = principal.may_write(&tenant, name, now)?;
-            let bounds =
-                Bounds { max_value_bytes: vault.max_value_bytes(), timeout: shared.body_timeout };
+            let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
+            let bounds = Bounds { holds, timeout: shared.body_timeout };
             secrets::write(&context, permit, payload, bounds).await
         }
         SecretCall::Delete => {
@@ -161,6 +167,41 @@ async fn secret_call(
     }
 }
 
+/// In the same order.
+async fn api_key_call(
+    shared: &Shared,
+    vault: &Arc<Vault>,
+    call: ApiKeyCall,
+    captures: Captures<'_>,
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> Result<HttpResponse, Refused> {
+    let now = vault.now();
+    let principal = authenticated(shared, vault, request, now)?;
+    let permitted = |tenant: &TenantName| {
+        principal.may_manage_credentials(tenant, now).map_err(|_| problem::no_administrator())
+    };
+    match call {
+        ApiKeyCall::Create => {
+            let permit = permitted(&path::tenant(captures.segment)?)?;
+            let bounds = Bounds { holds: Holds::Properties, timeout: shared.body_timeout };
+            api_keys::create(vault, &permit, request.headers(), payload, bounds).await
+        }
+        ApiKeyCall::List => {
+            let permit = permitted(&path::tenant(captures.segment)?)?;
+            api_keys::list(vault, &permit, request)
+        }
+        ApiKeyCall::Show => {
+            let (tenant, id) = path::api_key(captures.segment, captures.tail)?;
+            api_keys::show(vault, &permitted(&tenant)?, id)
+        }
+        ApiKeyCall::Revoke => {
+            let (tenant, id) = path::api_key(captures.segment, captures.tail)?;
+            api_keys::revoke(vault, &permitted(&tenant)?, id).await
+        }
+    }
+}
+
 /// Who asks too often is told before the credential is looked at, or at the latest
 /// before it is used for anything.
 fn authenticated(
@@ -171,9 +212,14 @@ fn authenticated(
 ) -> Result<Arc<Principal>, Refused> {
     let source = source(shared, request);
     vault.limits().request_of(source)?;
-    let token = credential::bearer(request.headers())?;
-    let principal = vault.authenticate_from(token, source, now)?;
-    vault.limits().request_with(principal.credential())?;
+    let judged = match credential::sent(request.headers())? {
+        Sent::Bearer(token) => vault.authenticate_from(token, source, now),
+        Sent::ApiKey(key) => vault.authenticate_api_key_from(key, source, now),
+    };
+    // Who sets an issuer up must be told; a client learns no more than that it is refused.
+    let principal =
+        judged.inspect_err(|refusal| log::debug!("a credential was refused: {refusal}"))?;
+    vault.limits().request_with(principal.family())?;
     Ok(principal)
 }
 

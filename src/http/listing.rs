@@ -49,7 +49,7 @@ impl ListQuery {
             after: parameters.take(AFTER, |text| said(SecretName::parse(text))),
             limit: parameters.take(LIMIT, page_size),
         };
-        parameters.end().map(|()| query)
+        parameters.end("prefix, after and limit").map(|()| query)
     }
 
     pub fn request(&self) -> ListRequest {
@@ -73,7 +73,7 @@ impl ListQuery {
 }
 
 /// The parameters of a query, decoded, and what is wrong with them.
-struct Parameters {
+pub(super) struct Parameters {
     given: BTreeMap<String, Vec<Option<String>>>,
     errors: FieldErrors,
 }
@@ -82,7 +82,7 @@ impl Parameters {
     /// Faults beyond this many parameters are not told.
     const MAX_FIELDS: usize = 16;
 
-    fn read(raw: &str) -> Self {
+    pub fn read(raw: &str) -> Self {
         let mut given: BTreeMap<String, Vec<Option<String>>> = BTreeMap::new();
         for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -92,7 +92,7 @@ impl Parameters {
         Self { given, errors: FieldErrors::new() }
     }
 
-    fn take<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    pub fn take<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let parsed = match self.given.remove(name)?.as_slice() {
             [Some(text)] => parse(text),
             [None] => Err("is not well-formed percent-encoded UTF-8".to_owned()),
@@ -101,10 +101,10 @@ impl Parameters {
         parsed.map_err(|why| self.errors.insert(name.to_owned(), vec![why.into()])).ok()
     }
 
-    /// Nothing may be left.
-    fn end(mut self) -> Result<(), Refused> {
+    /// Nothing may be left but those that are `known`, in words.
+    pub fn end(mut self, known: &str) -> Result<(), Refused> {
         for name in self.given.keys().take(Self::MAX_FIELDS) {
-            let why = "is not known: there are prefix, after and limit";
+            let why = format!("is not known: there are {known}");
             self.errors.insert(showable(name).to_owned(), vec![why.into()]);
         }
         if self.errors.is_empty() {
@@ -119,7 +119,7 @@ fn said<T>(parsed: Result<T, crate::domain::NameError>) -> Result<T, String> {
     parsed.map_err(|error| error.to_string())
 }
 
-fn page_size(text: &str) -> Result<PageSize, String> {
+pub(super) fn page_size(text: &str) -> Result<PageSize, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse().ok().filter(|_| digits).and_then(PageSize::new);
     number.ok_or_else(|| format!("must be a whole number from 1 to {}", PageSize::MAX.get()))

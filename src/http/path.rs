@@ -6,12 +6,14 @@
 use std::borrow::Cow;
 
 use crate::api::problem::{Code, FieldErrors};
+use crate::auth::ApiKeyId;
 use crate::domain::{SecretName, TenantName};
 
 use super::problem::Refused;
 
 pub(super) const TENANT_FIELD: &str = "tenantId";
 pub(super) const KEY_FIELD: &str = "key";
+pub(super) const ID_FIELD: &str = "id";
 
 /// Both names of a secret's path; all faults are told at once.
 pub(super) fn secret(tenant: &str, key: &str) -> Result<(TenantName, SecretName), Refused> {
@@ -20,6 +22,15 @@ pub(super) fn secret(tenant: &str, key: &str) -> Result<(TenantName, SecretName)
     match (tenant, key) {
         (Ok(tenant), Ok(key)) => Ok((tenant, key)),
         (tenant, key) => Err(invalid([(TENANT_FIELD, tenant.err()), (KEY_FIELD, key.err())])),
+    }
+}
+
+/// The same for an API key's path.
+pub(super) fn api_key(tenant: &str, id: &str) -> Result<(TenantName, ApiKeyId), Refused> {
+    let tenant = decoded(tenant, TenantName::parse);
+    match (tenant, decoded(id, ApiKeyId::parse)) {
+        (Ok(tenant), Ok(id)) => Ok((tenant, id)),
+        (tenant, id) => Err(invalid([(TENANT_FIELD, tenant.err()), (ID_FIELD, id.err())])),
     }
 }
 
@@ -35,9 +46,9 @@ fn invalid<const N: usize>(faults: [(&str, Option<Why>); N]) -> Refused {
         .with_errors(told.collect::<FieldErrors>())
 }
 
-fn decoded<T>(
+fn decoded<T, E: std::fmt::Display>(
     raw: &str,
-    parse: impl Fn(&str) -> Result<T, crate::domain::NameError>,
+    parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<T, Why> {
     if !raw.contains('%') {
         return parse(raw).map_err(|error| error.to_string().into());

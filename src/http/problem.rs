@@ -18,6 +18,7 @@ use crate::api::secret::BadBody;
 use crate::auth::{Forbidden, Limited, Refusal};
 use crate::store::StoreError;
 use crate::vault::VaultError;
+use crate::vault::credentials::CredentialError;
 
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -135,6 +136,19 @@ pub(super) fn not_found() -> Refused {
     Refused::new(Code::NotFound, "No secret of this name is valid now.")
 }
 
+pub(super) fn no_such_api_key() -> Refused {
+    Refused::new(Code::ApiKeyNotFound, "The tenant has no API key of this id.")
+}
+
+/// The same whether or not the tenant or the key exists.
+pub(super) fn no_administrator() -> Refused {
+    Refused::new(
+        Code::Forbidden,
+        "API keys are managed with a token for all (*) of this tenant, as it was minted: neither \
+         narrowed nor itself an API key.",
+    )
+}
+
 pub(super) fn internal() -> Refused {
     Refused::new(Code::Internal, "The server failed; its log says why, under the request's id.")
 }
@@ -145,6 +159,9 @@ impl From<Refusal> for Refused {
             Refusal::Expired => {
                 invalid_token(Code::TokenExpired, "The token has expired. Get a new one.")
             }
+            Refusal::ApiKeyExpired => {
+                invalid_token(Code::ApiKeyExpired, "The API key has expired. Get a new one.")
+            }
             Refusal::Shape => invalid_token(
                 Code::TokenShape,
                 "The token was narrowed by something beside the documented checks.",
@@ -153,8 +170,23 @@ impl From<Refusal> for Refused {
             | Refusal::TooLarge
             | Refusal::UnknownRoot
             | Refusal::Signature
-            | Refusal::TenantGone => credential_invalid(),
+            | Refusal::ApiKey
+            | Refusal::Revoked
+            | Refusal::TenantGone
+            | Refusal::UnknownIssuer
+            | Refusal::TokenType
+            | Refusal::UnknownKey
+            | Refusal::Algorithm
+            | Refusal::Audience
+            | Refusal::Claims
+            | Refusal::UnknownTenant
+            | Refusal::NotYetValid => credential_invalid(),
             Refusal::Limited(limited) => limited.into(),
+            Refusal::NoKeys => Refused::new(
+                Code::IssuerUnavailable,
+                "The keys of the token's issuer could not be fetched. Keep the token and try again.",
+            )
+            .retry_after(Duration::from_secs(5)),
         }
     }
 }
@@ -194,6 +226,27 @@ impl From<BadBody> for Refused {
                 "The body is JSON, but errors says what is wrong with it.",
             )
             .with_errors(errors),
+        }
+    }
+}
+
+impl From<CredentialError> for Refused {
+    fn from(error: CredentialError) -> Self {
+        let field = |field: &str, why: &'static str| {
+            let errors = FieldErrors::from([(field.to_owned(), vec![why.into()])]);
+            Self::from(BadBody::Invalid(errors))
+        };
+        match error {
+            CredentialError::NoScope => field("scopes", "must hold at least one"),
+            CredentialError::ExpiresInThePast => field("expiresOn", "must be in the future"),
+            CredentialError::TooManyApiKeys { max } => Self::new(
+                Code::TooManyApiKeys,
+                format!("A tenant may have {max} API keys. Revoke one that nobody uses."),
+            ),
+            CredentialError::NoSuchApiKey => no_such_api_key(),
+            CredentialError::Store(error) => VaultError::Store(error).into(),
+            // Only an operator comes to these.
+            CredentialError::TooManyRevocations | CredentialError::TooManyRoots(_) => internal(),
         }
     }
 }
@@ -319,10 +372,31 @@ mod tests {
     #[test]
     fn invalid_credentials_are_not_told_apart() {
         let bytes = |refusal: Refusal| format!("{:?}", Refused::from(refusal).0);
-        for refusal in
-            [Refusal::TooLarge, Refusal::UnknownRoot, Refusal::Signature, Refusal::TenantGone]
-        {
+        for refusal in [
+            Refusal::TooLarge,
+            Refusal::UnknownRoot,
+            Refusal::Signature,
+            Refusal::ApiKey,
+            Refusal::Revoked,
+            Refusal::TenantGone,
+            Refusal::UnknownIssuer,
+            Refusal::TokenType,
+            Refusal::UnknownKey,
+            Refusal::Algorithm,
+            Refusal::Audience,
+            Refusal::Claims,
+            Refusal::UnknownTenant,
+            Refusal::NotYetValid,
+        ] {
             assert_eq!(bytes(refusal), bytes(Refusal::Malformed));
         }
+    }
+
+    #[test]
+    fn a_token_that_nobody_can_judge_is_to_be_kept() {
+        let response = Refused::from(Refusal::NoKeys).into_response("/");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers().get(header::RETRY_AFTER).unwrap(), "5");
+        assert!(!response.headers().contains_key(header::WWW_AUTHENTICATE));
     }
 }

@@ -16,6 +16,9 @@ pub enum Access {
     Public,
     /// A credential of the path's tenant with this operation.
     Tenant(Operation),
+    /// A credential that may manage those of the path's tenant: for all of it, no API
+    /// key, and a token only as it was minted.
+    Administrator,
 }
 
 /// What answers. Who may call it follows from it ([`Endpoint::access`]), so that a
@@ -29,6 +32,7 @@ pub enum Endpoint {
     DocsRoot,
     Docs,
     Secret(SecretCall),
+    ApiKeys(ApiKeyCall),
 }
 
 /// A call that needs a permit.
@@ -40,6 +44,15 @@ pub enum SecretCall {
     List,
 }
 
+/// A call that manages API keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiKeyCall {
+    Create,
+    List,
+    Show,
+    Revoke,
+}
+
 impl Endpoint {
     pub const fn access(self) -> Access {
         match self {
@@ -47,6 +60,7 @@ impl Endpoint {
             Self::Secret(SecretCall::Write | SecretCall::Delete) => {
                 Access::Tenant(Operation::Write)
             }
+            Self::ApiKeys(_) => Access::Administrator,
             Self::Health
             | Self::Readiness
             | Self::BiscuitKeys
@@ -73,6 +87,8 @@ const fn route(method: Method, template: &'static str, endpoint: Endpoint) -> Ro
 
 const SECRET: &str = "/api/{tenantId}/secrets/{key}";
 const SECRETS: &str = "/api/{tenantId}/secrets";
+const API_KEY: &str = "/api/{tenantId}/api-keys/{id}";
+const API_KEYS: &str = "/api/{tenantId}/api-keys";
 
 /// The first row that matches serves. Tenants stand before the documentation, so
 /// that a tenant may be called `docs`.
@@ -82,6 +98,10 @@ pub static ROUTES: &[Route] = &[
     route(Method::PUT, SECRET, Endpoint::Secret(SecretCall::Write)),
     route(Method::DELETE, SECRET, Endpoint::Secret(SecretCall::Delete)),
     route(Method::GET, SECRETS, Endpoint::Secret(SecretCall::List)),
+    route(Method::GET, API_KEY, Endpoint::ApiKeys(ApiKeyCall::Show)),
+    route(Method::DELETE, API_KEY, Endpoint::ApiKeys(ApiKeyCall::Revoke)),
+    route(Method::GET, API_KEYS, Endpoint::ApiKeys(ApiKeyCall::List)),
+    route(Method::POST, API_KEYS, Endpoint::ApiKeys(ApiKeyCall::Create)),
     route(Method::GET, "/healthz", Endpoint::Health),
     route(Method::GET, "/readyz", Endpoint::Readiness),
     route(Method::GET, "/.well-known/biscuit-keys", Endpoint::BiscuitKeys),

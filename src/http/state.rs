@@ -4,11 +4,14 @@ use std::sync::{Arc, OnceLock};
 
 use crate::vault::Vault;
 
+use super::sign_in::SignIn;
+
 /// A server's view of the vault: not there yet, then there for good. Clones share
 /// it.
 #[derive(Clone, Default)]
 pub struct AppState {
     vault: Arc<OnceLock<Arc<Vault>>>,
+    sign_in: Arc<SignIn>,
 }
 
 impl AppState {
@@ -31,5 +34,10 @@ impl AppState {
 
     pub(super) fn vault(&self) -> Option<&Arc<Vault>> {
         self.vault.get()
+    }
+
+    /// How people sign in at the documentation.
+    pub(super) fn sign_in(&self) -> &Arc<SignIn> {
+        &self.sign_in
     }
 }

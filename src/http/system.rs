@@ -32,7 +32,7 @@ pub(super) struct BiscuitKey {
 }
 
 impl From<&PublicRoot> for BiscuitKey {
-    fn from(PublicRoot { id, public_key }: &PublicRoot) -> Self {
+    fn from(PublicRoot { id, public_key, until: _ }: &PublicRoot) -> Self {
         Self { id: *id, algorithm: "Ed25519", public_key: hex::encode(public_key) }
     }
 }
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_root_is_shown_as_biscuit_libraries_take_it() {
-        let key = BiscuitKey::from(&PublicRoot { id: 1, public_key: [0xab; 32] });
+        let key = BiscuitKey::from(&PublicRoot { id: 1, public_key: [0xab; 32], until: None });
         let expected =
             format!(r#"[{{"id":1,"algorithm":"Ed25519","publicKey":"{}"}}]"#, "ab".repeat(32));
         assert_eq!(serde_json::to_string(&[key]).unwrap(), expected);

@@ -68,6 +68,12 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes(length)?).map_err(|_| Malformed)
     }
 
+    /// A text behind its length in two bytes.
+    pub(super) fn text(&mut self) -> Result<&'a str, Malformed> {
+        let length = usize::from(self.u16()?);
+        std::str::from_utf8(self.bytes(length)?).map_err(|_| Malformed)
+    }
+
     /// How many bytes there still are.
     pub(super) fn remaining(&self) -> usize {
         self.0.len()
@@ -96,5 +102,13 @@ pub(super) fn put_optional_timestamp(out: &mut Vec<u8>, at: Option<Timestamp>) {
 /// If the text is longer than 255 bytes; every caller passes a bounded name.
 pub(super) fn put_short_text(out: &mut Vec<u8>, text: &str) {
     out.push(u8::try_from(text.len()).expect("names are at most 127 bytes"));
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// # Panics
+/// If the text is longer than 65,535 bytes; every caller passes a bounded one.
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
+    let length = u16::try_from(text.len()).expect("a bounded text");
+    out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }

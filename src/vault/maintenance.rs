@@ -9,6 +9,8 @@ use tokio::sync::mpsc;
 use super::backup::restore::{Mode, Wanted};
 use super::backup::{self, BackupError};
 use super::compact::{CompactMode, compact};
+use super::credential_commands::{self, parse_scopes};
+use super::credentials::{Act, MAX_TTL};
 use super::heads::{Look, Place};
 use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
@@ -20,11 +22,8 @@ use crate::api::admin::{
 };
 use crate::auth::{self, Mint, Subject};
 use crate::crypto::Kek;
-use crate::domain::{Now, Scope, ScopeSet, TenantName, ValidityWindow, WindowState};
+use crate::domain::{Now, ScopeSet, TenantName, ValidityWindow, WindowState};
 use crate::store::StoreError;
-
-/// The longest life of a token: what outlives this is forgotten, not in use.
-const MAX_TTL: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 /// What flows beside a command while it is carried out.
 #[derive(Debug)]
@@ -86,6 +85,26 @@ pub async fn execute(
             let ttl = Duration::from_secs(ttl_seconds);
             mint(vault, &tenant, &scopes, ttl, &subject)
         }
+        Command::TokenRevoke { what, dry_run } => {
+            credential_commands::revoke(vault, what, act(dry_run)).await
+        }
+        Command::TokenRevocations { tenant, after, limit } => {
+            credential_commands::revocations(vault, tenant.as_deref(), after.as_deref(), limit)
+        }
+        Command::TokenRotateRoot { honour_old } => {
+            credential_commands::rotate_root(vault, honour_old).await
+        }
+        Command::TokenRoots => Ok(credential_commands::roots(vault)),
+        Command::ApiKeyCreate { tenant, scopes, name, expires } => {
+            let name = name.as_deref();
+            credential_commands::create_api_key(vault, &tenant, &scopes, name, expires).await
+        }
+        Command::ApiKeyList { tenant } => {
+            credential_commands::list_api_keys(vault, tenant.as_deref())
+        }
+        Command::ApiKeyRevoke { id, dry_run } => {
+            credential_commands::revoke_api_key(vault, &id, act(dry_run)).await
+        }
         Command::Sweep { tenant, retain_seconds, dry_run } => {
             let retain = Duration::from_secs(retain_seconds);
             let mode = if dry_run { SweepMode::CountOnly } else { SweepMode::Remove };
@@ -120,6 +139,10 @@ pub async fn execute(
             Ok(Reply::BackupRestored(restored.await?))
         }
     }
+}
+
+fn act(dry_run: bool) -> Act {
+    if dry_run { Act::DryRun } else { Act::Do }
 }
 
 async fn status(vault: &Vault) -> Result<Reply, Failure> {
@@ -247,10 +270,7 @@ fn mint(
     let usage = |message: String| failure(FailureKind::Usage, message);
     let tenant = find_tenant(vault, tenant)?;
     let subject = Subject::parse(subject).map_err(|error| usage(format!("the subject {error}")))?;
-    let scopes = scopes
-        .iter()
-        .map(|word| Scope::parse(word).map_err(|error| usage(format!("'{word}' {error}"))))
-        .collect::<Result<ScopeSet, _>>()?;
+    let scopes = parse_scopes(scopes)?;
     if scopes == ScopeSet::NONE {
         return Err(usage("a token needs at least one --scope".to_owned()));
     }
@@ -258,10 +278,10 @@ fn mint(
         return Err(usage("the lifetime must be between 1 second and 10 years".to_owned()));
     }
     // A token's times are whole seconds: rounding them down never lengthens it.
-    let issued = vault.now().for_expiry();
+    let issued = vault.issuable_from(tenant.id, &subject);
     let expires = issued.saturating_add(ttl);
     let token = auth::mint(
-        vault.authenticator.roots(),
+        &vault.authenticator.roots(),
         &Mint {
             tenant: &tenant.name,
             tenant_id: tenant.id,
@@ -292,6 +312,7 @@ async fn sweep(
         swept.push(SweptTenant { tenant: tenant.name.to_string(), secrets, damaged });
     }
     if only.is_none() && mode == SweepMode::Remove {
+        vault.sweep_credentials().await;
         vault.note_sweep().await;
     }
     Ok(Reply::Swept { dry_run: mode == SweepMode::CountOnly, tenants: swept })
@@ -323,7 +344,7 @@ fn no_such_tenant(name: &TenantName) -> Failure {
     )
 }
 
-fn failure(kind: FailureKind, message: String) -> Failure {
+pub(super) fn failure(kind: FailureKind, message: String) -> Failure {
     Failure { kind, message }
 }
 

@@ -9,6 +9,9 @@ pub mod backup;
 mod check;
 mod codec;
 mod compact;
+mod credential_commands;
+mod credential_rows;
+pub mod credentials;
 #[cfg(test)]
 mod damage;
 mod grouped;
@@ -33,9 +36,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::auth::oidc::{IssuerPolicy, Issuers};
 use crate::auth::{
-    Authenticator, Limits, Permit, Principal, PublicRoot, Rates, Read, Refusal, TenantDirectory,
-    Write,
+    ApiKeys, Authenticator, Limits, Permit, Principal, PublicRoot, Rates, Read, Refusal, Standing,
+    TenantDirectory, Write,
 };
 use crate::crypto::{Kek, random};
 use crate::domain::{
@@ -49,7 +53,7 @@ use heads::{Budget, Heads};
 use keyring::{Keyring, Phase, SpaceKeys};
 pub use list::{ListPage, ListRequest, PageSize};
 use seal::SpaceSeal;
-use system::{System, TenantRecord};
+use system::{CredentialChange, System, TenantRecord};
 use tenant::Tenant;
 use timekeeper::Timekeeper;
 
@@ -140,6 +144,15 @@ pub struct VaultOptions {
     pub token_cache_entries: usize,
     /// How often credentials may be used, shown and refused.
     pub rates: Rates,
+    /// How many API keys a tenant may have; at most [`VaultOptions::MOST_API_KEYS`].
+    pub max_api_keys: usize,
+    /// Whose tokens are accepted beside our own.
+    pub issuers: Vec<IssuerPolicy>,
+}
+
+impl VaultOptions {
+    /// All keys of a tenant must fit into the commit that deletes it.
+    pub const MOST_API_KEYS: usize = 10_000;
 }
 
 impl Default for VaultOptions {
@@ -148,8 +161,10 @@ impl Default for VaultOptions {
             place: "memory".to_owned(),
             max_value_bytes: 64 * 1024,
             list_cache_bytes: 64 * 1024 * 1024,
-            token_cache_entries: 10_000,
+            token_cache_entries: 131_072,
             rates: Rates::NONE,
+            issuers: Vec::new(),
+            max_api_keys: 1_000,
         }
     }
 }
@@ -195,6 +210,11 @@ impl TenantDirectory for RwLock<Tenants> {
         let tenants = self.read().unwrap_or_else(PoisonError::into_inner);
         tenants.by_id.get(&id).is_some_and(|tenant| tenant.name == *name)
     }
+
+    fn current(&self, name: &TenantName) -> Option<(TenantId, Timestamp)> {
+        let tenants = self.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.by_name.get(name).map(|tenant| (tenant.id, tenant.created_on))
+    }
 }
 
 impl Vault {
@@ -238,6 +258,7 @@ impl Vault {
             return Err(OpenError::NotInitialized);
         }
         let system_keys = keyring.keys(keyring::SYSTEM).await?;
+        let mut api_keys = ApiKeys::new(system_keys.anchor.api_keys());
         let (system, contents) = System::open(store.clone(), system_keys).await?;
         let mut floor = contents.floor;
         let mut tenants = Tenants::default();
@@ -248,11 +269,24 @@ impl Vault {
             floor = floor.max(tenant_floor);
             tenants.insert(Arc::new(tenant));
         }
+        for (key, last_used) in contents.api_keys {
+            // A key goes in the commit that its tenant goes in.
+            if let Some(tenant) = tenants.by_id.get(&key.tenant) {
+                api_keys.insert(key, tenant.name.clone(), last_used);
+            }
+        }
         let limits = Arc::new(Limits::new(options.rates, &clock));
         let time = Timekeeper::start(clock, floor);
+        let standing = Standing {
+            roots: Arc::new(contents.roots),
+            revocations: contents.revocations.into_iter().collect(),
+            api_keys,
+        };
         let remembered = options.token_cache_entries;
+        let authenticator = Authenticator::new(standing, remembered, limits.clone())
+            .trusting(Issuers::new(options.issuers.clone()));
         let vault = Arc::new(Self {
-            authenticator: Authenticator::new(contents.roots, remembered, limits.clone()),
+            authenticator,
             limits,
             store,
             options,
@@ -282,8 +316,8 @@ impl Vault {
         self.time.now()
     }
 
-    /// Whose credential this is: 401 where it is refused. For callers whose
-    /// address nobody knows.
+    /// Whose token this is: 401 where it is refused. For callers whose address nobody
+    /// knows.
     pub fn authenticate(&self, bearer: &str, now: Now) -> Result<Arc<Principal>, Refusal> {
         self.authenticate_from(bearer, Source::UNKNOWN, now)
     }
@@ -303,9 +337,28 @@ impl Vault {
         &self.limits
     }
 
+    /// The same two for an API key.
+    pub fn authenticate_api_key(&self, key: &str, now: Now) -> Result<Arc<Principal>, Refusal> {
+        self.authenticate_api_key_from(key, Source::UNKNOWN, now)
+    }
+
+    pub fn authenticate_api_key_from(
+        &self,
+        key: &str,
+        source: Source,
+        now: Now,
+    ) -> Result<Arc<Principal>, Refusal> {
+        self.authenticator.authenticate_api_key(key, source, now, &self.tenants)
+    }
+
+    /// Whose tokens are accepted beside our own. Somebody keeps their keys current.
+    pub fn issuers(&self) -> &Issuers {
+        self.authenticator.issuers()
+    }
+
     /// The roots by which anyone can verify or narrow a token.
     pub fn public_roots(&self) -> Vec<PublicRoot> {
-        self.authenticator.public_roots()
+        self.authenticator.public_roots(self.now())
     }
 
     /// The secret, if there is one and its window is open.
@@ -374,11 +427,14 @@ impl Vault {
     }
 
     /// What has to be done from time to time: persists the floor if no commit did
-    /// lately, and goes on destroying what could not be destroyed at once. The
-    /// edge calls it every second.
+    /// lately, and when API keys were last used, and goes on destroying what could
+    /// not be destroyed at once. The edge calls it every second.
     pub async fn keep_house(&self) -> Result<(), StoreError> {
         self.time.now();
         self.destroy_doomed().await;
+        if let Err(error) = self.store_uses().await {
+            log::debug!("when API keys were last used is not stored yet: {error}");
+        }
         let floor = self.time.floor();
         let persisted = *self.floor_persisted.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = floor.at < persisted.at.saturating_add(FLOOR_INTERVAL);
@@ -394,6 +450,9 @@ impl Vault {
     /// closes the files.
     pub async fn close(&self) {
         self.time.now();
+        if let Err(error) = self.store_uses().await {
+            log::warn!("when API keys were last used was not stored: {error}");
+        }
         if let Err(error) = self.system.persist_floor(self.time.floor()).await {
             log::warn!("the time of this stop was not stored: {error}");
         }
@@ -540,13 +599,18 @@ impl Vault {
         let tenant = self.tenant_named(name).ok_or(DeleteError::NoSuchTenant)?;
         // First from memory: nothing may be acknowledged to it any more.
         self.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
-        if let Err(error) = self.system.forget(name, self.time.floor()).await {
+        let (keys, targets) = self.credentials_of(tenant.id);
+        let with = keys.iter().map(|id| CredentialChange::DropApiKey(*id));
+        let with: Vec<_> =
+            with.chain(targets.iter().map(CredentialChange::DropRevocation)).collect();
+        if let Err(error) = self.system.forget(name, &with, self.time.floor()).await {
             // It is there still, unless a read says otherwise.
             if self.system.find(name).await != Ok(None) {
                 self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant);
                 return Err(DeleteError::Store(error));
             }
         }
+        self.forget_credentials(&keys, &targets);
         self.doom(tenant.id);
         self.destroy(&[tenant.id]).await.map_err(DeleteError::Unfinished)
     }

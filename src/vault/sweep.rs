@@ -53,7 +53,17 @@ impl Vault {
                 Err(error) => log::error!("sweeping tenant '{}' failed: {error}", tenant.name),
             }
         }
+        self.sweep_credentials().await;
         self.note_sweep().await;
+    }
+
+    /// Forgets revocations and API keys of which nobody could have use any more.
+    pub(super) async fn sweep_credentials(&self) {
+        match self.prune_credentials().await {
+            Ok(0) => {}
+            Ok(pruned) => log::info!("forgot {pruned} revocations and API keys past their time"),
+            Err(error) => log::error!("forgetting old revocations failed: {error}"),
+        }
     }
 
     /// Remembers that every tenant was swept, over restarts too.

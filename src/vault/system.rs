@@ -1,14 +1,18 @@
-//! The system's own rows: which tenants there are, and the token roots.
+//! The system's own rows: which tenants there are, and what decides over
+//! credentials.
 //!
 //! | row | holds, encrypted under the system's DEK |
 //! | --- | --- |
 //! | `t` ‖ HMAC(name) | a tenant: id, name, creation |
+//! | `a` ‖ HMAC(id) | an API key: whose, what it may do, and its tag |
+//! | `v` ‖ HMAC(target) | a revocation |
 //! | `r` | the roots that sign tokens |
 //! | `s` | when every tenant was last swept |
 //!
 //! Every row is bound to its key and version, and all are under the system's
 //! ledger, which is checked at open: whoever can write the disk can neither
-//! plant a root nor drop a tenant unseen.
+//! plant a root or a key nor drop a tenant or a revocation unseen. A row of a kind
+//! that is not known here is damage: a later version's may be a revocation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,10 +20,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zeroize::Zeroizing;
 
 use super::codec::{self, Malformed, Reader};
+use super::credential_rows::{self, StoredApiKey};
 use super::keyring::{SYSTEM, SpaceKeys};
 use super::seal::SpaceSeal;
 use super::{Export, OpenError};
-use crate::auth::Roots;
+use crate::auth::{ApiKey, ApiKeyId, Revocation, RevocationTarget, Roots};
 use crate::crypto::{AnchorKeys, Binding, DekSet, Purpose};
 use crate::domain::{Floor, TenantId, TenantName, Timestamp};
 use crate::store::{Batch, Change, LedgerSeal, Row, RowKey, Space, Store, StoreError};
@@ -43,6 +48,8 @@ pub(super) struct System {
 pub(super) struct SystemContents {
     pub(super) roots: Roots,
     pub(super) tenants: Vec<TenantRecord>,
+    pub(super) api_keys: Vec<StoredApiKey>,
+    pub(super) revocations: Vec<(RevocationTarget, Revocation)>,
     pub(super) last_sweep: Option<Timestamp>,
     pub(super) floor: Floor,
     pub(super) next_version: u64,
@@ -54,20 +61,62 @@ impl SystemContents {
         let seal = SpaceSeal::Anchor(keys.anchor.clone());
         let ledger = export.prove(&seal, "the system database")?;
         let (mut roots, mut last_sweep, mut tenants) = (None, None, Vec::new());
+        let (mut api_keys, mut revocations) = (Vec::new(), Vec::new());
         for (key, row) in &export.rows {
-            let plaintext = decrypt(&keys.deks, key, row)?;
-            if *key == roots_key() {
-                roots = Some(Roots::decode(&plaintext).map_err(|_| damaged("token roots"))?);
-            } else if *key == sweep_key() {
-                last_sweep = Some(decode_sweep(&plaintext).map_err(|_| damaged("last sweep"))?);
-            } else {
-                tenants.push(decode_tenant(&plaintext).map_err(|_| damaged("a tenant"))?);
+            match Record::read(key, &decrypt(&keys.deks, key, row)?)? {
+                Record::Tenant(tenant) => tenants.push(tenant),
+                Record::ApiKey(api_key) => api_keys.push(api_key),
+                Record::Revocation(target, said) => revocations.push((target, said)),
+                Record::Roots(all) => roots = Some(all),
+                Record::Sweep(at) => last_sweep = Some(at),
             }
         }
         let roots = roots.ok_or_else(|| damaged("token roots"))?;
         let next_version = ledger.highest_version.saturating_add(1);
-        Ok(Self { roots, tenants, last_sweep, floor: ledger.floor, next_version })
+        let floor = ledger.floor;
+        Ok(Self { roots, tenants, api_keys, revocations, last_sweep, floor, next_version })
     }
+}
+
+/// A row's contents, by the kind that its key says.
+enum Record {
+    Tenant(TenantRecord),
+    ApiKey(StoredApiKey),
+    Revocation(RevocationTarget, Revocation),
+    Roots(Roots),
+    Sweep(Timestamp),
+}
+
+impl Record {
+    fn read(key: &RowKey, plaintext: &[u8]) -> Result<Self, OpenError> {
+        match key.as_bytes() {
+            ROOTS => Roots::decode(plaintext).map(Self::Roots).map_err(|_| damaged("token roots")),
+            SWEEP => decode_sweep(plaintext).map(Self::Sweep).map_err(|_| damaged("last sweep")),
+            [TENANT, ..] => {
+                decode_tenant(plaintext).map(Self::Tenant).map_err(|_| damaged("a tenant"))
+            }
+            [API_KEY, ..] => {
+                let read = credential_rows::decode_api_key(plaintext).map(Self::ApiKey);
+                read.map_err(|_| damaged("an API key"))
+            }
+            [REVOCATION, ..] => {
+                let read = credential_rows::decode_revocation(plaintext);
+                let (target, said) = read.map_err(|_| damaged("a revocation"))?;
+                Ok(Self::Revocation(target, said))
+            }
+            _ => Err(damaged("a row of no known kind")),
+        }
+    }
+}
+
+/// One change to what decides over credentials. The first of several tells
+/// whether all of them were made.
+pub(super) enum CredentialChange<'a> {
+    Roots(&'a Roots),
+    PutApiKey(&'a ApiKey, Option<Timestamp>),
+    DropApiKey(ApiKeyId),
+    PutRevocation(&'a RevocationTarget, &'a Revocation),
+    DropRevocation(&'a RevocationTarget),
 }
 
 impl System {
@@ -112,14 +161,51 @@ impl System {
         Export::of(&*self.store, Space::System).await
     }
 
-    /// Ends every credential there is: each hangs on these rows.
-    pub(super) async fn revoke_credentials(
+    /// All or none of them. Where the outcome is unknown, it looks.
+    pub(super) async fn change_credentials(
         &self,
-        roots: &Roots,
+        changes: &[CredentialChange<'_>],
         floor: Floor,
     ) -> Result<(), StoreError> {
-        let row = self.encrypt(&roots_key(), &roots.replaced().encode());
-        self.commit(vec![Change::Put { key: roots_key(), row }], floor).await
+        let changes: Vec<_> = changes.iter().map(|change| self.credential_change(change)).collect();
+        let first = changes.first().cloned();
+        let committed = self.commit(changes, floor).await;
+        match (&committed, first) {
+            (Err(StoreError::Unknown), Some(first)) if self.was_made(&first).await => Ok(()),
+            _ => committed,
+        }
+    }
+
+    fn credential_change(&self, change: &CredentialChange<'_>) -> Change {
+        let put = |key: RowKey, plaintext: &[u8]| {
+            let row = self.encrypt(&key, plaintext);
+            Change::Put { key, row }
+        };
+        match change {
+            CredentialChange::Roots(roots) => put(roots_key(), &roots.encode()),
+            CredentialChange::PutApiKey(key, last_used) => {
+                put(self.api_key_key(key.id), &credential_rows::encode_api_key(key, *last_used))
+            }
+            CredentialChange::DropApiKey(id) => Change::Delete { key: self.api_key_key(*id) },
+            CredentialChange::PutRevocation(target, said) => {
+                let plaintext = credential_rows::encode_revocation(target, said);
+                put(self.revocation_key(target), &plaintext)
+            }
+            CredentialChange::DropRevocation(target) => {
+                Change::Delete { key: self.revocation_key(target) }
+            }
+        }
+    }
+
+    async fn was_made(&self, change: &Change) -> bool {
+        match change {
+            Change::Put { key, row } => {
+                let found = self.store.get(Space::System, key).await;
+                found.is_ok_and(|found| found.is_some_and(|found| found.version == row.version))
+            }
+            Change::Delete { key } => self.store.get(Space::System, key).await == Ok(None),
+            Change::Expect { .. } => false,
+        }
     }
 
     pub(super) fn seal(&self) -> &SpaceSeal {
@@ -130,13 +216,12 @@ impl System {
     /// it is not.
     pub(super) fn examine(&self, key: &RowKey, row: &Row) -> Result<(), String> {
         let plaintext = self.decrypt(key, row).map_err(|_| "a row does not decrypt".to_owned())?;
-        let known = if *key == roots_key() {
-            Roots::decode(&plaintext).is_ok()
-        } else if *key == sweep_key() {
-            decode_sweep(&plaintext).is_ok()
-        } else {
-            decode_tenant(&plaintext).is_ok_and(|tenant| self.tenant_key(&tenant.name) == *key)
-        };
+        let known = Record::read(key, &plaintext).is_ok_and(|record| match record {
+            Record::Tenant(tenant) => self.tenant_key(&tenant.name) == *key,
+            Record::ApiKey((api_key, _)) => self.api_key_key(api_key.id) == *key,
+            Record::Revocation(target, _) => self.revocation_key(&target) == *key,
+            Record::Roots(_) | Record::Sweep(_) => true,
+        });
         if known { Ok(()) } else { Err("a row is of no known form".to_owned()) }
     }
 
@@ -157,9 +242,17 @@ impl System {
         decode_tenant(&plaintext).map(Some).map_err(|_| damaged())
     }
 
-    /// Removes a tenant's record: from then on it does not exist.
-    pub(super) async fn forget(&self, name: &TenantName, floor: Floor) -> Result<(), StoreError> {
-        self.commit(vec![Change::Delete { key: self.tenant_key(name) }], floor).await
+    /// Removes a tenant's record, and what goes with it: from then on it does not
+    /// exist.
+    pub(super) async fn forget(
+        &self,
+        name: &TenantName,
+        with: &[CredentialChange<'_>],
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        let mut changes = vec![Change::Delete { key: self.tenant_key(name) }];
+        changes.extend(with.iter().map(|change| self.credential_change(change)));
+        self.commit(changes, floor).await
     }
 
     pub(super) async fn record_sweep(&self, at: Timestamp, floor: Floor) -> Result<(), StoreError> {
@@ -179,8 +272,20 @@ impl System {
     }
 
     fn tenant_key(&self, name: &TenantName) -> RowKey {
-        let locator = self.anchor.index().locate(name.as_str().as_bytes());
-        RowKey::new([b"t".as_slice(), &locator].concat())
+        self.located(TENANT, name.as_str().as_bytes())
+    }
+
+    fn api_key_key(&self, id: ApiKeyId) -> RowKey {
+        self.located(API_KEY, id.as_bytes())
+    }
+
+    fn revocation_key(&self, target: &RevocationTarget) -> RowKey {
+        self.located(REVOCATION, &credential_rows::encode_target(target))
+    }
+
+    fn located(&self, kind: u8, name: &[u8]) -> RowKey {
+        let locator = self.anchor.index().locate(name);
+        RowKey::new([&[kind], locator.as_slice()].concat())
     }
 
     fn encrypt(&self, key: &RowKey, plaintext: &[u8]) -> Row {
@@ -201,12 +306,18 @@ fn binding(key: &RowKey, version: u64) -> Binding<'_> {
     Binding { purpose: Purpose::System, tenant: SYSTEM, name: key.as_bytes(), version }
 }
 
+const TENANT: u8 = b't';
+const API_KEY: u8 = b'a';
+const REVOCATION: u8 = b'v';
+const ROOTS: &[u8] = b"r";
+const SWEEP: &[u8] = b"s";
+
 fn roots_key() -> RowKey {
-    RowKey::new(b"r".to_vec())
+    RowKey::new(ROOTS.to_vec())
 }
 
 fn sweep_key() -> RowKey {
-    RowKey::new(b"s".to_vec())
+    RowKey::new(SWEEP.to_vec())
 }
 
 const SWEEP_FORMAT: u8 = 1;
@@ -246,6 +357,58 @@ fn damaged(part: &str) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    async fn system() -> (System, impl AsyncFn() -> Result<SystemContents, OpenError>) {
+        let store: Arc<dyn Store> = Arc::new(crate::store::MemoryStore::new());
+        let (dek, anchor) = (crate::crypto::Dek::generate(1), AnchorKeys::generate(SYSTEM));
+        let seed = crate::crypto::Kek::generate().for_store(crate::crypto::StoreId::generate());
+        let wrapped = (
+            seed.wrap_dek(SYSTEM, &dek, crate::crypto::DekState::Active),
+            seed.wrap_anchor(SYSTEM, &anchor),
+        );
+        let keys = move || {
+            let dek = seed.unwrap_dek(SYSTEM, 1, crate::crypto::DekState::Active, &wrapped.0);
+            let anchor = seed.unwrap_anchor(SYSTEM, &wrapped.1);
+            SpaceKeys {
+                deks: DekSet::new(dek.unwrap(), Vec::new()),
+                anchor: Arc::new(anchor.unwrap()),
+            }
+        };
+        System::create(store.clone(), keys(), Floor::START).await.unwrap();
+        let (system, _) = System::open(store.clone(), keys()).await.unwrap();
+        let open = async move || Ok(System::open(store.clone(), keys()).await?.1);
+        (system, open)
+    }
+
+    /// A later version's might be a revocation.
+    #[tokio::test]
+    async fn a_row_of_no_known_kind_is_not_passed_over() {
+        let (system, open) = system().await;
+        assert!(open().await.is_ok());
+        let key = RowKey::new(b"z-later".to_vec());
+        let row = system.encrypt(&key, &[1, 2, 3]);
+        assert!(system.examine(&key, &row).is_err());
+        system.commit(vec![Change::Put { key, row }], Floor::START).await.unwrap();
+        assert_eq!(open().await.err(), Some(damaged("a row of no known kind")));
+    }
+
+    #[tokio::test]
+    async fn a_revocation_under_anothers_key_is_damage() {
+        let (system, _) = system().await;
+        let tenant = |byte| RevocationTarget::Tenant(TenantId::from_bytes([byte; 16]));
+        let said = Revocation {
+            before: None,
+            token_tenant: None,
+            revoked_on: Timestamp::from_unix_seconds(1),
+            keep_until: Timestamp::from_unix_seconds(2),
+        };
+        let plaintext = credential_rows::encode_revocation(&tenant(1), &said);
+        for (byte, sound) in [(1, true), (2, false)] {
+            let key = system.revocation_key(&tenant(byte));
+            let row = system.encrypt(&key, &plaintext);
+            assert_eq!(system.examine(&key, &row).is_ok(), sound);
+        }
+    }
 
     #[test]
     fn a_tenant_record_survives_its_encoding() {

@@ -3,12 +3,19 @@
 
 use serde_json::Value;
 
+use super::credential_rows;
 use super::keyring::{self, Phase};
 use super::layout::{Head, ValueShape};
 use super::seal;
 use super::system::{self, TenantRecord};
-use crate::crypto::StoreId;
-use crate::domain::{Floor, SecretName, TenantId, TenantName, Timestamp, ValidityWindow};
+use crate::auth::{
+    ApiKey, ApiKeyId, CredentialKind, Identity, Revocation, RevocationId, RevocationTarget, Roots,
+    Subject,
+};
+use crate::crypto::{ApiKeyTag, StoreId};
+use crate::domain::{
+    Floor, Now, Scope, ScopeSet, SecretName, TenantId, TenantName, Timestamp, ValidityWindow,
+};
 use crate::store::Ledger;
 
 fn frozen(record: &str) -> Vec<u8> {
@@ -19,6 +26,12 @@ fn frozen(record: &str) -> Vec<u8> {
     let vectors = files.map(|file| serde_json::from_str::<Value>(file).unwrap());
     let found = vectors.iter().find_map(|vectors| vectors[record].as_str());
     hex::decode(found.unwrap()).unwrap()
+}
+
+fn frozen_credential(record: &str) -> Vec<u8> {
+    let vectors: Value =
+        serde_json::from_str(include_str!("../../tests/vectors/credentials-v1.json")).unwrap();
+    hex::decode(vectors[record].as_str().unwrap()).unwrap()
 }
 
 fn at(micros: i64) -> Timestamp {
@@ -59,6 +72,79 @@ fn a_frozen_tenant_is_read_and_written_alike() {
     };
     assert_eq!(system::encode_tenant(&tenant), frozen("tenant"));
     assert_eq!(system::decode_tenant(&frozen("tenant")), Ok(tenant));
+}
+
+const D: i64 = 1_900_000_000_000_000;
+
+#[test]
+fn frozen_api_keys_are_read_and_written_alike() {
+    let least = ApiKey {
+        id: ApiKeyId::from_bytes(std::array::from_fn(|n| 0xa0 + n as u8)),
+        tenant: TenantId::from_bytes(std::array::from_fn(|n| n as u8)),
+        name: None,
+        scopes: ScopeSet::NONE.with(Scope::SecretRead),
+        created_on: at(D),
+        expires_on: None,
+        tag: ApiKeyTag::from_bytes([0xab; 32]),
+    };
+    let most = ApiKey {
+        name: Some(Subject::parse("backup-job ä").unwrap()),
+        scopes: Scope::EVERY.into_iter().collect(),
+        created_on: at(D + 1),
+        expires_on: Some(at(D + 60_500_000)),
+        ..least.clone()
+    };
+    for (record, key, last_used) in
+        [("apiKey", least, None), ("apiKeyWithAll", most, Some(at(D + 2)))]
+    {
+        let encoded = credential_rows::encode_api_key(&key, last_used);
+        assert_eq!(encoded, frozen_credential(record), "{record}");
+        let read = credential_rows::decode_api_key(&frozen_credential(record));
+        assert_eq!(read, Ok((key, last_used)), "{record}");
+    }
+}
+
+#[test]
+fn frozen_revocations_are_read_and_written_alike() {
+    let tenant = TenantId::from_bytes(std::array::from_fn(|n| n as u8));
+    let token = RevocationTarget::Token(RevocationId::from_bytes([0xcd; 64]));
+    let subject = |kind, issuer: Option<&str>| {
+        let (issuer, subject) = (issuer.map(Into::into), Subject::parse("ci").unwrap());
+        RevocationTarget::Subject(tenant, Identity { kind, issuer, subject })
+    };
+    let whenever =
+        Revocation { before: None, token_tenant: None, revoked_on: at(D), keep_until: at(D + 3) };
+    let of_token = Revocation { token_tenant: Some(tenant), ..whenever };
+    let before = Revocation { before: Some(at(D + 1)), ..whenever };
+    for (record, target, said) in [
+        ("revokedToken", token.clone(), of_token),
+        ("revokedTokenById", token, whenever),
+        ("revokedSubject", subject(CredentialKind::Biscuit, None), before),
+        (
+            "revokedSubjectElsewhere",
+            subject(CredentialKind::Oidc, Some("https://id.example")),
+            before,
+        ),
+        ("revokedTenant", RevocationTarget::Tenant(tenant), before),
+    ] {
+        let encoded = credential_rows::encode_revocation(&target, &said);
+        assert_eq!(encoded, frozen_credential(record), "{record}");
+        let read = credential_rows::decode_revocation(&frozen_credential(record));
+        assert_eq!(read, Ok((target, said)), "{record}");
+    }
+}
+
+#[test]
+fn frozen_roots_are_read_and_written_alike() {
+    let now = Now::undisputed(at(D - 1));
+    for (record, ends) in
+        [("roots", vec![(1, None)]), ("rootsWithEnds", vec![(1, Some(at(D))), (3, None)])]
+    {
+        let roots = Roots::decode(&frozen_credential(record)).unwrap();
+        let read: Vec<_> = roots.public(now).iter().map(|root| (root.id, root.until)).collect();
+        assert_eq!(read, ends, "{record}");
+        assert_eq!(*roots.encode(), frozen_credential(record), "{record}");
+    }
 }
 
 #[test]

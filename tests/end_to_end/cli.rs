@@ -98,6 +98,10 @@ fn is_id(value: &Value) -> bool {
     value.as_str().is_some_and(|id| id.len() == 32 && id.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
+fn is_revocation_id(value: &Value) -> bool {
+    value.as_str().is_some_and(|id| id.len() == 128 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 fn is_time(value: &Value) -> bool {
     value.as_str().is_some_and(|time| time.ends_with('Z') && time.as_bytes().get(10) == Some(&b'T'))
 }
@@ -129,6 +133,8 @@ fn every_maintenance_command(run: &dyn Fn(&[&str]) -> Output, server: &str) {
     let zero = ["token", "mint", "--tenant", "acme", "--scope", "*", "--ttl", "0s"];
     fails(&run(&zero), 2, &["between 1 second and 10 years"]);
 
+    every_command_about_credentials(run);
+
     assert_eq!(done(run(&["sweep"])), "acme: removed 0\nremoved 0 expired secrets\n");
     let dry = done(run(&["sweep", "--dry-run", "--tenant", "acme", "--retain", "1h"]));
     assert_eq!(dry, "acme: would remove 0\nwould remove 0 expired secrets\n");
@@ -155,6 +161,84 @@ fn every_maintenance_command(run: &dyn Fn(&[&str]) -> Output, server: &str) {
     fails(&run(&["token", "mint", "--tenant", "acme", "--scope", "*"]), 3, &["no tenant 'acme'"]);
 }
 
+fn every_command_about_credentials(run: &dyn Fn(&[&str]) -> Output) {
+    let none = "no API keys; 'tenure api-key create' makes one\n";
+    assert_eq!(done(run(&["api-key", "list"])), none);
+    let create = ["api-key", "create", "--tenant", "acme", "--scope", "Secret.Read"];
+    let key = done(run(&[&create[..], &["--name", "job", "--expires", "30d"]].concat()));
+    let id = key.split('_').nth(1).expect("an id");
+    assert!(key.starts_with("tnr_") && key.trim().len() == 64 && key.ends_with('\n'), "{key:?}");
+    for (more, words) in [
+        (["--expires", "2001-01-01"], "in the future"),
+        (["--expires", "0s"], "in the future"),
+        (["--name", ""], "the name must not be empty"),
+        (["--scope", "Server.Admin"], "'Server.Admin' is not a scope"),
+    ] {
+        fails(&run(&[&create[..], &more].concat()), 2, &[words]);
+    }
+    let nowhere = ["api-key", "create", "--tenant", "none", "--scope", "*"];
+    fails(&run(&nowhere), 3, &["no tenant 'none'"]);
+    let list = done(run(&["api-key", "list", "--tenant", "acme"]));
+    let lines: Vec<_> = list.lines().collect();
+    let heads: Vec<_> = lines[0].split_whitespace().collect();
+    assert_eq!(heads, ["ID", "TENANT", "SCOPES", "EXPIRES", "LAST", "USED", "NAME"]);
+    assert!(lines[1].starts_with(&format!("{id}  acme    Secret.Read  ")), "{list}");
+    assert!(lines[1].ends_with("never      job") && lines.len() == 2, "{list}");
+    assert!(!list.contains(&key[21..40]));
+    let dry = done(run(&["api-key", "revoke", id, "--dry-run"]));
+    assert_eq!(dry, format!("would revoke API key {id} 'job' of tenant 'acme', never used\n"));
+    let whole = run(&["api-key", "revoke", key.trim()]);
+    fails(&whole, 2, &["16 hexadecimal digits"]);
+    assert!(!whole.stderr.contains(&key[21..40]), "{whole:?}");
+    assert!(done(run(&["api-key", "revoke", id])).starts_with("revoked API key "));
+    fails(&run(&["api-key", "revoke", id]), 3, &["no such API key", "tenure api-key list"]);
+
+    assert_eq!(done(run(&["token", "list"])), "nothing is revoked\n");
+    let subject = ["token", "revoke", "--subject", "ci", "--tenant", "acme"];
+    let dry = done(run(&[&subject[..], &["--dry-run"]].concat()));
+    assert!(dry.starts_with("would revoke what was minted for 'ci' in tenant 'acme' before 2"));
+    assert_eq!(done(run(&["token", "list"])), "nothing is revoked\n");
+    assert!(done(run(&subject)).starts_with("revoked what was minted for 'ci'"));
+    let of_tenant = ["token", "revoke", "--tenant", "acme", "--before", "2020-01-31"];
+    let text = "revoked everything issued in tenant 'acme' before 2020-01-31T00:00:00Z\n";
+    assert_eq!(done(run(&of_tenant)), text);
+    assert_eq!(done(run(&["token", "list", "--tenant", "acme"])).lines().count(), 3);
+    let page = done(run(&["token", "list", "--limit", "1"]));
+    let next = page.lines().last().and_then(|line| line.strip_prefix("there are more: --after "));
+    let next = next.expect("a second page");
+    assert_eq!(done(run(&["token", "list", "--after", next])).lines().count(), 2);
+    fails(&run(&["token", "list", "--after", "x"]), 2, &["--after"]);
+    for (args, words) in [
+        (&["token", "revoke"][..], "say what to revoke"),
+        (&["token", "revoke", "--tenant", "acme"], "say what to revoke"),
+        (&["token", "revoke", "--id", "00"], "128 hexadecimal digits"),
+        (&["token", "revoke", "--tenant", "acme", "--before", "2200-01-01"], "in the future"),
+        (&["token", "rotate-root", "--honour-old-until", "2001-01-01"], "in the future"),
+    ] {
+        fails(&run(args), 2, &[words]);
+    }
+    for (args, words) in [
+        (&["token", "revoke", "--tenant", "acme", "--before", "soon"][..], "RFC 3339"),
+        (&["token", "revoke", "--subject", "ci"], "--tenant"),
+        (&["token", "revoke", "--id", "00", "--tenant", "acme"], "cannot be used with"),
+        (&["token", "rotate-root"], "--honour-old-until"),
+        (&["token", "rotate-root", "--now", "--honour-old-until", "7d"], "cannot be used with"),
+    ] {
+        let refused = run(args);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains(words), "{refused:?}");
+    }
+
+    let rotated = done(run(&["token", "rotate-root", "--honour-old-until", "7d"]));
+    let lines: Vec<_> = rotated.lines().collect();
+    assert!(
+        lines[lines.len() - 2].contains("until 2") && lines[lines.len() - 1].ends_with("signs")
+    );
+    assert_eq!(done(run(&["token", "roots"])), rotated);
+    let now = done(run(&["token", "rotate-root", "--now"]));
+    assert!(now.lines().count() == 2 && now.trim_end().ends_with("signs"), "{now}");
+}
+
 #[test]
 fn every_maintenance_command_works_without_a_server_and_with_one() {
     let place = Place::new();
@@ -177,6 +261,7 @@ fn every_answer_in_json(run: &dyn Fn(&[&str]) -> Output, serving: bool, data: &P
     mask(&mut token, "/token", |token| token.as_str().is_some_and(|token| token.len() > 100));
     mask(&mut token, "/expiresOn", is_time);
     assert_eq!(token, json!({"reply": "token", "token": "*", "expiresOn": "*"}));
+    every_answer_about_credentials(&json);
     let swept = |dry_run: bool| json!({"reply": "swept", "dryRun": dry_run, "tenants": [{"tenant": "acme", "secrets": 0, "damaged": 0}]});
     assert_eq!(json(&["sweep"]), swept(false));
     assert_eq!(json(&["sweep", "--dry-run"]), swept(true));
@@ -204,6 +289,46 @@ fn every_answer_in_json(run: &dyn Fn(&[&str]) -> Output, serving: bool, data: &P
     assert_eq!(accepted, json!({"reply": "clock-accepted", "now": "*", "floorBefore": "*"}));
     let deleted = json(&["tenant", "delete", "acme", "--yes"]);
     assert_eq!(deleted, json!({"reply": "tenant-deleted", "name": "acme"}));
+}
+
+/// Ends as many rows behind as it found.
+fn every_answer_about_credentials(json: &dyn Fn(&[&str]) -> Value) {
+    let create =
+        ["api-key", "create", "--tenant", "acme", "--scope", "*", "--expires", "2200-01-01"];
+    let mut created = json(&create);
+    let id = created["apiKey"]["id"].as_str().expect("an id").to_owned();
+    mask(&mut created, "/key", |key| key.as_str().is_some_and(|key| key.len() == 64));
+    mask(&mut created, "/apiKey/createdOn", is_time);
+    let row = json!({
+        "id": id, "tenant": "acme", "name": null, "scopes": ["*"], "createdOn": "*",
+        "expiresOn": "2200-01-01T00:00:00Z", "lastUsedOn": null, "expired": false,
+    });
+    assert_eq!(created, json!({"reply": "api-key-created", "key": "*", "apiKey": row}));
+    let mut list = json(&["api-key", "list"]);
+    mask(&mut list, "/apiKeys/0/createdOn", is_time);
+    assert_eq!(list, json!({"reply": "api-keys", "apiKeys": [row]}));
+    let mut revoked = json(&["api-key", "revoke", &id]);
+    mask(&mut revoked, "/apiKey/createdOn", is_time);
+    let expected = json!({"reply": "api-key-revoked", "dryRun": false, "apiKey": row});
+    assert_eq!(revoked, expected);
+    let revoke = ["token", "revoke", "--tenant", "acme", "--before", "now", "--dry-run"];
+    let mut revoked = json(&revoke);
+    for time in ["/revocation/before", "/revocation/revokedOn", "/revocation/keptUntil"] {
+        mask(&mut revoked, time, is_time);
+    }
+    let row = json!({
+        "kind": "tenant", "id": null, "tenant": "acme", "subject": null, "before": "*",
+        "revokedOn": "*", "keptUntil": "*",
+    });
+    let expected =
+        json!({"reply": "tokens-revoked", "dryRun": true, "revocation": row, "apiKeys": []});
+    assert_eq!(revoked, expected);
+    let none = json!({"reply": "revocations", "revocations": [], "next": null});
+    assert_eq!(json(&["token", "list"]), none);
+    let mut roots = json(&["token", "roots"]);
+    mask(&mut roots, "/roots/0/publicKey", |key| key.as_str().is_some_and(|key| key.len() == 64));
+    let row = json!({"id": 1, "publicKey": "*", "signs": true, "honouredUntil": null});
+    assert_eq!(roots, json!({"reply": "roots", "roots": [row]}));
 }
 
 #[test]
@@ -325,9 +450,11 @@ fn a_minted_token_opens_what_it_says_and_inspect_says_it() {
     mask(&mut inspected, "/tenantId", is_id);
     mask(&mut inspected, "/issued", is_time);
     mask(&mut inspected, "/expires", is_time);
+    mask(&mut inspected, "/revocationIds/0", is_revocation_id);
     let expected = json!({
         "tenant": "acme", "tenantId": "*", "subject": "ci", "issued": "*", "expires": "*",
         "scopes": ["Secret.Write"], "rootId": 1, "narrowedTo": [], "sealed": false, "blocks": 1,
+        "revocationIds": ["*"],
     });
     assert_eq!(inspected, expected);
     let broken = with_input(&mut inspect(), &token[..token.len() / 2]);
@@ -465,7 +592,7 @@ fn the_help_of_every_command_shows_an_example() {
             }
         }
     }
-    assert_eq!(seen, 23, "commands and groups; a new one is counted here");
+    assert_eq!(seen, 31, "commands and groups; a new one is counted here");
 }
 
 #[test]

@@ -13,7 +13,9 @@
 )]
 
 mod api;
+mod api_keys;
 mod backup;
+mod browser;
 mod cli;
 mod compaction;
 mod credentials;
@@ -31,8 +33,10 @@ mod lists;
 mod load;
 mod matrix;
 mod narrowing;
+mod oidc;
 mod operations;
 mod power_loss;
+mod revocation;
 mod support;
 mod time;
 mod tls;

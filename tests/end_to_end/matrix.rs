@@ -1,10 +1,12 @@
-//! Route x credential x scope x tenant. It goes through the server's own table of
-//! routes: one that has no row here does not compile.
+//! Route x credential kind x scope x tenant x state. It goes through the server's own
+//! table of routes: one that has no row here does not compile. A further kind of
+//! credential is further holders, and further arms of `World::credential` and
+//! `expected`.
 
-use tenure::http::{Endpoint, ROUTES, Route, SecretCall};
+use tenure::http::{ApiKeyCall, Endpoint, ROUTES, Route, SecretCall};
 
 use crate::support::tokens::{foreign, narrowed, of_unknown_root};
-use crate::support::{Answer, Client, Dev, Inside, Operated, Request};
+use crate::support::{Answer, ApiKey, Client, Dev, Inside, Issued, Operated, Request};
 
 /// Where a request goes: two tenants, one that was deleted, one that was deleted
 /// and made again, and one that never was.
@@ -13,80 +15,184 @@ const TENANTS: [&str; 5] = ["alpha", "beta", "gone", "again", "never"];
 const LIVE: [&str; 3] = ["alpha", "beta", "again"];
 const KEY: &str = "k";
 
-/// What a request carries.
+/// Whose credential a request carries, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holder {
     Nobody,
+    // Tokens.
     Garbage,
     Expired,
     /// Signed by another server's root, for a tenant that exists.
     Foreign,
     UnknownRoot,
+    Revoked,
     Read(&'static str),
     Write(&'static str),
     ReadWrite(&'static str),
     All(&'static str),
     /// A token for all, narrowed to other names.
     Narrowed(&'static str),
+    /// A token for all, narrowed to a time that has not come.
+    NotYet(&'static str),
+    /// A token for all, with a block that takes nothing away.
+    Lengthened(&'static str),
     /// From before its tenant was deleted.
     Outlived(&'static str),
+    // API keys.
+    KeyOfNobody,
+    KeyExpired,
+    KeyRevoked,
+    KeyRead(&'static str),
+    KeyWrite(&'static str),
+    KeyAll(&'static str),
+    KeyOutlived(&'static str),
+    /// A token as an API key.
+    TokenAsKey,
+    /// A token of another issuer, for this tenant.
+    Of(&'static str, Issued),
 }
 
-const HOLDERS: [Holder; 14] = [
+const HOLDERS: [Holder; 37] = [
     Holder::Nobody,
     Holder::Garbage,
     Holder::Expired,
     Holder::Foreign,
     Holder::UnknownRoot,
+    Holder::Revoked,
     Holder::Read("alpha"),
     Holder::Write("alpha"),
     Holder::ReadWrite("alpha"),
     Holder::All("alpha"),
     Holder::Narrowed("alpha"),
+    Holder::NotYet("alpha"),
+    Holder::Lengthened("alpha"),
     Holder::All("beta"),
     Holder::All("again"),
     Holder::Outlived("gone"),
     Holder::Outlived("again"),
+    Holder::KeyOfNobody,
+    Holder::KeyExpired,
+    Holder::KeyRevoked,
+    Holder::KeyRead("alpha"),
+    Holder::KeyWrite("alpha"),
+    Holder::KeyAll("alpha"),
+    Holder::KeyOutlived("again"),
+    Holder::TokenAsKey,
+    Holder::Of("alpha", Issued::With("Secret.Read")),
+    Holder::Of("alpha", Issued::With("Secret.Write")),
+    Holder::Of("alpha", Issued::With("openid Secret.Read Secret.Write")),
+    Holder::Of("alpha", Issued::With("*")),
+    Holder::Of("alpha", Issued::With("openid Server.Admin")),
+    Holder::Of("again", Issued::With("*")),
+    Holder::Of("gone", Issued::With("*")),
+    Holder::Of("alpha", Issued::Expired),
+    Holder::Of("alpha", Issued::NotYetValid),
+    Holder::Of("alpha", Issued::ForOthers),
+    Holder::Of("alpha", Issued::ByOthers),
+    Holder::Of("alpha", Issued::Forged),
 ];
+
+/// What is sent.
+#[derive(Debug, Clone)]
+enum Sent {
+    Nothing,
+    Bearer(String),
+    Key(String),
+}
+
+impl Sent {
+    fn with(&self, request: Request) -> Request {
+        match self {
+            Self::Nothing => request,
+            Self::Bearer(token) => request.bearer(token),
+            Self::Key(key) => request.api_key(key),
+        }
+    }
+}
+
+/// Credentials that were good before the world began.
+#[derive(Clone)]
+struct Before {
+    outlived: [String; 2],
+    key_outlived: ApiKey,
+    alpha_id: String,
+    /// Of alpha, where there can be any: a token and a key that have expired.
+    expired: Option<(String, String)>,
+}
 
 struct World<'s> {
     server: &'s dyn Operated,
-    tokens: Vec<(Holder, Option<String>)>,
+    sent: Vec<(Holder, Sent)>,
     owners: Vec<(&'static str, String)>,
+    /// The id of an API key of each tenant, if it has one.
+    keys: Vec<(&'static str, String)>,
     client: Client,
 }
 
 impl<'s> World<'s> {
-    /// `expired`: a token of alpha that no longer is one, where there can be one.
-    fn new(server: &'s dyn Operated, expired: Option<String>) -> Self {
+    /// `expired`: makes a token and a key of alpha that no longer are any.
+    fn new(server: &'s dyn Operated, expired: impl FnOnce() -> Option<(String, String)>) -> Self {
         let ids = ["alpha", "beta", "gone", "again"].map(|name| server.create_tenant(name));
         let outlived = ["gone", "again"].map(|name| server.mint(name, &["*"]));
+        let key_outlived = server.api_key("again", &["*"]);
         server.delete_tenant("gone");
         server.delete_tenant("again");
         server.create_tenant("again");
+        let [alpha_id, ..] = ids;
+        let before = Before { outlived, key_outlived, alpha_id, expired: expired() };
         let owners = LIVE.map(|name| (name, server.mint(name, &["*"]))).to_vec();
-        let token = |holder| match holder {
-            Holder::Nobody => None,
-            Holder::Garbage => Some("garbage".to_owned()),
-            Holder::Expired => expired.clone(),
-            Holder::Foreign => Some(foreign("alpha", &ids[0])),
-            Holder::UnknownRoot => Some(of_unknown_root("alpha", &ids[0])),
-            Holder::Read(tenant) => Some(server.mint(tenant, &["Secret.Read"])),
-            Holder::Write(tenant) => Some(server.mint(tenant, &["Secret.Write"])),
+        let sent = HOLDERS
+            .into_iter()
+            .filter_map(|holder| Some((holder, Self::credential(server, &before, holder)?)));
+        let sent = sent.collect();
+        let client = Client::new(server.address());
+        Self { server, sent, owners, keys: Vec::new(), client }
+    }
+
+    /// `None` where there can be none.
+    fn credential(server: &dyn Operated, before: &Before, holder: Holder) -> Option<Sent> {
+        let token = |token: String| Some(Sent::Bearer(token));
+        let narrow =
+            |tenant: &str, check: &str| token(narrowed(&server.mint(tenant, &["*"]), check));
+        let key = |key: String| Some(Sent::Key(key));
+        match holder {
+            Holder::Nobody => Some(Sent::Nothing),
+            Holder::Garbage => token("garbage".to_owned()),
+            Holder::Expired => token(before.expired.clone()?.0),
+            Holder::Foreign => token(foreign("alpha", &before.alpha_id)),
+            Holder::UnknownRoot => token(of_unknown_root("alpha", &before.alpha_id)),
+            Holder::Revoked => {
+                let revoked = server.mint("alpha", &["*"]);
+                server.revoke_token(&revoked);
+                token(revoked)
+            }
+            Holder::Read(tenant) => token(server.mint(tenant, &["Secret.Read"])),
+            Holder::Write(tenant) => token(server.mint(tenant, &["Secret.Write"])),
             Holder::ReadWrite(tenant) => {
-                Some(server.mint(tenant, &["Secret.Read", "Secret.Write"]))
+                token(server.mint(tenant, &["Secret.Read", "Secret.Write"]))
             }
-            Holder::All(tenant) => Some(server.mint(tenant, &["*"])),
-            Holder::Narrowed(tenant) => {
-                Some(narrowed(&server.mint(tenant, &["*"]), r#"check if resource("other")"#))
+            Holder::All(tenant) => token(server.mint(tenant, &["*"])),
+            Holder::Narrowed(tenant) => narrow(tenant, r#"check if resource("other")"#),
+            Holder::NotYet(tenant) => {
+                narrow(tenant, "check if time($t), $t > 2200-01-01T00:00:00Z")
             }
-            Holder::Outlived("gone") => Some(outlived[0].clone()),
-            Holder::Outlived(_) => Some(outlived[1].clone()),
-        };
-        let holders = HOLDERS.into_iter();
-        let present = holders.filter(|holder| *holder != Holder::Expired || expired.is_some());
-        let tokens = present.map(|holder| (holder, token(holder))).collect();
-        Self { server, tokens, owners, client: Client::new(server.address()) }
+            Holder::Lengthened(tenant) => narrow(tenant, ""),
+            Holder::Outlived("gone") => token(before.outlived[0].clone()),
+            Holder::Outlived(_) => token(before.outlived[1].clone()),
+            Holder::KeyOfNobody => key(format!("tnr_{}_{}", "0".repeat(16), "A".repeat(43))),
+            Holder::KeyExpired => key(before.expired.clone()?.1),
+            Holder::KeyRevoked => {
+                let ApiKey { id, key: text } = server.api_key("alpha", &["*"]);
+                server.revoke_api_key(&id);
+                key(text)
+            }
+            Holder::KeyRead(tenant) => key(server.api_key(tenant, &["Secret.Read"]).key),
+            Holder::KeyWrite(tenant) => key(server.api_key(tenant, &["Secret.Write"]).key),
+            Holder::KeyAll(tenant) => key(server.api_key(tenant, &["*"]).key),
+            Holder::KeyOutlived(_) => key(before.key_outlived.key.clone()),
+            Holder::TokenAsKey => key(server.mint("alpha", &["*"])),
+            Holder::Of(tenant, said) => token(server.issue(tenant, said)?),
+        }
     }
 
     fn owner(&self, tenant: &str) -> &str {
@@ -94,38 +200,66 @@ impl<'s> World<'s> {
         token
     }
 
-    /// In every tenant there is one secret, which names its tenant.
+    /// In every tenant there is one secret, which names its tenant, and an API key.
     fn restore(&mut self) {
+        self.keys.clear();
         for tenant in LIVE {
             let body = format!(r#"{{"value":"treasure of {tenant}"}}"#);
             let put = Request::put(path(tenant, KEY), body).bearer(self.owner(tenant));
             assert_eq!(self.client.send(&put).status, 204);
+            let post = Request::post(keys_of(tenant), NEW_KEY).bearer(self.owner(tenant));
+            let made = self.client.send(&post);
+            assert_eq!(made.status, 201);
+            self.keys.push((tenant, made.json()["id"].as_str().expect("an id").to_owned()));
         }
     }
 
-    /// Values and versions, as their owners see them.
+    /// Values and versions, and which API keys there are, as their owners see them.
     fn state(&mut self) -> Vec<Answer> {
-        let gets = LIVE.map(|tenant| Request::get(path(tenant, KEY)).bearer(self.owner(tenant)));
-        gets.iter().map(|get| self.client.send(get).comparable()).collect()
+        let asked = LIVE.into_iter().flat_map(|tenant| {
+            let gets = [path(tenant, KEY), keys_of(tenant)].map(Request::get);
+            gets.map(|get| get.bearer(self.owner(tenant)))
+        });
+        let asked: Vec<_> = asked.collect();
+        asked.iter().map(|get| without_last_use(self.client.send(get).comparable())).collect()
     }
+
+    /// Of a tenant that has none: one that nobody has.
+    fn key_of(&self, tenant: &str) -> &str {
+        let found = self.keys.iter().find(|(name, _)| *name == tenant);
+        found.map_or("00000000deadbeef", |(_, id)| id)
+    }
+
+    fn request(&self, route: &Route, tenant: &str, sent: &Sent) -> Request {
+        let target = route.template.replace("{tenantId}", tenant).replace("{key}", KEY);
+        let target = target.replace("{file}", "index.css").replace("{id}", self.key_of(tenant));
+        assert!(!target.contains('{'), "{target}: what stands for this brace?");
+        sent.with(match route.method.as_str() {
+            "PUT" => Request::put(target, r#"{"value":"changed"}"#),
+            "POST" => Request::post(target, NEW_KEY),
+            method => Request::new(method, target),
+        })
+    }
+}
+
+const NEW_KEY: &str = r#"{"scopes":["Secret.Read"]}"#;
+
+/// A use of a key changes nothing that matters here.
+fn without_last_use(mut answer: Answer) -> Answer {
+    if let Ok(serde_json::Value::Array(mut keys)) = serde_json::from_slice(&answer.body) {
+        keys.iter_mut().for_each(|key| key["lastUsedOn"] = serde_json::Value::Null);
+        answer.body = serde_json::to_vec(&keys).expect("JSON");
+        answer.headers.retain(|(name, _)| name != "content-length");
+    }
+    answer
 }
 
 fn path(tenant: &str, key: &str) -> String {
     format!("/api/{tenant}/secrets/{key}")
 }
 
-fn request(route: &Route, tenant: &str, token: Option<&str>) -> Request {
-    let target = route.template.replace("{tenantId}", tenant).replace("{key}", KEY);
-    let target = target.replace("{file}", "index.css");
-    assert!(!target.contains('{'), "{target}: what stands for this brace?");
-    let mut request = Request::new(route.method.as_str(), target);
-    if route.method == "PUT" {
-        request = request.header("Content-Type", "application/json").body(r#"{"value":"changed"}"#);
-    }
-    match token {
-        Some(token) => request.bearer(token),
-        None => request,
-    }
+fn keys_of(tenant: &str) -> String {
+    format!("/api/{tenant}/api-keys")
 }
 
 /// What is to come of it: a status and, where it is refused, a code.
@@ -142,18 +276,45 @@ fn expected(endpoint: Endpoint, holder: Holder, tenant: &str) -> (u16, Option<&'
         Endpoint::Secret(SecretCall::List) => (Need::List, 200),
         Endpoint::Secret(SecretCall::Write) => (Need::Write, 204),
         Endpoint::Secret(SecretCall::Delete) => (Need::Write, 204),
+        Endpoint::ApiKeys(ApiKeyCall::Create) => (Need::Manage, 201),
+        Endpoint::ApiKeys(ApiKeyCall::List | ApiKeyCall::Show) => (Need::Manage, 200),
+        Endpoint::ApiKeys(ApiKeyCall::Revoke) => (Need::Manage, 204),
     };
     let (own, allowed) = match holder {
         Holder::Nobody => return (401, Some("credential_missing")),
-        Holder::Garbage | Holder::Foreign | Holder::UnknownRoot | Holder::Outlived(_) => {
-            return (401, Some("credential_invalid"));
-        }
+        Holder::Garbage
+        | Holder::Foreign
+        | Holder::UnknownRoot
+        | Holder::Revoked
+        | Holder::Outlived(_)
+        | Holder::KeyOfNobody
+        | Holder::KeyRevoked
+        | Holder::KeyOutlived(_)
+        | Holder::TokenAsKey => return (401, Some("credential_invalid")),
         Holder::Expired => return (401, Some("token_expired")),
-        Holder::Read(own) => (own, operation != Need::Write),
-        Holder::Write(own) => (own, operation == Need::Write),
-        Holder::ReadWrite(own) | Holder::All(own) => (own, true),
+        Holder::KeyExpired => return (401, Some("api_key_expired")),
+        Holder::Read(own) | Holder::KeyRead(own) => {
+            (own, matches!(operation, Need::Read | Need::List))
+        }
+        Holder::Write(own) | Holder::KeyWrite(own) => (own, operation == Need::Write),
+        Holder::All(own) => (own, true),
+        Holder::ReadWrite(own) | Holder::Lengthened(own) | Holder::KeyAll(own) => {
+            (own, operation != Need::Manage)
+        }
         // It may list what it may read.
         Holder::Narrowed(own) => (own, operation == Need::List),
+        Holder::NotYet(own) => (own, false),
+        Holder::Of("gone", _) => return (401, Some("credential_invalid")),
+        Holder::Of(own, Issued::With(scopes)) => {
+            let needed = match operation {
+                Need::Read | Need::List => "Secret.Read",
+                Need::Write => "Secret.Write",
+                Need::Manage => "*",
+            };
+            (own, scopes.split(' ').any(|scope| scope == needed || scope == "*"))
+        }
+        Holder::Of(_, Issued::Expired) => return (401, Some("token_expired")),
+        Holder::Of(..) => return (401, Some("credential_invalid")),
     };
     if own == tenant && allowed { (success, None) } else { (403, Some("forbidden")) }
 }
@@ -163,16 +324,17 @@ enum Need {
     Read,
     List,
     Write,
+    Manage,
 }
 
 fn hold(world: &mut World<'_>) {
-    let holders = world.tokens.clone();
+    let holders = world.sent.clone();
+    world.restore();
+    let mut before = world.state();
     for route in ROUTES {
-        for (holder, token) in &holders {
+        for (holder, sent) in &holders {
             for tenant in TENANTS {
-                world.restore();
-                let before = world.state();
-                let answer = world.client.send(&request(route, tenant, token.as_deref()));
+                let answer = world.client.send(&world.request(route, tenant, sent));
                 let what = format!(
                     "{} {} in {tenant} by {holder:?}: {answer:?}",
                     route.method, route.template
@@ -188,10 +350,15 @@ fn hold(world: &mut World<'_>) {
                 let changes = matches!(
                     route.endpoint,
                     Endpoint::Secret(SecretCall::Write | SecretCall::Delete)
+                        | Endpoint::ApiKeys(ApiKeyCall::Create | ApiKeyCall::Revoke)
                 );
                 let after = world.state();
                 let changed = after != before;
                 assert_eq!(changed, changes && code.is_none(), "{what}: {before:?} {after:?}");
+                if changed {
+                    world.restore();
+                    before = world.state();
+                }
             }
         }
     }
@@ -214,6 +381,8 @@ fn tells_only_what_it_may(
             assert_eq!(text, if narrowed { "[]" } else { r#"["k"]"# });
         }
         (Endpoint::Secret(_), _) => assert!(!text.contains("treasure"), "{text}"),
+        (Endpoint::ApiKeys(ApiKeyCall::Create), 201) => assert!(text.contains(r#""key":"tnr_"#)),
+        (Endpoint::ApiKeys(_), _) => assert!(!text.contains("tnr_"), "{text}"),
         _ => {}
     }
 }
@@ -223,12 +392,14 @@ fn every_route_asks_for_its_right_and_for_its_tenant() {
     let inside = Inside::start();
     inside.create_tenant("short");
     inside.delete_tenant("short");
-    let mut world = World::new(&inside, None);
-    // The clock passes over the expiry of this one only.
-    let expired = inside.mint_for("alpha", &["*"], 5);
-    inside.pass(5);
-    world.tokens.push((Holder::Expired, Some(expired)));
-    hold(&mut world);
+    // The clock passes over the expiry of these only.
+    let expired = || {
+        let token = inside.mint_for("alpha", &["*"], 5);
+        let key = inside.api_key_for("alpha", &["*"], Some(5));
+        inside.pass(5);
+        Some((token, key.key))
+    };
+    hold(&mut World::new(&inside, expired));
 }
 
 #[test]
@@ -237,27 +408,23 @@ fn every_route_of_the_program_asks_for_its_right_and_for_its_tenant() {
     let dev = Dev::start_with(&folder.path().join("data"), |command| {
         command.env("RUST_LOG", "warn");
     });
-    hold(&mut World::new(&dev, None));
+    hold(&mut World::new(&dev, || None));
 }
 
 /// Every way to ask about one path.
-fn asked(world: &World<'_>, tenant: &str, token: &str) -> Vec<Answer> {
-    let secrets = ROUTES.iter().filter(|route| matches!(route.endpoint, Endpoint::Secret(_)));
-    let requests = secrets.map(|route| request(route, tenant, Some(token)));
+fn asked(world: &World<'_>, tenant: &str, sent: &Sent) -> Vec<Answer> {
+    let ours =
+        |route: &&Route| matches!(route.endpoint, Endpoint::Secret(_) | Endpoint::ApiKeys(_));
+    let requests = ROUTES.iter().filter(ours).map(|route| world.request(route, tenant, sent));
     requests.map(|request| world.server.send(&request).comparable()).collect()
 }
 
 #[test]
 fn a_stranger_cannot_tell_whether_a_tenant_or_a_secret_exists() {
     let inside = Inside::start();
-    let world = World::new(&inside, None);
-    let strangers: Vec<_> = world
-        .tokens
-        .iter()
-        .filter(|(holder, _)| !matches!(holder, Holder::Nobody))
-        .filter_map(|(_, token)| token.clone())
-        .collect();
-    let all = || strangers.iter().map(|token| asked(&world, "target", token)).collect::<Vec<_>>();
+    let world = World::new(&inside, || None);
+    let strangers = || world.sent.iter().map(|(_, sent)| sent);
+    let all = || strangers().map(|sent| asked(&world, "target", sent)).collect::<Vec<_>>();
     let never = all();
     for answers in never.iter().flatten() {
         assert!(matches!(answers.status, 401 | 403), "{answers:?}");
@@ -275,6 +442,9 @@ fn a_stranger_cannot_tell_whether_a_tenant_or_a_secret_exists() {
     assert_eq!(all(), never, "a pending secret");
     put(format!(r#"{{"value":"x","expiresOn":"{}"}}"#, inside.at(-60)));
     assert_eq!(all(), never, "an expired secret");
+    let key = Request::post(keys_of("target"), NEW_KEY).bearer(&owner);
+    assert_eq!(inside.send(&key).status, 201);
+    assert_eq!(all(), never, "an API key");
     inside.delete_tenant("target");
     assert_eq!(all(), never, "a deleted tenant");
     inside.create_tenant("target");
@@ -284,14 +454,16 @@ fn a_stranger_cannot_tell_whether_a_tenant_or_a_secret_exists() {
 #[test]
 fn who_may_not_read_a_secret_cannot_tell_whether_it_exists() {
     let inside = Inside::start();
-    let world = World::new(&inside, None);
+    let world = World::new(&inside, || None);
     let owner = world.owner("alpha").to_owned();
     let reading = inside.mint("alpha", &["Secret.Read"]);
     let writing = inside.mint("alpha", &["Secret.Write"]);
+    let key_to_write = inside.api_key("alpha", &["Secret.Write"]);
     let narrow = narrowed(&owner, r#"check if resource($r), $r.starts_with("other-")"#);
     let secret = || path("alpha", "s");
     let ask = || {
         let requests = [
+            Request::get(secret()).api_key(&key_to_write.key),
             Request::put(secret(), r#"{"value":"x"}"#).bearer(&reading),
             Request::delete(secret()).bearer(&reading),
             Request::get(secret()).bearer(&writing),

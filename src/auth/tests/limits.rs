@@ -72,7 +72,7 @@ fn every_way_of_failing_is_counted() {
         let roots = Roots::from_keys(vec![(1, library::root_key(&world.pair))]);
         let clock: Arc<dyn Clock> = Arc::new(Still);
         let limits = Arc::new(Limits::new(failures(2), &clock));
-        limited.authenticator = Authenticator::new(roots, 100, limits);
+        limited.authenticator = Authenticator::new(standing(roots), 100, limits);
         for _ in 0..2 {
             assert_eq!(limited.ask_from(source(1), &token).unwrap_err(), refusal);
         }
@@ -155,7 +155,7 @@ fn a_narrowed_token_is_the_same_credential_to_who_counts() {
     let world = World::new();
     let token = world.good();
     let narrowed = narrow(&token, r#"check if operation("read")"#);
-    let of = |token: &str| world.principal(token).credential();
+    let of = |token: &str| world.principal(token).family();
     assert_eq!(of(&token), of(&narrowed));
     assert_eq!(of(&token), of(&encoded_anew(&narrowed, 5)));
     assert_ne!(of(&token), of(&world.good()));

@@ -342,7 +342,7 @@ impl Committer {
         shelf: &Arc<Shelf>,
         batch: &Batch,
     ) -> Result<(), StoreError> {
-        self.refuse_below_floor(drain.free, batch)?;
+        self.refuse_below_floor(drain.free, shelf.space, batch)?;
         let part = match drain.spaces.entry(shelf.space) {
             std::collections::hash_map::Entry::Occupied(part) => part.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
@@ -366,10 +366,12 @@ impl Committer {
     }
 
     /// Before sled sees an error that stays until it is opened again. Deleting
-    /// appends to the log too.
-    fn refuse_below_floor(&self, free: u64, batch: &Batch) -> Result<(), StoreError> {
-        let grows = batch.changes.iter().any(|change| matches!(change, Change::Put { .. }));
-        let floor = if grows { self.floors.full } else { self.floors.hard };
+    /// appends to the log too. The system's rows are few and small, and one of them
+    /// may be a revocation: they go on as deletes do.
+    fn refuse_below_floor(&self, free: u64, space: Space, batch: &Batch) -> Result<(), StoreError> {
+        let puts = batch.changes.iter().any(|change| matches!(change, Change::Put { .. }));
+        let floor =
+            if puts && space != Space::System { self.floors.full } else { self.floors.hard };
         if free < floor { Err(StoreError::Full) } else { Ok(()) }
     }
 

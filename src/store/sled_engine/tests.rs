@@ -551,11 +551,15 @@ async fn below_the_first_floor_puts_are_refused_and_below_the_second_deletes_too
     assert!(!store.health().writable);
     assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
     store.commit(A, batch(vec![delete("a")])).await.unwrap();
+    // One may be a revocation.
+    store.commit(Space::System, batch(vec![put("v", 1, "")])).await.unwrap();
     drop(store);
 
     let hard = SledOptions { full_floor_bytes: u64::MAX, hard_floor_bytes: u64::MAX, ..small() };
     let store = open(hard);
     assert_eq!(store.commit(A, batch(vec![delete("a")])).await, Err(StoreError::Full));
+    let system = store.commit(Space::System, batch(vec![put("v", 2, "")])).await;
+    assert_eq!(system, Err(StoreError::Full));
     assert_eq!(store.drop_tenant(tenant(1)).await, Err(StoreError::Full));
     assert_eq!(everything(&store, A).await, Ok(Vec::new()));
 }

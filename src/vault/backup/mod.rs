@@ -93,7 +93,7 @@ fn faults(contents: &BackupContents) -> String {
 /// revoked since must not come back unsaid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credentials {
-    /// Tokens of before the backup hold until they expire.
+    /// Tokens and API keys of before the backup hold until they expire.
     Keep,
     /// No credential of before holds.
     Revoke,

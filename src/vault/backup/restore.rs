@@ -22,7 +22,7 @@ use super::super::heads::Heads;
 use super::super::keyring::{Keyring, SYSTEM};
 use super::super::layout::{self, VERSION_LEAP};
 use super::super::seal::SpaceSeal;
-use super::super::system::{System, TenantRecord};
+use super::super::system::{CredentialChange, System, SystemContents, TenantRecord};
 use super::super::tenant::Tenant;
 use super::super::{CreateError, OpenError, Vault, is_untouched, to_its_end};
 use super::contents::{Contents, Passing, Visitor};
@@ -38,6 +38,9 @@ use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store}
 /// At which size a commit is made: half of what one may weigh, so that the largest
 /// secret still fits on top.
 const COMMIT_BYTES: usize = Batch::MAX_BYTES / 2;
+
+/// Changes of credentials in one commit.
+const CHANGES_AT_ONCE: usize = 1_000;
 
 /// Reads all of a backup but some tenants, and restores nothing.
 pub(super) async fn check(
@@ -115,12 +118,37 @@ async fn settle_system(
     let version = filler.finish(ledger).await?;
     let system = System::settled(store.clone(), keys, version.saturating_add(1));
     for record in contents.system.tenants.iter().filter(|record| !whole.contains(&record.id)) {
-        system.forget(&record.name, ledger.floor).await?;
+        system.forget(&record.name, &[], ledger.floor).await?;
     }
-    if credentials == Credentials::Revoke {
-        system.revoke_credentials(&contents.system.roots, ledger.floor).await?;
-    }
+    settle_credentials(&contents.system, &system, whole, credentials).await?;
     Ok(version)
+}
+
+/// Without those of tenants that are not there. To revoke is to end every credential
+/// that hangs on these rows: a fresh root, and no API key. Revocations stay in either
+/// case; what they are about may come from elsewhere.
+async fn settle_credentials(
+    contents: &SystemContents,
+    system: &System,
+    whole: &HashSet<TenantId>,
+    credentials: Credentials,
+) -> Result<(), BackupError> {
+    let revoke = credentials == Credentials::Revoke;
+    let keys = contents.api_keys.iter().map(|(key, _)| key);
+    let keys = keys.filter(|key| revoke || !whole.contains(&key.tenant));
+    let gone = |tenant: Option<TenantId>| tenant.is_some_and(|id| !whole.contains(&id));
+    let said = contents.revocations.iter().filter(|(target, said)| gone(target.tenant(said)));
+    let mut changes: Vec<_> = keys.map(|key| CredentialChange::DropApiKey(key.id)).collect();
+    changes.extend(said.map(|(target, _)| CredentialChange::DropRevocation(target)));
+    let fresh = contents.roots.replaced();
+    if revoke {
+        changes.push(CredentialChange::Roots(&fresh));
+    }
+    // Nothing is a store yet: these need not be one commit.
+    for some in changes.chunks(CHANGES_AT_ONCE) {
+        system.change_credentials(some, contents.floor).await?;
+    }
+    Ok(())
 }
 
 /// Whether one tenant is restored, or only looked at.

@@ -9,7 +9,7 @@ use super::super::tests::{Bench, DAY, Manual, OPEN, START, acme, window};
 use super::super::*;
 use super::format::{LEAD_BYTES, MAGIC, PROLOGUE_BYTES, TAG_BYTES};
 use super::*;
-use crate::api::admin::{BackupMade, Command, Failure, FailureKind, HiddenText, Reply};
+use crate::api::admin::{BackupMade, Command, Failure, FailureKind, HiddenText, Reply, Revocable};
 use crate::domain::SecretName;
 use crate::store::{Change, Compacted, DatabaseUse, MemoryStore, Page, Snapshot};
 use crate::vault::maintenance::{Ends, Exchange, execute};
@@ -243,6 +243,39 @@ async fn tokens_of_before_are_kept_or_end_as_it_was_said() {
 }
 
 #[tokio::test]
+async fn api_keys_are_kept_or_end_as_it_was_said_and_what_was_revoked_stays_so() {
+    let bench = filled().await;
+    create_tenant(&bench, "beta").await;
+    let (key, _) = bench.api_key("acme", None).await;
+    let (of_beta, _) = bench.api_key("beta", None).await;
+    let token = bench.token("acme").await;
+    let what = Revocable::Token { token: HiddenText::new(&token) };
+    bench.revoke(what).await.unwrap();
+    let what = Revocable::Subject { tenant: "beta".into(), subject: "ci".into() };
+    bench.revoke(what).await.unwrap();
+    let (bytes, _) = backup(&bench.vault).await;
+    for credentials in [Credentials::Keep, Credentials::Revoke] {
+        let without = ["beta"];
+        let restored =
+            restored_without(&bytes, &bench.kek, &bench.kek, credentials, &without).await;
+        let mut after = reopened(&bench, restored.unwrap().0, &bench.kek).await;
+        for _ in 0..2 {
+            let judge = |key: &str| after.vault.authenticate_api_key(key, after.vault.now());
+            assert_eq!(judge(&key).is_ok(), credentials == Credentials::Keep);
+            assert_eq!(judge(&of_beta).unwrap_err(), Refusal::ApiKey);
+            assert!(after.vault.authenticate(&token, after.vault.now()).is_err());
+            assert_eq!(after.revocations().await.len(), 1, "those of a tenant that is not there");
+            let verify = Command::Verify { tenant: None, rows_per_second: None };
+            let Reply::Verified(found) = after.run(verify).await.unwrap() else { panic!("found") };
+            assert!(found.sound, "{found:?}");
+            after.reopen().await;
+        }
+        let (made, _) = after.api_key("acme", None).await;
+        assert!(after.vault.authenticate_api_key(&made, after.vault.now()).is_ok());
+    }
+}
+
+#[tokio::test]
 async fn the_latest_undisputed_time_comes_back_too() {
     let bench = Bench::new().await;
     bench.put("a", Some("v"), window(None, Some(DAY))).await.unwrap();
@@ -358,8 +391,8 @@ async fn another_kek_another_format_and_another_file_are_told_apart() {
     let (bench, bytes) = small().await;
     assert_eq!(verified(&bytes, &Kek::generate()).await, Err(BackupError::OtherKek));
     let mut newer = bytes.clone();
-    newer[MAGIC.len() + 1] = 2;
-    assert_eq!(verified(&newer, &bench.kek).await, Err(BackupError::NewerFormat { found: 2 }));
+    newer[MAGIC.len() + 1] = 3;
+    assert_eq!(verified(&newer, &bench.kek).await, Err(BackupError::NewerFormat { found: 3 }));
     for other in [&b"SQLite format 3\0"[..], b"x", &[0; 4_096]] {
         assert_eq!(verified(other, &bench.kek).await, Err(BackupError::NotABackup));
     }

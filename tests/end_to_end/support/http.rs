@@ -39,6 +39,14 @@ impl Request {
         Self::new("DELETE", target)
     }
 
+    pub fn post(target: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+        Self::new("POST", target).body(body).header("Content-Type", "application/json")
+    }
+
+    pub fn api_key(self, key: &str) -> Self {
+        self.header("X-API-KEY", key)
+    }
+
     pub fn bearer(self, token: &str) -> Self {
         self.header("Authorization", &format!("Bearer {token}"))
     }
@@ -53,7 +61,8 @@ impl Request {
         self
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// As it goes over the wire.
+    pub fn encode(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\nHost: tenure.test\r\n", self.method, self.target);
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");

@@ -1,22 +1,25 @@
 //! The server within this process, over real sockets, with a clock that the test
 //! sets.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tenure::api::admin::{Command, Reply};
+use tenure::api::admin::{Command, HiddenText, Reply, Revocable, When};
 use tenure::auth::Rates;
+use tenure::auth::oidc::{IssuerPolicy, KeySet, OtherTenants};
 use tenure::crypto::Kek;
-use tenure::domain::{Clock, ClockReading, Timestamp};
+use tenure::domain::{Clock, ClockReading, Scope, Timestamp};
 use tenure::http::{AppState, Running, Server, ServerOptions};
 use tenure::store::{MemoryStore, Store};
 use tenure::vault::maintenance::{self, Exchange};
 use tenure::vault::{Vault, VaultOptions};
 use tokio::runtime::{Builder, Runtime};
 
+use super::fake_issuer::{self, Signer};
 use super::http::{Answer, Client, Request};
 
 /// 2030-01-01T00:00:00Z.
@@ -39,6 +42,8 @@ pub struct Inside {
     clock: Arc<HandClock>,
     vault: Arc<Vault>,
     server: Running,
+    /// Of the one issuer that is configured.
+    signer: Signer,
     /// Last, so that what runs on it ends first.
     runtime: Runtime,
 }
@@ -71,18 +76,21 @@ impl Inside {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let clock = Arc::new(HandClock(AtomicI64::new(0)));
+        let signer = Signer::new("inside");
         let (vault, server) = runtime.block_on(async {
             let kek = Kek::generate();
             Vault::init(store.clone(), &kek, &*clock).await.expect("a new store");
-            let vault = Vault::open(store, &kek, clock.clone(), vault_options);
+            let options = VaultOptions { issuers: vec![policy()], ..vault_options };
+            let vault = Vault::open(store, &kek, clock.clone(), options);
             let vault = vault.await.expect("a store that was just made");
+            install(&vault, &signer);
             let mut options = ServerOptions::new(SocketAddr::from(([127, 0, 0, 1], 0)));
             options.workers = NonZeroUsize::MIN;
             adapt(&mut options);
             let server = Server::start(options, AppState::ready(vault.clone()));
             (vault, server.expect("a free port"))
         });
-        Self { clock, vault, server, runtime }
+        Self { clock, vault, server, signer, runtime }
     }
 
     /// Closes the store's files.
@@ -118,6 +126,24 @@ impl Inside {
         }
     }
 
+    /// A key that expires so many seconds from now.
+    pub fn api_key_for(&self, tenant: &str, scopes: &[&str], seconds: Option<u64>) -> ApiKey {
+        let (tenant, expires) = (tenant.to_owned(), seconds.map(When::InSeconds));
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        match self.execute(Command::ApiKeyCreate { tenant, scopes, name: None, expires }) {
+            Reply::ApiKeyCreated { key, api_key } => ApiKey { id: api_key.id, key },
+            _ => panic!("a creation answers with the key"),
+        }
+    }
+
+    pub fn rotate_root(&self, honour_old: When) {
+        self.execute(Command::TokenRotateRoot { honour_old });
+    }
+
+    pub fn revoke(&self, what: Revocable) {
+        self.execute(Command::TokenRevoke { what, dry_run: false });
+    }
+
     fn execute(&self, command: Command) -> Reply {
         let done =
             self.runtime.block_on(maintenance::execute(&self.vault, command, Exchange::none()));
@@ -125,13 +151,65 @@ impl Inside {
     }
 }
 
+/// An issuer that is trusted with every tenant.
+fn policy() -> IssuerPolicy {
+    IssuerPolicy {
+        issuer: ISSUER.into(),
+        audience: fake_issuer::AUDIENCE.into(),
+        tenant_claim: "tenant".into(),
+        tenants: BTreeMap::new(),
+        other_tenants: OtherTenants::ByName,
+        scopes: Scope::EVERY.map(|scope| (scope.as_str().into(), scope)).into(),
+    }
+}
+
+/// As if its keys had just been fetched.
+fn install(vault: &Vault, signer: &Signer) {
+    let set = serde_json::json!({ "keys": [signer.jwk()] }).to_string();
+    let keys = KeySet::parse(set.as_bytes()).expect("a set of keys");
+    let issuer = vault.issuers().iter().next().expect("it is configured");
+    issuer.install(keys, vault.now());
+}
+
+const ISSUER: &str = "https://issuer.test";
+
+/// What a token of an issuer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Issued {
+    /// Good, with these scopes, separated by spaces.
+    With(&'static str),
+    Expired,
+    NotYetValid,
+    /// For another audience.
+    ForOthers,
+    /// By an issuer that is not configured.
+    ByOthers,
+    /// Signed by a key of the right name that is not the issuer's.
+    Forged,
+}
+
+/// An API key as its holder has it, and its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    pub id: String,
+    pub key: String,
+}
+
 /// A server and its operator, wherever it runs.
 pub trait Operated {
+    /// A token of the issuer that is configured, where there is one.
+    fn issue(&self, _tenant: &str, _said: Issued) -> Option<String> {
+        None
+    }
+
     fn address(&self) -> SocketAddr;
     /// Answers the tenant's id, hexadecimal.
     fn create_tenant(&self, name: &str) -> String;
     fn delete_tenant(&self, name: &str);
     fn mint(&self, tenant: &str, scopes: &[&str]) -> String;
+    fn api_key(&self, tenant: &str, scopes: &[&str]) -> ApiKey;
+    fn revoke_api_key(&self, id: &str);
+    fn revoke_token(&self, token: &str);
 
     fn send(&self, request: &Request) -> Answer {
         Client::new(self.address()).send(request)
@@ -139,6 +217,21 @@ pub trait Operated {
 }
 
 impl Operated for Inside {
+    fn issue(&self, tenant: &str, said: Issued) -> Option<String> {
+        let now = self.clock.read().wall.unix_seconds();
+        let scope = if let Issued::With(scopes) = said { scopes } else { "*" };
+        let issuer = if said == Issued::ByOthers { "https://others.test" } else { ISSUER };
+        let mut claims = fake_issuer::claims(issuer, tenant, scope, now);
+        match said {
+            Issued::Expired => claims["exp"] = now.into(),
+            Issued::NotYetValid => claims["nbf"] = (now + 60).into(),
+            Issued::ForOthers => claims["aud"] = "https://others.test".into(),
+            Issued::Forged => return Some(Signer::new(&self.signer.key_id).token(&claims)),
+            Issued::With(_) | Issued::ByOthers => {}
+        }
+        Some(self.signer.token(&claims))
+    }
+
     fn address(&self) -> SocketAddr {
         self.server.address()
     }
@@ -156,6 +249,18 @@ impl Operated for Inside {
 
     fn mint(&self, tenant: &str, scopes: &[&str]) -> String {
         self.mint_for(tenant, scopes, 3_600)
+    }
+
+    fn api_key(&self, tenant: &str, scopes: &[&str]) -> ApiKey {
+        self.api_key_for(tenant, scopes, None)
+    }
+
+    fn revoke_api_key(&self, id: &str) {
+        self.execute(Command::ApiKeyRevoke { id: id.to_owned(), dry_run: false });
+    }
+
+    fn revoke_token(&self, token: &str) {
+        self.revoke(Revocable::Token { token: HiddenText::new(token) });
     }
 }
 
@@ -178,5 +283,27 @@ impl Operated for super::Dev {
 
     fn mint(&self, tenant: &str, scopes: &[&str]) -> String {
         Self::mint(self, tenant, scopes)
+    }
+
+    fn api_key(&self, tenant: &str, scopes: &[&str]) -> ApiKey {
+        let mut args = vec!["--json", "api-key", "create", "--tenant", tenant];
+        scopes.iter().for_each(|scope| args.extend(["--scope", scope]));
+        let output = self.run(&args);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        let reply: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
+        let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+        ApiKey { id: text(&reply["apiKey"]["id"]), key: text(&reply["key"]) }
+    }
+
+    fn revoke_api_key(&self, id: &str) {
+        let output = self.run(&["api-key", "revoke", id]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+    }
+
+    fn revoke_token(&self, token: &str) {
+        let mut command = super::tenure();
+        command.args(["token", "revoke", "--token", "--data"]).arg(&self.data);
+        let output = super::Output::of(command.env("TENURE_TOKEN", token));
+        assert_eq!(output.code, Some(0), "{output:?}");
     }
 }

@@ -2,8 +2,10 @@
 //! and a plain HTTP client.
 
 pub mod bench;
+pub mod fake_issuer;
 pub mod faulty_fs;
 pub mod http;
+pub mod identity_provider;
 pub mod inside;
 pub mod linearizable;
 pub mod program;
@@ -14,7 +16,7 @@ pub mod tokens;
 pub mod writers;
 
 pub use http::{Answer, Client, Request};
-pub use inside::{Inside, Operated};
+pub use inside::{ApiKey, Inside, Issued, Operated};
 pub use program::{Dev, Output, Starting, secret, tenure};
 pub use random::Random;
 pub use serve::{Serve, ended, eventually, init, maintain, signal, store_in};
