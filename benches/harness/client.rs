@@ -149,9 +149,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         let stream: Box<dyn Stream> = match &target.tls {
             None => Box::new(stream),
-            Some(tls) => {
-                Box::new(tls.connect(ServerName::try_from("localhost")?, stream).await?)
-            }
+            Some(tls) => Box::new(tls.connect(ServerName::try_from("localhost")?, stream).await?),
         };
         Ok(Self { stream, buffer: vec![0; 64 * 1024] })
     }

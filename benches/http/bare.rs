@@ -35,8 +35,8 @@ fn with_certificate(chain: &str, key: &str) -> Outcome<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(chain)?.collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_file(key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?;
+    let config =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(config.with_no_client_auth().with_single_cert(chain, key)?)
 }
 

@@ -117,8 +117,8 @@ pub enum Revocable {
     Token { token: HiddenText },
     /// The same, by the revocation id of its last block.
     Id { id: String },
-    /// What was issued to a subject so far.
-    Subject { tenant: String, subject: String },
+    /// What was issued to a subject so far: by this store, or by an identity provider.
+    Subject { tenant: String, subject: String, issuer: Option<String> },
     /// What was issued in a tenant before a moment, API keys included.
     Tenant { tenant: String, before: When },
 }
@@ -211,6 +211,8 @@ pub struct RevocationRow {
     /// `None` where it is not known.
     pub tenant: Option<String>,
     pub subject: Option<String>,
+    /// Of a subject: whose it is; `None` is this store's.
+    pub issuer: Option<String>,
     /// Only what was issued before this moment.
     pub before: Option<String>,
     pub revoked_on: String,

@@ -274,7 +274,7 @@ pub(super) struct RevokeArgs {
     /// The token on standard input (-) or, without a value, in TENURE_TOKEN: this one, and
     /// everything narrowed from it
     #[arg(long, value_name = "-", num_args = 0..=1, value_parser = ["-"],
-        conflicts_with_all = ["id", "subject", "before", "tenant"])]
+        conflicts_with_all = ["id", "subject", "issuer", "before", "tenant"])]
     pub(super) token: Option<Option<String>>,
     /// The same, by a revocation id, which 'tenure token inspect' shows of each block
     #[arg(long, value_name = "HEX", conflicts_with_all = ["subject", "before", "tenant"])]
@@ -282,6 +282,10 @@ pub(super) struct RevokeArgs {
     /// All tokens minted so far for this subject; needs --tenant
     #[arg(long, value_name = "NAME", requires = "tenant", conflicts_with = "before")]
     pub(super) subject: Option<String>,
+    /// The subject is this issuer's, as in [[oidc]] of the configuration: all its access tokens
+    /// issued so far
+    #[arg(long, value_name = "URL", requires = "subject")]
+    pub(super) issuer: Option<String>,
     /// In this tenant
     #[arg(long, value_name = "NAME")]
     pub(super) tenant: Option<String>,

@@ -81,11 +81,13 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 }
 
 pub(super) async fn revoke(args: RevokeArgs, output: Output) -> Result<(), CliError> {
-    let RevokeArgs { token, id, subject, tenant, before, dry_run, store } = args;
+    let RevokeArgs { token, id, subject, issuer, tenant, before, dry_run, store } = args;
     let what = match (token, id, subject, tenant, before) {
         (Some(from), None, None, None, None) => Revocable::Token { token: read_token(from)? },
         (None, Some(id), None, None, None) => Revocable::Id { id },
-        (None, None, Some(subject), Some(tenant), None) => Revocable::Subject { tenant, subject },
+        (None, None, Some(subject), Some(tenant), None) => {
+            Revocable::Subject { tenant, subject, issuer }
+        }
         (None, None, None, Some(tenant), Some(WhenArg(before))) => {
             Revocable::Tenant { tenant, before }
         }
@@ -125,13 +127,16 @@ fn revoked_text(dry_run: bool, revocation: &RevocationRow, api_keys: &[ApiKeyRow
 }
 
 fn revocation_sentence(revocation: &RevocationRow) -> String {
-    let RevocationRow { kind: _, id, tenant, subject, before, .. } = revocation;
+    let RevocationRow { kind: _, id, tenant, subject, issuer, before, .. } = revocation;
     let within = tenant.as_ref().map(|name| format!(" in tenant '{name}'")).unwrap_or_default();
     let before = before.as_ref().map(|at| format!(" before {at}")).unwrap_or_default();
-    match (id, subject) {
-        (Some(id), _) => format!("the token {id}{within} and everything narrowed from it"),
-        (None, Some(subject)) => format!("what was minted for '{subject}'{within}{before}"),
-        (None, None) => format!("everything issued{within}{before}"),
+    match (id, subject, issuer) {
+        (Some(id), _, _) => format!("the token {id}{within} and everything narrowed from it"),
+        (None, Some(subject), None) => format!("what was minted for '{subject}'{within}{before}"),
+        (None, Some(subject), Some(issuer)) => {
+            format!("what {issuer} issued to '{subject}'{within}{before}")
+        }
+        (None, None, _) => format!("everything issued{within}{before}"),
     }
 }
 

@@ -14,7 +14,8 @@ use crate::api::admin::{
     ApiKeyRow, Failure, FailureKind, Reply, Revocable, RevocationRow, RootRow, When,
 };
 use crate::auth::{
-    ApiKeyId, CredentialId, Identity, Refusal, Revocation, RevocationId, RevocationTarget, Subject,
+    ApiKeyId, CredentialId, CredentialKind, Identity, Refusal, Revocation, RevocationId,
+    RevocationTarget, Subject,
 };
 use crate::domain::{Scope, ScopeSet, TenantId, Timestamp};
 
@@ -41,10 +42,17 @@ fn wanted(vault: &Vault, what: Revocable) -> Result<Wanted, Failure> {
             let id = id.map_err(|error| usage(format!("a revocation id {error}")))?;
             plain(RevocationTarget::Token(id), None)
         }
-        Revocable::Subject { tenant, subject } => {
+        Revocable::Subject { tenant, subject, issuer } => {
             let tenant = find_tenant(vault, &tenant)?;
             let subject = parse_subject("the subject", &subject)?;
-            let who = Identity::of_biscuit(subject);
+            let who = match issuer {
+                None => Identity::of_biscuit(subject),
+                Some(issuer) => Identity {
+                    kind: CredentialKind::Oidc,
+                    issuer: Some(known_issuer(vault, &issuer)?),
+                    subject,
+                },
+            };
             let before = vault.all_issued_before(tenant.id, Some(&who));
             plain(RevocationTarget::Subject(tenant.id, who), Some(before))
         }
@@ -63,6 +71,16 @@ fn wanted(vault: &Vault, what: Revocable) -> Result<Wanted, Failure> {
             }
             plain(RevocationTarget::Tenant(tenant.id), Some(before))
         }
+    })
+}
+
+/// A misspelt one would revoke nothing, and say that it did.
+fn known_issuer(vault: &Vault, name: &str) -> Result<Arc<str>, Failure> {
+    let issuers = || vault.issuers().iter().map(|issuer| issuer.name());
+    issuers().find(|known| *known == name).map(Arc::from).ok_or_else(|| {
+        let known = issuers().collect::<Vec<_>>().join(", ");
+        let known = if known.is_empty() { "none".to_owned() } else { known };
+        usage(format!("no issuer {name:?} is configured; those that are: {known}"))
     })
 }
 
@@ -117,16 +135,17 @@ fn parse_cursor(text: &str) -> Result<RevocationTarget, Malformed> {
 }
 
 fn revocation_row(vault: &Vault, target: &RevocationTarget, said: &Revocation) -> RevocationRow {
-    let (kind, id, subject) = match target {
+    let (kind, id, who) = match target {
         RevocationTarget::Token(id) => ("token", Some(id.to_string()), None),
-        RevocationTarget::Subject(_, who) => ("subject", None, Some(who.subject.to_string())),
+        RevocationTarget::Subject(_, who) => ("subject", None, Some(who)),
         RevocationTarget::Tenant(_) => ("tenant", None, None),
     };
     RevocationRow {
         kind: kind.to_owned(),
         id,
         tenant: target.tenant(said).and_then(|id| tenant_name(vault, id)),
-        subject,
+        subject: who.map(|who| who.subject.to_string()),
+        issuer: who.and_then(|who| who.issuer.as_deref().map(str::to_owned)),
         before: said.before.map(|at| at.to_string()),
         revoked_on: said.revoked_on.to_string(),
         kept_until: said.keep_until.to_string(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tenure::api::admin::{HiddenText, Revocable, When};
 
+use crate::support::inside::{ISSUER, Issued};
 use crate::support::tokens::narrowed;
 use crate::support::{Inside, Operated, Output, Request, Serve, init, maintain, tenure};
 
@@ -60,7 +61,8 @@ const LIST: &str = "/api/acme/secrets";
 fn revoked_is_refused_even_to_a_request_that_waits_on_a_kept_alive_connection() {
     let inside = Inside::start();
     inside.create_tenant("acme");
-    let subject = || Revocable::Subject { tenant: "acme".into(), subject: "test".into() };
+    let subject =
+        || Revocable::Subject { tenant: "acme".into(), subject: "test".into(), issuer: None };
     let tenant = || Revocable::Tenant { tenant: "acme".into(), before: When::Now };
     let by_token = |token: &str| Revocable::Token { token: HiddenText::new(token) };
     for round in 0..3 {
@@ -81,6 +83,38 @@ fn revoked_is_refused_even_to_a_request_that_waits_on_a_kept_alive_connection() 
         let fresh = inside.mint("acme", &["*"]);
         assert_eq!(inside.send(&list(&fresh)).status, 200, "round {round}");
     }
+}
+
+#[test]
+fn a_subject_of_an_issuer_is_revoked_apart_from_one_of_the_same_name_here() {
+    const NAME: &str = "m4rker-alice";
+    let inside = Inside::start();
+    inside.create_tenant("acme");
+    let of = |issuer: Option<&str>| Revocable::Subject {
+        tenant: "acme".into(),
+        subject: NAME.into(),
+        issuer: issuer.map(str::to_owned),
+    };
+    let issued = || inside.issue("acme", Issued::With("*")).expect("an issuer is configured");
+    let (theirs, ours) = (issued(), inside.mint("acme", &["*"]));
+    let list = |token: &str| inside.send(&Request::get(LIST).bearer(token)).status;
+    inside.revoke(of(None));
+    assert_eq!((list(&theirs), list(&ours)), (200, 200), "nobody here has that name");
+    inside.revoke(of(Some(ISSUER)));
+    assert_eq!((list(&theirs), list(&ours)), (401, 200));
+    inside.pass(1);
+    assert_eq!(list(&issued()), 200, "what is issued afterwards holds");
+}
+
+#[test]
+fn a_revocation_names_an_issuer_that_is_configured() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = init(folder.path());
+    assert_eq!(maintain(&data, &["tenant", "create", "acme"]).code, Some(0));
+    let revoke = ["token", "revoke", "--subject", "alice", "--tenant", "acme", "--issuer"];
+    let misspelt = maintain(&data, &[revoke.as_slice(), &["https://issuer.test"]].concat());
+    assert_eq!(misspelt.code, Some(2), "{misspelt:?}");
+    assert!(misspelt.stderr.contains("those that are: none"), "{misspelt:?}");
 }
 
 #[test]

@@ -251,7 +251,7 @@ async fn api_keys_are_kept_or_end_as_it_was_said_and_what_was_revoked_stays_so()
     let token = bench.token("acme").await;
     let what = Revocable::Token { token: HiddenText::new(&token) };
     bench.revoke(what).await.unwrap();
-    let what = Revocable::Subject { tenant: "beta".into(), subject: "ci".into() };
+    let what = Revocable::Subject { tenant: "beta".into(), subject: "ci".into(), issuer: None };
     bench.revoke(what).await.unwrap();
     let (bytes, _) = backup(&bench.vault).await;
     for credentials in [Credentials::Keep, Credentials::Revoke] {

@@ -90,7 +90,7 @@ impl Bench {
 }
 
 fn subject(name: &str) -> Revocable {
-    Revocable::Subject { tenant: "acme".to_owned(), subject: name.to_owned() }
+    Revocable::Subject { tenant: "acme".to_owned(), subject: name.to_owned(), issuer: None }
 }
 
 fn before(when: When) -> Revocable {
@@ -338,7 +338,7 @@ async fn what_cannot_be_revoked_is_told_and_nothing_is() {
         (before(When::InSeconds(5)), FailureKind::Usage, "a date"),
         (before(When::At("yesterday".into())), FailureKind::Usage, "RFC 3339"),
         (
-            Revocable::Subject { tenant: "none".into(), subject: "ci".into() },
+            Revocable::Subject { tenant: "none".into(), subject: "ci".into(), issuer: None },
             FailureKind::NotFound,
             "no tenant 'none'",
         ),

@@ -171,7 +171,7 @@ fn install(vault: &Vault, signer: &Signer) {
     issuer.install(keys, vault.now());
 }
 
-const ISSUER: &str = "https://issuer.test";
+pub const ISSUER: &str = "https://issuer.test";
 
 /// What a token of an issuer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
