@@ -133,15 +133,16 @@ async fn replace(engine: &Engine, name: usize) -> Result<(), StoreError> {
     let mut changes = vec![
         Change::Expect { key: head.clone(), version: old },
         Change::Put { key: head, row: row(version, HEAD_BYTES) },
-        Change::Put { key: key(b'v', name, version), row: row(version, VALUE_BYTES) },
+        Change::Put { key: key(b'h', name, version), row: row(version, VALUE_BYTES) },
         Change::Put { key: key(b'x', name, 0), row: row(version, EXPIRY_BYTES) },
     ];
-    changes.extend(old.map(|old| Change::Delete { key: key(b'v', name, old) }));
+    changes.extend(old.map(|old| Change::Delete { key: key(b'h', name, old) }));
     let floor = Floor { epoch: 0, at: Timestamp::from_unix_seconds(0) };
     store.commit(space, Batch { changes, floor, seal: Arc::clone(seal) }).await
 }
 
-/// Scattered as the keyed hash of a name is, and 41 bytes long as with it.
+/// Scattered as the keyed hash of a name is, and 41 bytes long as with it; a value
+/// follows its head.
 fn key(kind: u8, name: usize, version: u64) -> RowKey {
     let mut bytes = vec![kind];
     bytes.extend(scattered(name as u64).iter().chain(&version.to_be_bytes()));

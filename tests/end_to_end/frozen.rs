@@ -86,11 +86,36 @@ fn the_data_folder_of_format_1_is_migrated_and_served_as_it_was_left() {
 }
 
 #[test]
-fn a_backup_of_format_1_is_verified_and_restored() {
+fn the_data_folder_of_format_2_is_served_as_it_was_left_with_its_credentials() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (data, backup) = (folder.path().join("data"), vector("backup-v1.backup"));
+    let data = unpacked(folder.path(), "data-v2");
+    let serve = serve_frozen(&data);
+    let credentials = fs::read_to_string(vector("data-v2.credentials")).expect("it is there");
+    let [api_key, older, revoked] = &credentials.lines().collect::<Vec<_>>()[..] else {
+        panic!("three credentials");
+    };
+    let plain = || Request::get("/api/acme/secrets/words");
+    assert_eq!(serve.send(&plain().api_key(api_key)).status, 200);
+    assert_eq!(serve.send(&plain().bearer(older)).status, 200, "the older root is honoured");
+    assert_eq!(serve.send(&plain().bearer(revoked)).status, 401);
+    assert_eq!(serve.stop_by("TERM").0, Some(0));
+    let verified = maintain(&data, &["verify"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+}
+
+#[test]
+fn backups_of_every_format_are_verified_and_restored() {
+    for format in ["v1", "v2"] {
+        restore_frozen(format);
+    }
+}
+
+fn restore_frozen(format: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let backup = vector(&format!("backup-{format}.backup"));
+    let data = folder.path().join("data");
     let kek = data.with_extension("kek");
-    fs::copy(vector("data-v1.kek"), &kek).expect("the KEK is there");
+    fs::copy(vector(&format!("data-{format}.kek")), &kek).expect("the KEK is there");
     fs::set_permissions(&kek, fs::Permissions::from_mode(0o600)).expect("ours");
     let backup = backup.to_str().expect("a plain path");
     let verified = maintain(&data, &["backup", "verify", backup, "--json"]);
