@@ -317,8 +317,8 @@ fn every_answer_about_credentials(json: &dyn Fn(&[&str]) -> Value) {
         mask(&mut revoked, time, is_time);
     }
     let row = json!({
-        "kind": "tenant", "id": null, "tenant": "acme", "subject": null, "before": "*",
-        "revokedOn": "*", "keptUntil": "*",
+        "kind": "tenant", "id": null, "tenant": "acme", "subject": null, "issuer": null,
+        "before": "*", "revokedOn": "*", "keptUntil": "*",
     });
     let expected =
         json!({"reply": "tokens-revoked", "dryRun": true, "revocation": row, "apiKeys": []});
