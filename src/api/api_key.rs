@@ -1,15 +1,13 @@
 //! API keys over HTTP: what is asked for, and what is shown.
 
-use std::borrow::Cow;
-
 use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::domain::{Scope, ScopeSet, Timestamp};
 
-use super::json::{self, Top, Value};
-use super::problem::{FieldErrors, showable};
+use super::fields::Fields;
+use super::json::Value;
 use super::secret::BadBody;
 
 /// A parsed body of a POST.
@@ -80,78 +78,53 @@ impl PostApiKey {
     /// Reads a JSON body. All faults of a well-formed one are told at once.
     pub fn parse(body: &[u8]) -> Result<Self, BadBody> {
         let mut draft = Draft::default();
-        match json::read(body, |name, value| draft.member(&name, value)) {
-            Err(malformed) => return Err(BadBody::Malformed(malformed)),
-            Ok(Top::Other) => draft.fault("body", "must be a JSON object"),
-            Ok(Top::Object) => {}
-        }
-        draft.finish()
+        let known = [SCOPES, EXPIRES_ON, NAME];
+        let unknown = "is not known: there are scopes, expiresOn and name";
+        let take = |fields: &mut Fields, field, value| draft.take(fields, field, value);
+        let fields = Fields::read(body, &known, unknown, take)?;
+        draft.finish(fields)
     }
 }
 
 /// A body while it is read.
 #[derive(Default)]
 struct Draft {
-    seen: Vec<&'static str>,
     scopes: ScopeSet,
     expires_on: Option<Timestamp>,
     name: Option<Zeroizing<String>>,
-    errors: FieldErrors,
 }
 
 impl Draft {
-    /// Faults beyond this many fields are not told.
-    const MAX_FIELDS: usize = 16;
-
-    fn member(&mut self, name: &str, value: Value) {
-        let known = [SCOPES, EXPIRES_ON, NAME];
-        let Some(field) = known.into_iter().find(|field| name.eq_ignore_ascii_case(field)) else {
-            let message = "is not known: there are scopes, expiresOn and name";
-            return self.fault(showable(name), message);
-        };
-        if self.seen.contains(&field) {
-            return self.fault(field, "is given more than once");
-        }
-        self.seen.push(field);
+    fn take(&mut self, fields: &mut Fields, field: &'static str, value: Value) {
         match (field, value) {
             (SCOPES, Value::Strings(words)) => {
                 match words.iter().map(|word| Scope::parse(word)).collect::<Result<ScopeSet, _>>() {
                     Ok(scopes) => self.scopes = scopes,
-                    Err(error) => self.fault(SCOPES, format!("holds a word that {error}")),
+                    Err(error) => fields.fault(SCOPES, format!("holds a word that {error}")),
                 }
             }
             (EXPIRES_ON, Value::String(text)) => match Timestamp::parse(&text) {
                 Ok(time) => self.expires_on = Some(time),
-                Err(error) => self.fault(EXPIRES_ON, error.to_string()),
+                Err(error) => fields.fault(EXPIRES_ON, error.to_string()),
             },
             (NAME, Value::String(text)) => self.name = Some(text),
-            (SCOPES, _) => self.fault(SCOPES, "must be an array of a few strings"),
+            (SCOPES, _) => fields.fault(SCOPES, "must be an array of a few strings"),
             (EXPIRES_ON, _) => {
-                self.fault(field, "must be an RFC 3339 date-time in a string, or be left out");
+                fields.fault(field, "must be an RFC 3339 date-time in a string, or be left out");
             }
-            _ => self.fault(field, "must be a string, or be left out"),
+            _ => fields.fault(field, "must be a string, or be left out"),
         }
     }
 
-    fn finish(mut self) -> Result<PostApiKey, BadBody> {
-        if self.scopes == ScopeSet::NONE && !self.errors.contains_key(SCOPES) {
-            self.fault(SCOPES, "must hold one of Secret.Read, Secret.Write and *");
+    fn finish(self, mut fields: Fields) -> Result<PostApiKey, BadBody> {
+        let Self { scopes, expires_on, name } = self;
+        if scopes == ScopeSet::NONE && !fields.is_faulty(SCOPES) {
+            fields.fault(SCOPES, "must hold one of Secret.Read, Secret.Write and *");
         }
-        let Self { seen: _, scopes, expires_on, name, errors } = self;
-        if errors.is_empty() {
+        if fields.are_sound() {
             Ok(PostApiKey { scopes, expires_on, name })
         } else {
-            Err(BadBody::Invalid(errors))
-        }
-    }
-
-    fn fault(&mut self, field: &str, message: impl Into<Cow<'static, str>>) {
-        if self.errors.len() < Self::MAX_FIELDS || self.errors.contains_key(field) {
-            let messages = self.errors.entry(field.to_owned()).or_default();
-            let message = message.into();
-            if !messages.contains(&message) {
-                messages.push(message);
-            }
+            Err(fields.into_error())
         }
     }
 }

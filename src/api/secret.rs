@@ -1,14 +1,13 @@
 //! The body of a PUT: what a secret is to be, and every way in which it is not
 //! well said.
 
-use std::borrow::Cow;
-
 use utoipa::ToSchema;
 
 use crate::domain::{SecretValue, Timestamp, ValidityWindow};
 
-use super::json::{self, Malformed, Top, Value};
-use super::problem::{FieldErrors, showable};
+use super::fields::Fields;
+use super::json::{Malformed, Value};
+use super::problem::FieldErrors;
 
 /// A parsed body. It is valid because it exists.
 #[derive(Debug)]
@@ -51,84 +50,60 @@ impl PutSecret {
     /// Reads a JSON body. All faults of a well-formed one are told at once.
     pub fn parse(body: &[u8]) -> Result<Self, BadBody> {
         let mut draft = Draft::default();
-        match json::read(body, |name, value| draft.member(&name, value)) {
-            Err(malformed) => return Err(BadBody::Malformed(malformed)),
-            Ok(Top::Other) => draft.fault("body", "must be a JSON object"),
-            Ok(Top::Object) => {}
-        }
-        draft.finish()
+        let known = [VALUE, EXPIRES_ON, NOT_BEFORE];
+        let unknown = "is not known: there are value, expiresOn and notBefore";
+        let take = |fields: &mut Fields, field, value| draft.take(fields, field, value);
+        let fields = Fields::read(body, &known, unknown, take)?;
+        draft.finish(fields)
     }
 }
 
 /// A body while it is read.
 #[derive(Default)]
 struct Draft {
-    seen: Vec<&'static str>,
     value: Option<SecretValue>,
     expires_on: Option<Timestamp>,
     not_before: Option<Timestamp>,
-    errors: FieldErrors,
 }
 
 impl Draft {
-    /// Faults beyond this many fields are not told, so that a body of a hundred
-    /// thousand misspelt properties is not answered in kind.
-    const MAX_FIELDS: usize = 16;
-
-    fn member(&mut self, name: &str, value: Value) {
-        let known = [VALUE, EXPIRES_ON, NOT_BEFORE];
-        let Some(field) = known.into_iter().find(|field| name.eq_ignore_ascii_case(field)) else {
-            let message = "is not known: there are value, expiresOn and notBefore";
-            return self.fault(showable(name), message);
-        };
-        if self.seen.contains(&field) {
-            return self.fault(field, "is given more than once");
-        }
-        self.seen.push(field);
+    fn take(&mut self, fields: &mut Fields, field: &'static str, value: Value) {
         match (field, value) {
             (VALUE, Value::String(plaintext)) => self.value = Some(SecretValue::new(plaintext)),
             (VALUE, Value::Null) => {}
             (VALUE, Value::Other | Value::Strings(_)) => {
-                self.fault(VALUE, "must be a string or null")
+                fields.fault(VALUE, "must be a string or null")
             }
             (_, Value::String(text)) => match Timestamp::parse(&text) {
                 Ok(time) if field == EXPIRES_ON => self.expires_on = Some(time),
                 Ok(time) => self.not_before = Some(time),
-                Err(error) => self.fault(field, error.to_string()),
+                Err(error) => fields.fault(field, error.to_string()),
             },
             (_, Value::Null | Value::Other | Value::Strings(_)) => {
-                self.fault(field, "must be an RFC 3339 date-time in a string, or be left out");
+                fields.fault(field, "must be an RFC 3339 date-time in a string, or be left out");
             }
         }
     }
 
-    fn finish(mut self) -> Result<PutSecret, BadBody> {
-        if self.errors.is_empty() && !self.seen.contains(&VALUE) {
-            self.fault(VALUE, "must be present; it may be null");
+    fn finish(self, mut fields: Fields) -> Result<PutSecret, BadBody> {
+        if fields.are_sound() && !fields.given(VALUE) {
+            fields.fault(VALUE, "must be present; it may be null");
         }
         let window = ValidityWindow::new(self.not_before, self.expires_on);
         if let Err(empty) = window {
-            self.fault(EXPIRES_ON, empty.to_string());
+            fields.fault(EXPIRES_ON, empty.to_string());
         }
         match window {
-            Ok(window) if self.errors.is_empty() => Ok(PutSecret { value: self.value, window }),
-            _ => Err(BadBody::Invalid(self.errors)),
-        }
-    }
-
-    fn fault(&mut self, field: &str, message: impl Into<Cow<'static, str>>) {
-        if self.errors.len() < Self::MAX_FIELDS || self.errors.contains_key(field) {
-            let messages = self.errors.entry(field.to_owned()).or_default();
-            let message = message.into();
-            if !messages.contains(&message) {
-                messages.push(message);
-            }
+            Ok(window) if fields.are_sound() => Ok(PutSecret { value: self.value, window }),
+            _ => Err(fields.into_error()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
 
     fn errors(body: &str) -> Vec<(String, Vec<String>)> {
@@ -221,7 +196,7 @@ mod tests {
             ["expiresOn", "extra", "notBefore", "value"]
         );
         let many: Vec<_> = (0..1000).map(|n| format!("\"p{n}\":1")).collect();
-        assert!(fields(&format!("{{{}}}", many.join(","))).len() <= Draft::MAX_FIELDS);
+        assert!(fields(&format!("{{{}}}", many.join(","))).len() <= Fields::MAX);
     }
 
     #[test]
