@@ -70,6 +70,14 @@ pub enum Command {
         dry_run: bool,
     },
     ClockAccept,
+    /// Under which KEK the store is, and where that comes from.
+    KekStatus,
+    /// Puts the store under another KEK, which whoever asks has in a safe place
+    /// already. `origin`: where it comes from, as it is stored, hexadecimal.
+    KekReplace {
+        kek: HiddenText,
+        origin: String,
+    },
     /// `dry_run`: only say what would be done.
     Compact {
         databases: Databases,
@@ -193,11 +201,30 @@ pub enum Reply {
     ApiKeyRevoked { dry_run: bool, api_key: ApiKeyRow },
     Swept { dry_run: bool, tenants: Vec<SweptTenant> },
     ClockAccepted { now: String, floor_before: String },
+    Kek(KekStatus),
+    KekReplaced(KekStatus),
     Compacted { dry_run: bool, databases: Vec<CompactedDatabase> },
     Verified(Verification),
     BackupCreated(BackupMade),
     BackupVerified(BackupContents),
     BackupRestored(BackupRestored),
+}
+
+/// Under which KEK a store is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KekStatus {
+    /// Tells two KEKs apart, and says nothing of them: the first 4 bytes of the check
+    /// value, hexadecimal.
+    pub fingerprint: String,
+    /// As `kek.source` calls it; `None`: the store was made before this was written
+    /// down.
+    pub source: Option<String>,
+    /// Since when it is under this KEK, RFC 3339.
+    pub since: Option<String>,
+    /// Of shares: how many it takes, and how many there are.
+    pub threshold: Option<u8>,
+    pub shares: Option<u8>,
 }
 
 /// A revocation. Times are RFC 3339.

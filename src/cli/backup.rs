@@ -274,7 +274,8 @@ async fn restore_into(
     };
     let filled = reading(from.file, async |pieces, bytes, report| {
         let target = Arc::clone(&store);
-        backup::restore(pieces, &backup_kek, target, &kek, wanted, bytes, &report).await
+        let kek = (&kek, kek::origin(config));
+        backup::restore(pieces, &backup_kek, target, kek, wanted, bytes, &report).await
     });
     let filled = filled.await;
     store.close().await;

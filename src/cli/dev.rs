@@ -20,7 +20,7 @@ use super::serve::{self, Service, StopSignals};
 use super::{internal, kek, process};
 use crate::api::admin::{Command, FailureKind, Reply};
 use crate::config::{self, Config};
-use crate::crypto::Kek;
+use crate::crypto::{Kek, KekWay};
 use crate::domain::Scope;
 use crate::store::MemoryStore;
 use crate::vault::Vault;
@@ -92,7 +92,7 @@ async fn on_disk(config: &Config) -> Result<(Option<DataFolder>, Arc<Vault>), Cl
 
 async fn in_memory(config: &Config) -> Result<(Option<DataFolder>, Arc<Vault>), CliError> {
     let (store, kek) = (Arc::new(MemoryStore::new()), Kek::generate());
-    Vault::init(store.clone(), &kek, &SystemClock).await.map_err(internal)?;
+    Vault::init(store.clone(), &kek, KekWay::File, &SystemClock).await.map_err(internal)?;
     let options = access::options(config, "memory".to_owned());
     let vault = Vault::open(store, &kek, Arc::new(SystemClock), options);
     Ok((None, vault.await.map_err(internal)?))

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::clock::SystemClock;
 use super::data::{cannot, write_private};
 use super::failure::CliError;
 use crate::config::{Config, KekSource};
-use crate::crypto::Kek;
+use crate::crypto::{Kek, KekOrigin, KekWay};
+use crate::domain::Clock;
 
 /// A file longer than this is no KEK: 64 digits and white space.
 const MAX_FILE_BYTES: u64 = 1024;
@@ -24,6 +26,19 @@ pub(super) fn load(config: &Config) -> Result<Kek, CliError> {
             "kek.source is \"file\" and kek.file is not set; set it, or TENURE_KEK_FILE",
         )),
     }
+}
+
+/// How one comes by it.
+pub(super) fn way(config: &Config) -> KekWay {
+    match config.kek.source {
+        KekSource::Env => KekWay::Env,
+        KekSource::File => KekWay::File,
+    }
+}
+
+/// The same, for a store that comes under it now.
+pub(super) fn origin(config: &Config) -> KekOrigin {
+    KekOrigin { way: way(config), since: SystemClock.read().wall }
 }
 
 /// As [`load`], but for a new store: makes the file where there is none. Answers

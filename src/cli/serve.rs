@@ -71,7 +71,7 @@ pub(super) async fn make(config: &Config, store: &Arc<dyn Store>) -> Result<Made
         return Ok(Made::Before);
     }
     let (kek, kek_created) = kek::load_or_create(config)?;
-    Vault::init(store.clone(), &kek, &SystemClock).await.map_err(failed)?;
+    Vault::init(store.clone(), &kek, kek::way(config), &SystemClock).await.map_err(failed)?;
     Ok(Made::New { kek_created })
 }
 

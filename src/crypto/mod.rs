@@ -14,11 +14,13 @@
 //! of rows, tenants' names or files.
 
 mod envelope;
+mod kek_origin;
 mod keys;
 mod ring;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
 pub use envelope::{Binding, Dek, DekSet, Purpose, Undecryptable};
+pub use kek_origin::{Argon2Params, KekOrigin, KekWay, ShareSet, UnknownOrigin};
 pub use keys::{
     AnchorKeys, ApiKeyMac, ApiKeyTag, ChainKey, DekState, IndexKey, Kek, KekFormatError, LedgerKey,
     StoreId, StoreKeys,

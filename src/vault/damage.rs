@@ -106,7 +106,7 @@ async fn make(folder: &Path, kek: &Kek) {
     let made = folder.join("made");
     let store = Arc::new(SledStore::open(&made, options(), &|_| {}).unwrap());
     let clock = Manual::at(START);
-    Vault::init(store.clone(), kek, &*clock).await.unwrap();
+    Vault::init(store.clone(), kek, KekWay::File, &*clock).await.unwrap();
     let vault = Vault::open(store, kek, clock, VaultOptions::default()).await.unwrap();
     for (tenant, _) in TENANTS {
         let create = Command::TenantCreate { name: tenant.into() };

@@ -2,7 +2,7 @@
 //!
 //! | row | holds |
 //! | --- | --- |
-//! | `k` | format, phase, store id, the KEK's check value; not encrypted |
+//! | `k` | format, phase, store id, the KEK's check value, where it comes from; not encrypted |
 //! | `d` ‖ tenant id ‖ DEK id (4) | state, the wrapped DEK |
 //! | `a` ‖ tenant id | the wrapped anchor keys |
 //!
@@ -10,12 +10,12 @@
 //! cannot swap the header or drop a key unseen.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::codec::{Malformed, Reader};
 use super::seal::SpaceSeal;
 use super::{Export, OpenError};
-use crate::crypto::{AnchorKeys, Dek, DekSet, DekState, Kek, StoreId, StoreKeys};
+use crate::crypto::{AnchorKeys, Dek, DekSet, DekState, Kek, KekOrigin, StoreId, StoreKeys};
 use crate::domain::{Floor, TenantId};
 use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store, StoreError};
 
@@ -39,10 +39,25 @@ pub(super) enum Phase {
 
 pub(super) struct Keyring {
     store: Arc<dyn Store>,
-    keys: Arc<StoreKeys>,
-    seal: Arc<SpaceSeal>,
+    under: RwLock<Under>,
     /// The rows as stored; writers hold the lock throughout.
     rows: tokio::sync::Mutex<Rows>,
+}
+
+/// What all rows are under. Only who holds the rows replaces it.
+#[derive(Clone)]
+struct Under {
+    keys: Arc<StoreKeys>,
+    seal: Arc<SpaceSeal>,
+    /// `None`: the store was made before this was written down.
+    origin: Option<KekOrigin>,
+}
+
+impl Under {
+    fn new(keys: StoreKeys, origin: Option<KekOrigin>) -> Self {
+        let keys = Arc::new(keys);
+        Self { seal: Arc::new(SpaceSeal::Keyring(keys.clone())), keys, origin }
+    }
 }
 
 struct Rows {
@@ -50,27 +65,45 @@ struct Rows {
     next_version: u64,
 }
 
-const HEADER_FORMAT: u8 = 1;
+/// Of format 1 are headers without the origin.
+const HEADER_FORMAT: u8 = 2;
+
+/// What the header says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) phase: Phase,
+    pub(super) store_id: StoreId,
+    pub(super) check: [u8; 32],
+    pub(super) origin: Option<KekOrigin>,
+}
 
 impl Keyring {
-    /// How far the making of this store came, by its header; `None` where it was
-    /// never begun. Nothing proves the header yet.
-    pub(super) async fn phase(store: &dyn Store) -> Result<Option<Phase>, OpenError> {
+    /// The header, as yet unproven; `None` where a store was never begun.
+    pub(super) async fn header(store: &dyn Store) -> Result<Option<Header>, OpenError> {
         let Some(header) = store.get(Space::Keyring, &header_key()).await? else {
             return Ok(None);
         };
-        let (phase, ..) = parse_header(&header.bytes).map_err(|_| damaged("header"))?;
-        Ok(Some(phase))
+        parse_header(&header.bytes).map(Some).map_err(|_| damaged("header"))
+    }
+
+    /// How far the making of this store came, by its header; `None` where it was
+    /// never begun. Nothing proves the header yet.
+    pub(super) async fn phase(store: &dyn Store) -> Result<Option<Phase>, OpenError> {
+        Ok(Self::header(store).await?.map(|header| header.phase))
     }
 
     /// Begins a new store under `kek`, with keys for the system.
-    pub(super) async fn create(store: Arc<dyn Store>, kek: &Kek) -> Result<Self, OpenError> {
-        let keys = Arc::new(kek.for_store(StoreId::generate()));
-        let seal = Arc::new(SpaceSeal::Keyring(keys.clone()));
+    pub(super) async fn create(
+        store: Arc<dyn Store>,
+        kek: &Kek,
+        origin: KekOrigin,
+    ) -> Result<Self, OpenError> {
+        let under = Under::new(kek.for_store(StoreId::generate()), Some(origin));
+        let header = (header_key(), header(&under, Phase::Initializing));
+        let (dek, anchor) = (Dek::generate(1), AnchorKeys::generate(SYSTEM));
+        let system = wrapped_rows(&under.keys, SYSTEM, &dek, &anchor);
         let rows = tokio::sync::Mutex::new(Rows { by_key: BTreeMap::new(), next_version: 1 });
-        let keyring = Self { store, keys, seal, rows };
-        let header = (header_key(), header(&keyring.keys, Phase::Initializing));
-        let system = keyring.wrapped_rows(SYSTEM, &Dek::generate(1), &AnchorKeys::generate(SYSTEM));
+        let keyring = Self { store, under: RwLock::new(under), rows };
         keyring.put([header].into_iter().chain(system), Floor::START).await?;
         Ok(keyring)
     }
@@ -78,26 +111,25 @@ impl Keyring {
     /// Opens a store's keyring: proves the KEK, then checks every row against
     /// the ledger.
     pub(super) async fn open(store: Arc<dyn Store>, kek: &Kek) -> Result<(Self, Phase), OpenError> {
-        let header = store.get(Space::Keyring, &header_key()).await?;
-        let header = header.ok_or(OpenError::NotInitialized)?;
-        let (phase, id, check) = parse_header(&header.bytes).map_err(|_| damaged("header"))?;
-        let keys = Arc::new(kek.for_store(id));
-        if !keys.proves(&check) {
+        let header = Self::header(&*store).await?.ok_or(OpenError::NotInitialized)?;
+        let Header { phase, store_id, check, origin } = header;
+        let under = Under::new(kek.for_store(store_id), origin);
+        if !under.keys.proves(&check) {
             return Err(OpenError::WrongKek);
         }
-        let seal = Arc::new(SpaceSeal::Keyring(keys.clone()));
         let export = Export::at_open(&*store, Space::Keyring).await?;
-        let ledger = export.prove(&*seal, "the keyring")?;
+        let ledger = export.prove(&*under.seal, "the keyring")?;
         let rows = Rows {
             by_key: export.rows.into_iter().collect(),
             next_version: ledger.highest_version.saturating_add(1),
         };
-        Ok((Self { store, keys, seal, rows: tokio::sync::Mutex::new(rows) }, phase))
+        let (under, rows) = (RwLock::new(under), tokio::sync::Mutex::new(rows));
+        Ok((Self { store, under, rows }, phase))
     }
 
     /// Marks the store complete: from now on missing system rows are a loss.
     pub(super) async fn complete(&self) -> Result<(), StoreError> {
-        self.put([(header_key(), header(&self.keys, Phase::Complete))], Floor::START).await
+        self.put([(header_key(), header(&self.under(), Phase::Complete))], Floor::START).await
     }
 
     /// Draws keys for a tenant and stores them wrapped; durable when it returns.
@@ -107,18 +139,65 @@ impl Keyring {
         floor: Floor,
     ) -> Result<SpaceKeys, StoreError> {
         let (dek, anchor) = (Dek::generate(1), AnchorKeys::generate(tenant));
-        self.put(self.wrapped_rows(tenant, &dek, &anchor), floor).await?;
+        // Nobody may replace the KEK between the wrapping and the writing.
+        let mut rows = self.rows.lock().await;
+        let new = wrapped_rows(&self.under().keys, tenant, &dek, &anchor);
+        self.put_into(&mut rows, new, floor).await?;
         Ok(SpaceKeys { deks: DekSet::new(dek, Vec::new()), anchor: Arc::new(anchor) })
     }
 
     /// Unwraps the keys of a tenant, or of [`SYSTEM`].
     pub(super) async fn keys(&self, tenant: TenantId) -> Result<SpaceKeys, OpenError> {
-        unwrapped(&self.keys, &self.rows.lock().await.by_key, tenant)
+        let rows = self.rows.lock().await;
+        unwrapped(&self.under().keys, &rows.by_key, tenant)
+    }
+
+    fn under(&self) -> Under {
+        self.under.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the KEK is for this store.
-    pub(super) fn store_keys(&self) -> &Arc<StoreKeys> {
-        &self.keys
+    pub(super) fn store_keys(&self) -> Arc<StoreKeys> {
+        self.under().keys
+    }
+
+    /// Where the KEK comes from, if that is known.
+    pub(super) fn origin(&self) -> Option<KekOrigin> {
+        self.under().origin
+    }
+
+    /// Wraps everything under another KEK. When it returns, the files that held the
+    /// rows under the old one are unlinked.
+    ///
+    /// A crash leaves either all rows under the old KEK or all under the new. After an
+    /// error the old one holds.
+    pub(super) async fn rewrap(
+        &self,
+        kek: &Kek,
+        origin: KekOrigin,
+        floor: Floor,
+    ) -> Result<(), OpenError> {
+        let mut rows = self.rows.lock().await;
+        let old = self.under();
+        let new = Under::new(kek.for_store(old.keys.store_id()), Some(origin));
+        let version = rows.next_version;
+        let mut list = vec![(header_key(), header(&new, Phase::Complete))];
+        list.extend(rewrapped(&old.keys, &new.keys, &rows.by_key, |_| true)?);
+        let list: Vec<_> =
+            list.into_iter().map(|(key, bytes)| (key, Row { version, bytes })).collect();
+        let replaced = self.store.replace_keyring(list.clone(), floor, new.seal.clone()).await;
+        if let Err(error) = replaced {
+            // What is stored decides, not what was heard of it.
+            match Self::header(&*self.store).await {
+                Ok(Some(stored)) if new.keys.proves(&stored.check) => {
+                    log::warn!("the files of the old keyring may be left: {error}");
+                }
+                _ => return Err(error.into()),
+            }
+        }
+        *rows = Rows { by_key: list.into_iter().collect(), next_version: version + 1 };
+        *self.under.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
     }
 
     /// All rows as they are stored now, with their sealed ledger.
@@ -135,26 +214,27 @@ impl Keyring {
         anchors.filter(|tenant| *tenant != SYSTEM).collect()
     }
 
-    pub(super) fn seal(&self) -> &SpaceSeal {
-        &self.seal
+    pub(super) fn seal(&self) -> Arc<SpaceSeal> {
+        self.under().seal
     }
 
     /// Whether a stored row is of a known form and its key unwraps, with a
     /// sentence where it does not.
     pub(super) fn examine(&self, key: &RowKey, row: &Row) -> Result<(), String> {
+        let keys = self.store_keys();
         if *key == header_key() {
-            let (.., id, check) =
+            let header =
                 parse_header(&row.bytes).map_err(|_| "the header is damaged".to_owned())?;
-            let ours = id == self.keys.store_id() && self.keys.proves(&check);
+            let ours = header.store_id == keys.store_id() && keys.proves(&header.check);
             return if ours { Ok(()) } else { Err("the header is another KEK's".to_owned()) };
         }
         if let Ok(tenant) = parse_anchor_key(key) {
-            let opened = self.keys.unwrap_anchor(tenant, &row.bytes).map(drop);
+            let opened = keys.unwrap_anchor(tenant, &row.bytes).map(drop);
             return opened.map_err(|_| format!("the anchor keys of {tenant} do not unwrap"));
         }
         let (tenant, id) = parse_dek_key(key).map_err(|_| "a row of no known kind".to_owned())?;
         let opened = split_state(&row.bytes).ok().and_then(|(state, wrapped)| {
-            self.keys.unwrap_dek(tenant, id, state, wrapped).map(drop).ok()
+            keys.unwrap_dek(tenant, id, state, wrapped).map(drop).ok()
         });
         opened.ok_or_else(|| format!("DEK {id} of {tenant} does not unwrap"))
     }
@@ -171,7 +251,7 @@ impl Keyring {
         let mut kept = rows.by_key.clone();
         kept.retain(|key, _| !belongs(key));
         let list = kept.iter().map(|(key, row)| (key.clone(), row.clone())).collect();
-        self.store.replace_keyring(list, floor, self.seal.clone()).await?;
+        self.store.replace_keyring(list, floor, self.seal()).await?;
         rows.by_key = kept;
         Ok(())
     }
@@ -182,29 +262,65 @@ impl Keyring {
         floor: Floor,
     ) -> Result<(), StoreError> {
         let mut rows = self.rows.lock().await;
+        self.put_into(&mut rows, new, floor).await
+    }
+
+    async fn put_into(
+        &self,
+        rows: &mut Rows,
+        new: impl IntoIterator<Item = (RowKey, Vec<u8>)>,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
         let version = rows.next_version;
         rows.next_version += 1;
         let new: Vec<_> =
             new.into_iter().map(|(key, bytes)| (key, Row { version, bytes })).collect();
         let put = |(key, row): &(RowKey, Row)| Change::Put { key: key.clone(), row: row.clone() };
-        let seal: Arc<dyn LedgerSeal> = self.seal.clone();
+        let seal: Arc<dyn LedgerSeal> = self.seal();
         let batch = Batch { changes: new.iter().map(put).collect(), floor, seal };
         self.store.commit(Space::Keyring, batch).await?;
         rows.by_key.extend(new);
         Ok(())
     }
+}
 
-    fn wrapped_rows(
-        &self,
-        tenant: TenantId,
-        dek: &Dek,
-        anchor: &AnchorKeys,
-    ) -> [(RowKey, Vec<u8>); 2] {
-        [
-            (dek_key(tenant, dek.id()), dek_row(&self.keys, tenant, dek, DekState::Active)),
-            (anchor_key(tenant), self.keys.wrap_anchor(tenant, anchor)),
-        ]
+fn wrapped_rows(
+    keys: &StoreKeys,
+    tenant: TenantId,
+    dek: &Dek,
+    anchor: &AnchorKeys,
+) -> [(RowKey, Vec<u8>); 2] {
+    [
+        (dek_key(tenant, dek.id()), dek_row(keys, tenant, dek, DekState::Active)),
+        (anchor_key(tenant), keys.wrap_anchor(tenant, anchor)),
+    ]
+}
+
+/// The keys of `wanted` tenants and of the system, under another KEK; without the
+/// header.
+fn rewrapped(
+    old: &StoreKeys,
+    new: &StoreKeys,
+    rows: &BTreeMap<RowKey, Row>,
+    wanted: impl Fn(TenantId) -> bool,
+) -> Result<Vec<(RowKey, Vec<u8>)>, OpenError> {
+    let missing = || damaged("keys of a tenant");
+    let mut out = Vec::with_capacity(rows.len());
+    for (key, row) in rows {
+        if let Ok(owner) = parse_anchor_key(key) {
+            if owner == SYSTEM || wanted(owner) {
+                let anchor = old.unwrap_anchor(owner, &row.bytes).map_err(|_| missing())?;
+                out.push((key.clone(), new.wrap_anchor(owner, &anchor)));
+            }
+        } else if let Ok((owner, id)) = parse_dek_key(key)
+            && (owner == SYSTEM || wanted(owner))
+        {
+            let (state, wrapped) = split_state(&row.bytes).map_err(|_| missing())?;
+            let dek = old.unwrap_dek(owner, id, state, wrapped).map_err(|_| missing())?;
+            out.push((key.clone(), dek_row(new, owner, &dek, state)));
+        }
     }
+    Ok(out)
 }
 
 fn unwrapped(
@@ -257,40 +373,27 @@ impl ForeignKeyring {
         &self,
         store: Arc<dyn Store>,
         kek: &Kek,
+        origin: KekOrigin,
         tenants: &HashSet<TenantId>,
         version: u64,
     ) -> Result<(), OpenError> {
-        let (keys, floor) = (Arc::new(kek.for_store(self.keys.store_id())), self.ledger.floor);
-        let mut rows = vec![(header_key(), header(&keys, Phase::Complete))];
-        for (key, row) in &self.rows {
-            if let Ok(owner) = parse_anchor_key(key) {
-                if owner == SYSTEM || tenants.contains(&owner) {
-                    let anchor = self.keys.unwrap_anchor(owner, &row.bytes);
-                    let anchor = anchor.map_err(|_| damaged("keys of a tenant"))?;
-                    rows.push((key.clone(), keys.wrap_anchor(owner, &anchor)));
-                }
-            } else if let Ok((owner, id)) = parse_dek_key(key)
-                && (owner == SYSTEM || tenants.contains(&owner))
-            {
-                let missing = || damaged("keys of a tenant");
-                let (state, wrapped) = split_state(&row.bytes).map_err(|_| missing())?;
-                let dek = self.keys.unwrap_dek(owner, id, state, wrapped).map_err(|_| missing())?;
-                rows.push((key.clone(), dek_row(&keys, owner, &dek, state)));
-            }
-        }
+        let new = Under::new(kek.for_store(self.keys.store_id()), Some(origin));
+        let mut rows = vec![(header_key(), header(&new, Phase::Complete))];
+        rows.extend(rewrapped(&self.keys, &new.keys, &self.rows, |id| tenants.contains(&id))?);
         let rows = rows.into_iter().map(|(key, bytes)| (key, Row { version, bytes })).collect();
-        let seal = Arc::new(SpaceSeal::Keyring(keys));
-        Ok(store.replace_keyring(rows, floor, seal).await?)
+        Ok(store.replace_keyring(rows, self.ledger.floor, new.seal).await?)
     }
 }
 
-fn header(keys: &StoreKeys, phase: Phase) -> Vec<u8> {
+fn header(under: &Under, phase: Phase) -> Vec<u8> {
+    let Under { keys, origin, seal: _ } = under;
     let phase = match phase {
         Phase::Initializing => 0,
         Phase::Complete => 1,
     };
+    let origin = origin.as_ref().map(KekOrigin::encode).unwrap_or_default();
     let head = [HEADER_FORMAT, phase];
-    [&head, keys.store_id().as_bytes().as_slice(), &keys.check_value()].concat()
+    [&head, keys.store_id().as_bytes().as_slice(), &keys.check_value(), &origin].concat()
 }
 
 fn dek_row(keys: &StoreKeys, tenant: TenantId, dek: &Dek, state: DekState) -> Vec<u8> {
@@ -303,17 +406,24 @@ fn split_state(bytes: &[u8]) -> Result<(DekState, &[u8]), Malformed> {
     Ok((state, fields.rest()))
 }
 
-pub(super) fn parse_header(bytes: &[u8]) -> Result<(Phase, StoreId, [u8; 32]), Malformed> {
+pub(super) fn parse_header(bytes: &[u8]) -> Result<Header, Malformed> {
     let mut fields = Reader::new(bytes);
-    fields.format(HEADER_FORMAT)?;
+    let format = fields.byte()?;
     let phase = match fields.byte()? {
         0 => Phase::Initializing,
         1 => Phase::Complete,
         _ => return Err(Malformed),
     };
-    let (id, check) = (StoreId::from_bytes(fields.array()?), fields.array()?);
-    fields.end()?;
-    Ok((phase, id, check))
+    let (store_id, check) = (StoreId::from_bytes(fields.array()?), fields.array()?);
+    let origin = match format {
+        1 => {
+            fields.end()?;
+            None
+        }
+        HEADER_FORMAT => Some(KekOrigin::decode(fields.rest()).map_err(|_| Malformed)?),
+        _ => return Err(Malformed),
+    };
+    Ok(Header { phase, store_id, check, origin })
 }
 
 fn header_key() -> RowKey {

@@ -12,6 +12,7 @@ use super::compact::{CompactMode, compact};
 use super::credential_commands::{self, parse_scopes};
 use super::credentials::{Act, MAX_TTL};
 use super::heads::{Look, Place};
+use super::key_commands;
 use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
 use super::verify::{Pace, verify};
@@ -111,6 +112,10 @@ pub async fn execute(
             sweep(vault, tenant.as_deref(), retain, mode).await
         }
         Command::ClockAccept => accept_clock(vault).await,
+        Command::KekStatus => Ok(Reply::Kek(key_commands::status(vault))),
+        Command::KekReplace { kek, origin } => {
+            key_commands::replace_kek(vault, &kek, &origin).await
+        }
         Command::Compact { databases, dry_run } => {
             let mode = if dry_run { CompactMode::LookOnly } else { CompactMode::Compact };
             let report = exchange.report();

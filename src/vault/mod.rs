@@ -16,6 +16,7 @@ pub mod credentials;
 mod damage;
 mod grouped;
 mod heads;
+mod key_commands;
 mod keyring;
 mod layout;
 mod list;
@@ -41,7 +42,7 @@ use crate::auth::{
     ApiKeys, Authenticator, Limits, Permit, Principal, PublicRoot, Rates, Read, Refusal, Standing,
     TenantDirectory, Write,
 };
-use crate::crypto::{Kek, random};
+use crate::crypto::{Kek, KekOrigin, KekWay, random};
 use crate::domain::{
     Clock, Floor, Now, SecretValue, Source, TenantId, TenantName, Timestamp, ValidityWindow,
 };
@@ -125,6 +126,15 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
+/// Why keys were not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeysError {
+    #[error("a backup or a check of the store is under way")]
+    InUse,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Whether the vault can serve, for `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
@@ -171,6 +181,8 @@ impl Default for VaultOptions {
 
 /// Locks that order the writers of one name; two names may share one.
 const NAME_LOCKS: usize = 4_096;
+/// How long a change of keys waits for a backup or a check to end.
+const KEYS_WAIT: Duration = Duration::from_secs(10);
 /// How stale the persisted floor may become.
 const FLOOR_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -186,6 +198,9 @@ pub struct Vault {
     tenants: RwLock<Tenants>,
     /// Held by whoever changes which tenants there are.
     administration: tokio::sync::Mutex<()>,
+    /// Held, shared, by who goes through all rows with the keys of its beginning, and
+    /// alone by who changes keys.
+    keys_in_use: Arc<tokio::sync::RwLock<()>>,
     name_locks: Box<[tokio::sync::Mutex<()>]>,
     /// What the sorted names of all tenants take.
     list_budget: Arc<Budget>,
@@ -223,20 +238,35 @@ impl Vault {
         Ok(Keyring::phase(store).await? == Some(Phase::Complete))
     }
 
-    /// Makes a new store under `kek`. Finishes one that a crash interrupted.
+    /// Where the KEK of the store comes from, as the store says and nothing proves
+    /// yet; `None` where it does not say, or where there is no store.
+    pub async fn kek_origin(store: &dyn Store) -> Result<Option<KekOrigin>, OpenError> {
+        Ok(Keyring::header(store).await?.and_then(|header| header.origin))
+    }
+
+    /// Whether this is the KEK of the store.
+    pub async fn is_kek_of(store: &dyn Store, kek: &Kek) -> Result<bool, OpenError> {
+        let header = Keyring::header(store).await?.ok_or(OpenError::NotInitialized)?;
+        Ok(kek.for_store(header.store_id).proves(&header.check))
+    }
+
+    /// Makes a new store under `kek`, which one comes by in this `way`. Finishes one
+    /// that a crash interrupted.
     pub async fn init(
         store: Arc<dyn Store>,
         kek: &Kek,
+        way: KekWay,
         clock: &dyn Clock,
     ) -> Result<(), OpenError> {
-        let floor = Floor { epoch: 0, at: clock.read().wall };
+        let since = clock.read().wall;
+        let floor = Floor { epoch: 0, at: since };
         let keyring = if Keyring::phase(&*store).await?.is_some() {
             match Keyring::open(store.clone(), kek).await? {
                 (_, Phase::Complete) => return Err(OpenError::AlreadyInitialized),
                 (keyring, Phase::Initializing) => keyring,
             }
         } else if is_untouched(&*store).await? {
-            Keyring::create(store.clone(), kek).await?
+            Keyring::create(store.clone(), kek, KekOrigin { way, since }).await?
         } else {
             return Err(OpenError::WithoutKeyring);
         };
@@ -295,6 +325,7 @@ impl Vault {
             system,
             tenants: RwLock::new(tenants),
             administration: tokio::sync::Mutex::new(()),
+            keys_in_use: Arc::default(),
             name_locks: (0..NAME_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
             list_budget,
             list_ticks: AtomicU64::new(0),
@@ -467,6 +498,33 @@ impl Vault {
     fn tenant_named(&self, name: &TenantName) -> Option<Arc<Tenant>> {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
         tenants.by_name.get(name).cloned()
+    }
+
+    /// Puts the store under another KEK, while others read and write; when it
+    /// returns, the old one opens nothing of it. Runs to its end, as
+    /// [`Vault::write`] does.
+    pub async fn replace_kek(
+        self: &Arc<Self>,
+        kek: Kek,
+        origin: KekOrigin,
+    ) -> Result<(), KeysError> {
+        let alone = self.keys_alone().await?;
+        let vault = self.clone();
+        to_its_end(async move {
+            let _alone = alone;
+            let rewrapped = vault.keyring.rewrap(&kek, origin, vault.time.floor()).await;
+            rewrapped.map_err(|error| match error {
+                OpenError::Store(error) => KeysError::Store(error),
+                _ => KeysError::Store(StoreError::Unknown),
+            })
+        })
+        .await
+    }
+
+    /// Nobody goes through rows with keys that may change meanwhile.
+    async fn keys_alone(&self) -> Result<tokio::sync::OwnedRwLockWriteGuard<()>, KeysError> {
+        let alone = self.keys_in_use.clone().write_owned();
+        tokio::time::timeout(KEYS_WAIT, alone).await.map_err(|_| KeysError::InUse)
     }
 
     /// Every tenant, by name.

@@ -62,7 +62,7 @@ impl Bench {
     pub(super) async fn new() -> Self {
         let (store, kek, clock) =
             (Arc::new(MemoryStore::new()), Kek::generate(), Manual::at(START));
-        Vault::init(store.clone(), &kek, &*clock).await.unwrap();
+        Vault::init(store.clone(), &kek, KekWay::File, &*clock).await.unwrap();
         let vault = open(&store, &kek, &clock).await.unwrap();
         let bench = Self { store, kek, clock, vault };
         bench.run(Command::TenantCreate { name: "acme".into() }).await.unwrap();
@@ -407,7 +407,7 @@ async fn a_store_opens_with_its_own_kek_only_and_is_initialized_once() {
     let bench = Bench::new().await;
     let other = Kek::generate();
     assert_eq!(open(&bench.store, &other, &bench.clock).await.err(), Some(OpenError::WrongKek));
-    let again = Vault::init(bench.store.clone(), &bench.kek, &*bench.clock).await;
+    let again = Vault::init(bench.store.clone(), &bench.kek, KekWay::File, &*bench.clock).await;
     assert_eq!(again, Err(OpenError::AlreadyInitialized));
     let empty = Arc::new(MemoryStore::new());
     let opened = open(&empty, &bench.kek, &bench.clock).await;
@@ -417,9 +417,15 @@ async fn a_store_opens_with_its_own_kek_only_and_is_initialized_once() {
 #[tokio::test]
 async fn an_interrupted_init_is_finished_by_the_next() {
     let (store, kek, clock) = (Arc::new(MemoryStore::new()), Kek::generate(), Manual::at(START));
-    Keyring::create(store.clone(), &kek).await.unwrap();
+    Keyring::create(
+        store.clone(),
+        &kek,
+        KekOrigin { way: KekWay::File, since: Timestamp::from_unix_seconds(START) },
+    )
+    .await
+    .unwrap();
     assert_eq!(open(&store, &kek, &clock).await.err(), Some(OpenError::NotInitialized));
-    Vault::init(store.clone(), &kek, &*clock).await.unwrap();
+    Vault::init(store.clone(), &kek, KekWay::File, &*clock).await.unwrap();
     assert!(open(&store, &kek, &clock).await.is_ok());
 }
 

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::credential_rows;
-use super::keyring::{self, Phase};
+use super::keyring::{self, Header, Phase};
 use super::layout::{Head, ValueShape};
 use super::seal;
 use super::system::{self, TenantRecord};
@@ -169,5 +169,6 @@ fn a_frozen_ledger_is_read_and_written_alike() {
 fn a_frozen_keyring_header_is_read() {
     let id = StoreId::from_bytes(std::array::from_fn(|n| 16 + n as u8));
     let read = keyring::parse_header(&frozen("keyringHeader"));
-    assert_eq!(read, Ok((Phase::Complete, id, [0xcd; 32])));
+    let header = Header { phase: Phase::Complete, store_id: id, check: [0xcd; 32], origin: None };
+    assert_eq!(read, Ok(header));
 }

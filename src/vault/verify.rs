@@ -35,6 +35,7 @@ pub(super) async fn verify(
     let tenants = match only {
         Some(name) => vec![find_tenant(vault, name)?],
         None => {
+            let _keys = vault.keys_in_use.read().await;
             parts.push(keyring(vault, &mut pace, report).await?);
             parts.push(system(vault, &mut pace, report).await?);
             vault.all_tenants()
@@ -44,6 +45,7 @@ pub(super) async fn verify(
         let name = tenant.name.to_string();
         let part =
             VerifiedPart { tenant: Some(name), part: "secrets".into(), ..Default::default() };
+        let _keys = vault.keys_in_use.read().await;
         // One that was deleted meanwhile is no part of the store any more.
         parts.extend(secrets(vault, &tenant, part, &mut pace, report).await?);
     }
@@ -84,7 +86,7 @@ async fn keyring(
     let mut part = VerifiedPart { part: "keyring".into(), ..Default::default() };
     let keyring = &vault.keyring;
     let examine = |key: &RowKey, row: &Row| keyring.examine(key, row);
-    plain(vault, Space::Keyring, keyring.seal(), &mut part, pace, report, examine).await?;
+    plain(vault, Space::Keyring, &keyring.seal(), &mut part, pace, report, examine).await?;
     Ok(part)
 }
 

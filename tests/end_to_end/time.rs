@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tenure::api::admin::{Command, Failure, FailureKind, Reply, Status};
-use tenure::crypto::Kek;
+use tenure::crypto::{Kek, KekWay};
 use tenure::domain::{
     Clock, ClockReading, SecretName, SecretValue, TenantName, Timestamp, ValidityWindow,
 };
@@ -71,7 +71,7 @@ impl Bench {
         let (kek, clock) = (Kek::generate(), Manual::at(start));
         let folder = folder.join("store");
         let store = open_store(&folder);
-        Vault::init(store.clone(), &kek, &*clock).await.expect("a new store");
+        Vault::init(store.clone(), &kek, KekWay::File, &*clock).await.expect("a new store");
         let options = VaultOptions::default();
         let vault = Vault::open(store, &kek, clock.clone(), options).await.expect("it opens");
         let bench = Self { folder, kek, clock, start, vault };

@@ -26,6 +26,8 @@ pub(in crate::vault) async fn create(
     report: &Report,
 ) -> Result<BackupMade, BackupError> {
     let begun_on = vault.now().wall();
+    // The keyring that is taken now must hold every key of the rows that follow.
+    let _keys = vault.keys_in_use.read().await;
     let (keyring, system, tenants) = {
         // Tenants and their keys agree: nobody creates or deletes one meanwhile.
         let _agreed = vault.administration.lock().await;
@@ -39,8 +41,9 @@ pub(in crate::vault) async fn create(
         backup_id: random(),
         begun_on,
         program: env!("CARGO_PKG_VERSION").to_owned(),
+        kek_origin: vault.keyring.origin(),
     };
-    let mut writer = Writer::begin(sink, keys, header).await?;
+    let mut writer = Writer::begin(sink, &keys, header).await?;
     small_space(&mut writer, Space::Keyring, &keyring).await?;
     small_space(&mut writer, Space::System, &system).await?;
     let mut made = BackupMade { begun_on: begun_on.to_string(), ..BackupMade::default() };

@@ -1,11 +1,11 @@
-//! The bytes of a backup, version 2 (docs/backup-format.md).
+//! The bytes of a backup, version 3 (docs/backup-format.md).
 //!
 //! A prologue of magic and version, then frames. What a frame says is decoded only
 //! after its tag was proved, and decoding is checked all the same: a backup may
 //! have been written by a version with another mistake.
 
 use super::super::codec::{self, Malformed, Reader};
-use crate::crypto::{StoreId, sha256};
+use crate::crypto::{KekOrigin, StoreId, sha256};
 use crate::domain::{TenantId, Timestamp};
 use crate::store::{Row, RowKey, Space};
 
@@ -13,8 +13,9 @@ pub(super) const MAGIC: &[u8; 14] = b"tenure backup\n";
 /// What is written; every earlier one is read.
 ///
 /// Of version 1 are backups in which no value stands beside its head. A program that
-/// knows only those takes what it does not know for damage, so they differ.
-pub(super) const VERSION: u16 = 2;
+/// knows only those takes what it does not know for damage, so they differ. The header
+/// of versions 1 and 2 does not say where the KEK comes from.
+pub(super) const VERSION: u16 = 3;
 /// Magic and version.
 pub(super) const PROLOGUE_BYTES: usize = MAGIC.len() + size_of::<u16>();
 /// Kind and length of a frame.
@@ -114,6 +115,8 @@ pub(super) struct Header {
     pub(super) begun_on: Timestamp,
     /// Of the program that wrote it.
     pub(super) program: String,
+    /// By which a passphrase or shares become the KEK; `None` where it is not known.
+    pub(super) kek_origin: Option<KekOrigin>,
 }
 
 /// What a whole backup holds.
@@ -196,28 +199,35 @@ impl Header {
     /// Its own hash stands at its end, so that damage is told from another KEK
     /// before there is any key to prove it with.
     fn encode(&self, out: &mut Vec<u8>) {
-        let Self { store_id, kek_check, backup_id, begun_on, program } = self;
+        let Self { store_id, kek_check, backup_id, begun_on, program, kek_origin } = self;
         out.extend_from_slice(store_id.as_bytes());
         out.extend_from_slice(kek_check);
         out.extend_from_slice(backup_id);
         out.extend_from_slice(&begun_on.unix_micros().to_be_bytes());
         codec::put_short_text(out, program);
+        if let Some(origin) = kek_origin {
+            out.extend_from_slice(&origin.encode());
+        }
         out.extend_from_slice(&sha256(out));
     }
 
     fn decode(payload: &[u8]) -> Result<Self, Malformed> {
-        let mut fields = Reader::new(payload);
-        let header = Self {
+        let (hashed, hash) = payload.split_last_chunk::<32>().ok_or(Malformed)?;
+        if sha256(hashed) != *hash {
+            return Err(Malformed);
+        }
+        let mut fields = Reader::new(hashed);
+        Ok(Self {
             store_id: StoreId::from_bytes(fields.array()?),
             kek_check: fields.array()?,
             backup_id: fields.array()?,
             begun_on: fields.timestamp()?,
             program: fields.short_text()?.to_owned(),
-        };
-        let hash: [u8; 32] = fields.array()?;
-        fields.end()?;
-        let hashed = payload.split_last_chunk::<32>().ok_or(Malformed)?.0;
-        if sha256(hashed) == hash { Ok(header) } else { Err(Malformed) }
+            kek_origin: match fields.rest() {
+                [] => None,
+                origin => Some(KekOrigin::decode(origin).map_err(|_| Malformed)?),
+            },
+        })
     }
 }
 
@@ -306,7 +316,15 @@ mod tests {
         prop_oneof![
             header.prop_map(|(store, kek_check, backup_id, begun_on, program)| {
                 let store_id = StoreId::from_bytes(store);
-                Frame::Header(Header { store_id, kek_check, backup_id, begun_on, program })
+                let kek_origin = None;
+                Frame::Header(Header {
+                    store_id,
+                    kek_check,
+                    backup_id,
+                    begun_on,
+                    program,
+                    kek_origin,
+                })
             }),
             (space, ledger).prop_map(|(space, ledger)| Frame::Space { space, ledger }),
             proptest::collection::vec(row(), 0..5).prop_map(Frame::Rows),
@@ -345,6 +363,10 @@ mod tests {
                 backup_id: [3; 32],
                 begun_on: Timestamp::from_unix_seconds(4),
                 program: "0.1.0".to_owned(),
+                kek_origin: Some(KekOrigin {
+                    way: crate::crypto::KekWay::File,
+                    since: Timestamp::from_unix_seconds(5),
+                }),
             });
             let mut bytes = header.encode();
             let at = at % bytes.len();

@@ -36,7 +36,7 @@ use tokio::sync::mpsc;
 
 use super::Vault;
 use crate::api::admin::{BackupContents, BackupRestored, Report};
-use crate::crypto::Kek;
+use crate::crypto::{Kek, KekOrigin};
 use crate::domain::TenantName;
 use crate::store::{Store, StoreError};
 
@@ -141,12 +141,12 @@ pub async fn verify_own(
 }
 
 /// Makes `store`, which must be empty, what the backup holds: the same store and
-/// tenants, under `kek`. After an error `store` holds no store, but may not be empty.
+/// tenants, under `kek`, which comes from where its origin says. After an error `store` holds no store, but may not be empty.
 pub async fn restore(
     pieces: mpsc::Receiver<Vec<u8>>,
     backup_kek: &Kek,
     store: Arc<dyn Store>,
-    kek: &Kek,
+    kek: (&Kek, KekOrigin),
     wanted: &WantedStore,
     bytes: Option<u64>,
     report: &Report,

@@ -31,7 +31,7 @@ use super::{BackupError, Credentials, WantedStore};
 use crate::api::admin::{
     BackupContents, BackupRestored, LeftOut, Progress, Report, RestoredTenant,
 };
-use crate::crypto::{Kek, random};
+use crate::crypto::{Kek, KekOrigin, random};
 use crate::domain::{Floor, TenantId, TenantName};
 use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store};
 
@@ -63,7 +63,7 @@ pub(super) async fn check_own(
     bytes: Option<u64>,
     report: &Report,
 ) -> Result<BackupContents, BackupError> {
-    let unlock = Unlock::Store(vault.keyring.store_keys().clone());
+    let unlock = Unlock::Store(vault.keyring.store_keys());
     let mut contents = Contents::open(pieces, &unlock).await?;
     contents.pass(&mut Onlooker { without: &[] }, bytes, report).await
 }
@@ -73,7 +73,7 @@ pub(super) async fn whole(
     pieces: mpsc::Receiver<Vec<u8>>,
     backup_kek: &Kek,
     store: Arc<dyn Store>,
-    kek: &Kek,
+    (kek, origin): (&Kek, KekOrigin),
     wanted: &WantedStore,
     bytes: Option<u64>,
     report: &Report,
@@ -94,7 +94,7 @@ pub(super) async fn whole(
     let system_version = settle_system(&contents, &store, &settler.whole, *credentials).await?;
     let keyring_version = contents.keyring.ledger().highest_version.saturating_add(VERSION_LEAP);
     let version = keyring_version.max(system_version);
-    let settled = contents.keyring.settle(store, kek, &settler.whole, version).await;
+    let settled = contents.keyring.settle(store, kek, origin, &settler.whole, version).await;
     settled.map_err(open_error)?;
     let credentials = credentials.outcome().to_owned();
     Ok(BackupRestored { dry_run: false, tenant: None, credentials, contents: found })
@@ -181,7 +181,7 @@ pub(in crate::vault) async fn one(
     let work = async move {
         let unlock = match &kek {
             Some(kek) => Unlock::Kek(kek),
-            None => Unlock::Store(vault.keyring.store_keys().clone()),
+            None => Unlock::Store(vault.keyring.store_keys()),
         };
         let id = TenantId::from_bytes(random());
         match take_in(&vault, pieces, &unlock, &wanted, id, &report).await {

@@ -14,6 +14,10 @@ use crate::domain::SecretName;
 use crate::store::{Change, Compacted, DatabaseUse, MemoryStore, Page, Snapshot};
 use crate::vault::maintenance::{Ends, Exchange, execute};
 
+fn origin() -> KekOrigin {
+    KekOrigin { way: crate::crypto::KekWay::File, since: Timestamp::from_unix_seconds(START) }
+}
+
 /// As a file would hold it.
 async fn backup(vault: &Vault) -> (Vec<u8>, BackupMade) {
     let (sink, mut pieces) = mpsc::channel(1);
@@ -60,7 +64,8 @@ async fn restored_without(
     let pieces = in_pieces(bytes, 4_096);
     let without = without.iter().map(|name| TenantName::parse(name).unwrap()).collect();
     let wanted = WantedStore { credentials, without };
-    let done = restore(pieces, kek, store.clone(), new_kek, &wanted, None, &|_| {}).await;
+    let done =
+        restore(pieces, kek, store.clone(), (new_kek, origin()), &wanted, None, &|_| {}).await;
     done.map(|restored| (store, restored))
 }
 
@@ -315,8 +320,10 @@ async fn every_byte_that_is_altered_is_refused() {
                 // covers the altered tag.
                 BackupError::Damaged { at: told } => {
                     let starts = frames_of(&bytes);
-                    let frame = starts.iter().rev().find(|start| **start <= at).unwrap();
-                    assert!(told >= *frame as u64, "{at}: {told}");
+                    // The first tag covers the version too.
+                    let frame = starts.iter().rev().find(|start| **start <= at);
+                    let frame = *frame.unwrap_or(&PROLOGUE_BYTES);
+                    assert!(told >= frame as u64, "{at}: {told}");
                 }
                 // A length that grew.
                 BackupError::Truncated => {}
@@ -391,8 +398,8 @@ async fn another_kek_another_format_and_another_file_are_told_apart() {
     let (bench, bytes) = small().await;
     assert_eq!(verified(&bytes, &Kek::generate()).await, Err(BackupError::OtherKek));
     let mut newer = bytes.clone();
-    newer[MAGIC.len() + 1] = 3;
-    assert_eq!(verified(&newer, &bench.kek).await, Err(BackupError::NewerFormat { found: 3 }));
+    newer[MAGIC.len() + 1] = format::VERSION as u8 + 1;
+    assert_eq!(verified(&newer, &bench.kek).await, Err(BackupError::NewerFormat { found: format::VERSION + 1 }));
     for other in [&b"SQLite format 3\0"[..], b"x", &[0; 4_096]] {
         assert_eq!(verified(other, &bench.kek).await, Err(BackupError::NotABackup));
     }
@@ -453,7 +460,8 @@ async fn a_keyring_or_system_that_does_not_hold_is_refused() {
 async fn only_an_empty_store_is_restored_into() {
     let (bench, bytes) = small().await;
     let (kek, store) = (&bench.kek, bench.store.clone());
-    let again = restore(in_pieces(&bytes, 512), kek, store, kek, &keep(), None, &|_| {}).await;
+    let again =
+        restore(in_pieces(&bytes, 512), kek, store, (kek, origin()), &keep(), None, &|_| {}).await;
     assert_eq!(again, Err(BackupError::NotEmpty));
     assert_eq!(bench.get("a").await, Some(Some("value".into())));
 }
@@ -465,12 +473,13 @@ async fn a_restore_that_stopped_anywhere_has_made_no_store() {
     for length in frames_of(&bytes).into_iter().filter(|end| *end < bytes.len()) {
         let store = Arc::new(MemoryStore::new());
         let pieces = in_pieces(&bytes[..length], 512);
-        let stopped = restore(pieces, kek, store.clone(), kek, &keep, None, &|_| {}).await;
+        let stopped =
+            restore(pieces, kek, store.clone(), (kek, origin()), &keep, None, &|_| {}).await;
         assert_eq!(stopped, Err(BackupError::Truncated));
         assert_eq!(Vault::exists(&*store).await, Ok(false));
         let opened = Vault::open(store.clone(), kek, bench.clock.clone(), VaultOptions::default());
         assert_eq!(opened.await.err(), Some(OpenError::NotInitialized));
-        let made = Vault::init(store.clone(), kek, &*bench.clock).await;
+        let made = Vault::init(store.clone(), kek, KekWay::File, &*bench.clock).await;
         let untouched = store.tenants().await.unwrap().is_empty();
         assert_eq!(made, if untouched { Ok(()) } else { Err(OpenError::WithoutKeyring) });
     }
@@ -811,7 +820,9 @@ async fn a_restore_whose_commits_fail_leaves_no_store_and_no_tenant() {
     for commits in 0..6 {
         let inner = Arc::new(MemoryStore::new());
         let store = Arc::new(Unsteady::new(inner.clone(), usize::MAX, 0, commits));
-        let failed = restore(in_pieces(&bytes, 4_096), kek, store, kek, &keep, None, &|_| {}).await;
+        let failed =
+            restore(in_pieces(&bytes, 4_096), kek, store, (kek, origin()), &keep, None, &|_| {})
+                .await;
         assert_eq!(failed, Err(BackupError::Store(BUSY)), "{commits}");
         assert_eq!(Vault::exists(&*inner).await, Ok(false));
     }

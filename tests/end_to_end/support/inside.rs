@@ -11,7 +11,7 @@ use std::time::Duration;
 use tenure::api::admin::{Command, HiddenText, Reply, Revocable, When};
 use tenure::auth::Rates;
 use tenure::auth::oidc::{IssuerPolicy, KeySet, OtherTenants};
-use tenure::crypto::Kek;
+use tenure::crypto::{Kek, KekWay};
 use tenure::domain::{Clock, ClockReading, Scope, Timestamp};
 use tenure::http::{AppState, Running, Server, ServerOptions};
 use tenure::store::{MemoryStore, Store};
@@ -79,7 +79,7 @@ impl Inside {
         let signer = Signer::new("inside");
         let (vault, server) = runtime.block_on(async {
             let kek = Kek::generate();
-            Vault::init(store.clone(), &kek, &*clock).await.expect("a new store");
+            Vault::init(store.clone(), &kek, KekWay::File, &*clock).await.expect("a new store");
             let options = VaultOptions { issuers: vec![policy()], ..vault_options };
             let vault = Vault::open(store, &kek, clock.clone(), options);
             let vault = vault.await.expect("a store that was just made");
