@@ -78,6 +78,18 @@ pub enum Command {
         kek: HiddenText,
         origin: String,
     },
+    /// New DEKs: of one tenant, or of all and the system. `rewrite`: encrypt anew what
+    /// is under the old ones, so many secrets a second, and destroy those.
+    DekRotate {
+        tenant: Option<String>,
+        rewrite: bool,
+        per_second: Option<u32>,
+        dry_run: bool,
+    },
+    /// `tenant`: only of that one.
+    DekList {
+        tenant: Option<String>,
+    },
     /// `dry_run`: only say what would be done.
     Compact {
         databases: Databases,
@@ -203,6 +215,8 @@ pub enum Reply {
     ClockAccepted { now: String, floor_before: String },
     Kek(KekStatus),
     KekReplaced(KekStatus),
+    DeksRotated { dry_run: bool, tenants: u64, system: bool, reencrypted: Option<Reencrypted> },
+    Deks { deks: Vec<DekRow> },
     Compacted { dry_run: bool, databases: Vec<CompactedDatabase> },
     Verified(Verification),
     BackupCreated(BackupMade),
@@ -225,6 +239,28 @@ pub struct KekStatus {
     /// Of shares: how many it takes, and how many there are.
     pub threshold: Option<u8>,
     pub shares: Option<u8>,
+}
+
+/// What became of the secrets under old DEKs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reencrypted {
+    pub secrets: u64,
+    /// What could not be decrypted, and keeps its old DEK.
+    pub damaged: u64,
+}
+
+/// A DEK.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DekRow {
+    /// `None`: the system's.
+    pub tenant: Option<String>,
+    pub id: u32,
+    /// "active": it encrypts; "retired": it decrypts what it encrypted; "leaving": until
+    /// that is encrypted anew.
+    pub state: String,
+    /// RFC 3339; `None`: it is from before that was written down.
+    pub made_on: Option<String>,
 }
 
 /// A revocation. Times are RFC 3339.

@@ -16,12 +16,12 @@ use super::{internal, issuers, kek, process};
 use crate::api::admin::{Command, Reply};
 use crate::auth::Rates;
 use crate::config::{self, Config};
-use crate::crypto::Kek;
+use crate::crypto::{Kek, OldDeks};
 use crate::domain::Rate;
 use crate::http::{AdminClient, AdminError};
 use crate::store::{Store, StoreError};
 use crate::vault::maintenance::{self, Ends, Exchange};
-use crate::vault::{OpenError, Vault, VaultOptions};
+use crate::vault::{DekPolicy, OpenError, Vault, VaultOptions};
 
 const SYSTEM_CONFIG: &str = "/etc/tenure/tenure.toml";
 const DEV_DATA: &str = "./.tenure";
@@ -104,6 +104,16 @@ pub(super) fn options(config: &Config, place: String) -> VaultOptions {
         rates: rates(&config.limits),
         issuers: issuers::policies(config),
         max_api_keys: config.api_keys.max_per_tenant,
+        deks: dek_policy(&config.dek),
+    }
+}
+
+fn dek_policy(dek: &config::Dek) -> DekPolicy {
+    let config::Dek { rotate_after, rewrite, rewrite_rate } = *dek;
+    DekPolicy {
+        rotate_after: Some(rotate_after.as_duration()).filter(|age| !age.is_zero()),
+        old: if rewrite { OldDeks::Replace } else { OldDeks::Retire },
+        per_second: u32::try_from(rewrite_rate).ok(),
     }
 }
 

@@ -72,6 +72,8 @@ pub(super) enum Command {
     Verify(VerifyArgs),
     /// Write backups, check them, restore them
     Backup(BackupArgs),
+    /// Draw new data-encryption keys, and see which there are
+    Dek(DekArgs),
 }
 
 /// Which store.
@@ -428,6 +430,56 @@ pub(super) struct CompactArgs {
     pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tenure dek list\n  tenure dek rotate --tenant acme\n  \
+    tenure dek rotate --rewrite\n\n\
+    A server rotates by itself; see dek.rotate_after in the configuration. The key that these\n\
+    are wrapped under is the KEK: 'tenure kek rotate' changes that one.")]
+pub(super) struct DekArgs {
+    #[command(subcommand)]
+    pub(super) command: DekCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DekCommand {
+    /// Draw a new key for each tenant, which encrypts from now on
+    ///
+    /// Requests go on meanwhile. What was encrypted before stays readable under its old
+    /// key; with --rewrite it is encrypted anew, and then the old keys are destroyed.
+    #[command(after_help = "Example:\n  tenure dek rotate --dry-run\n  \
+        tenure dek rotate --tenant acme\n  \
+        tenure dek rotate --rewrite --rate 500    # at most 500 secrets a second\n\n\
+        A rewriting that was interrupted goes on by itself in a running server, after a restart\n\
+        too. Values keep their version and ETag. Old ciphertext stays in the files until 'tenure\n\
+        compact --all', without a key that opens it; backups made before hold the old keys.")]
+    Rotate {
+        /// Only of this tenant; else of all, and of the system
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+        /// Encrypt anew what is under the old keys, and destroy those
+        #[arg(long)]
+        rewrite: bool,
+        /// Secrets encrypted anew in a second, at most; 0 is as many as can be [default:
+        /// dek.rewrite_rate of the configuration]
+        #[arg(long, value_name = "N", requires = "rewrite")]
+        rate: Option<u32>,
+        /// Only say what would be rotated
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// List the keys by tenant: which encrypts, which only decrypt, and since when
+    #[command(after_help = "Example:\n  tenure dek list\n  tenure dek list --tenant acme --json")]
+    List {
+        /// Only of this tenant
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod backup_schedule;
 mod clock;
 mod credentials;
 mod data;
+mod dek;
 mod dev;
 mod failure;
 mod format;
@@ -59,6 +60,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Clock(args) => maintain::clock(&args, output).await,
             Command::Verify(args) => maintain::verify(args, output).await,
             Command::Compact(args) => maintain::compact(args, output).await,
+            Command::Dek(args) => dek::run(args, output).await,
             Command::Backup(args) => backup::run(args, output).await,
         }
     };

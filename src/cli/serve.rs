@@ -25,6 +25,8 @@ use crate::vault::{OpenError, Vault};
 
 /// How often the vault is kept in order.
 const HOUSE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is asked whether keys are old, or something is to be encrypted anew.
+const KEYS_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -221,10 +223,12 @@ impl Service {
         let sweep = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
         let sweeping = tokio::spawn(keep_swept(vault.clone(), sweep.0, sweep.1));
         let backups = Schedule::start(&config.backup, &vault)?;
+        let keys = tokio::spawn(keep_keys(vault.clone()));
         let issuers = IssuerWatch::start(issuers::sources(config), &vault, &self.state);
         self.wait_for(stop).await;
         housekeeping.abort();
         sweeping.abort();
+        keys.abort();
         drop(issuers);
         if let Some(backups) = backups {
             backups.stop().await;
@@ -266,6 +270,14 @@ async fn keep_house(vault: Arc<Vault>) {
         if let Err(error) = vault.keep_house().await {
             log::warn!("the latest undisputed time was not stored: {error}");
         }
+    }
+}
+
+async fn keep_keys(vault: Arc<Vault>) {
+    let mut every = tokio::time::interval(KEYS_EVERY);
+    loop {
+        every.tick().await;
+        vault.tend_keys().await;
     }
 }
 

@@ -53,6 +53,7 @@ pub struct Config {
     pub tokens: Tokens,
     pub limits: Limits,
     pub api_keys: ApiKeys,
+    pub dek: Dek,
     pub log: Log,
     /// Issuers whose tokens are accepted beside our own.
     pub oidc: Vec<Oidc>,
@@ -169,6 +170,16 @@ pub struct ApiKeys {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dek {
+    /// At which age of a tenant's DEK another is drawn; zero: never.
+    pub rotate_after: TimeSpan,
+    /// Whether what is under the old one is then encrypted anew.
+    pub rewrite: bool,
+    /// How many secrets are encrypted anew in a second; zero: as many as can be.
+    pub rewrite_rate: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub level: LogLevel,
 }
@@ -215,6 +226,11 @@ impl Default for Config {
                 new_token_burst: 500,
             },
             api_keys: ApiKeys { max_per_tenant: 1_000 },
+            dek: Dek {
+                rotate_after: TimeSpan::seconds(365 * 86_400),
+                rewrite: false,
+                rewrite_rate: 1_000,
+            },
             log: Log { level: LogLevel::Info },
             oidc: Vec::new(),
         }

@@ -120,6 +120,9 @@ const SETTINGS: &[Setting] = settings! {
     limits.new_token_rate;
     limits.new_token_burst;
     api_keys.max_per_tenant;
+    dek.rotate_after;
+    dek.rewrite;
+    dek.rewrite_rate;
     log.level;
 };
 

@@ -87,7 +87,8 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn limits(&self, config: &Config) -> Result<(), ConfigError> {
-        let Config { http, secrets, store, sweep, backup, tokens, limits, api_keys, .. } = config;
+        let Config { http, secrets, store, sweep, backup, tokens, limits, api_keys, dek, .. } =
+            config;
         let zero = TimeSpan::ZERO;
         self.within("http.max_connections", http.max_connections, 1..=1_000_000)?;
         self.within("http.header_timeout", http.header_timeout, SHORTEST..=HOUR)?;
@@ -116,6 +117,10 @@ impl Check<'_> {
         }
         self.within("backup.keep", backup.keep, 1..=100_000)?;
         self.within("api_keys.max_per_tenant", api_keys.max_per_tenant, 0..=10_000)?;
+        if !dek.rotate_after.is_zero() {
+            self.within("dek.rotate_after", dek.rotate_after, HOUR..=TEN_YEARS)?;
+        }
+        self.within("dek.rewrite_rate", dek.rewrite_rate, 0..=1_000_000)?;
         self.within("tokens.cache_entries", tokens.cache_entries, 16..=10_000_000)?;
         self.rates(limits)
     }

@@ -16,7 +16,7 @@
 use zeroize::Zeroizing;
 
 use super::ring;
-use crate::domain::TenantId;
+use crate::domain::{TenantId, Timestamp};
 
 const FORMAT: u8 = 1;
 const SALT_LEN: usize = 32;
@@ -46,6 +46,17 @@ impl Purpose {
             Self::WrappedAnchor => b"wrapped-anchor",
             Self::Ledger => b"ledger",
         }
+    }
+}
+
+/// Tells two envelopes apart, of the same plaintext too: the salt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EnvelopeStamp([u8; SALT_LEN]);
+
+impl EnvelopeStamp {
+    /// Of what is no envelope: all zeros.
+    pub fn of(envelope: &[u8]) -> Self {
+        Self(Envelope::parse(envelope).map_or([0; SALT_LEN], |envelope| *envelope.salt))
     }
 }
 
@@ -86,15 +97,26 @@ pub struct Undecryptable;
 pub struct Dek {
     pub(super) id: u32,
     pub(super) key: Zeroizing<[u8; 32]>,
+    pub(super) made_on: Option<Timestamp>,
 }
 
 impl Dek {
-    pub fn generate(id: u32) -> Self {
-        Self { id, key: Zeroizing::new(ring::random()) }
+    pub fn generate(id: u32, now: Timestamp) -> Self {
+        Self { id, key: Zeroizing::new(ring::random()), made_on: Some(now) }
+    }
+
+    /// One that never leaves memory: it has no place among a tenant's DEKs, and no age.
+    pub(super) fn derived(key: Zeroizing<[u8; 32]>) -> Self {
+        Self { id: 0, key, made_on: None }
     }
 
     pub fn id(&self) -> u32 {
         self.id
+    }
+
+    /// `None`: it is from a time when that was not written down.
+    pub fn made_on(&self) -> Option<Timestamp> {
+        self.made_on
     }
 
     /// Encrypts `plaintext` for `binding`, under a fresh salt.
@@ -144,16 +166,88 @@ impl std::fmt::Debug for Dek {
     }
 }
 
+/// A DEK's place in the keyring and whether it encrypts still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DekState {
+    Active,
+    /// It decrypts what it encrypted.
+    Retired,
+    /// The same, until all of that is encrypted under another. Then it is destroyed.
+    Leaving,
+}
+
+impl DekState {
+    const ALL: [Self; 3] = [Self::Active, Self::Retired, Self::Leaving];
+
+    /// Its stored form. It is in the binding of a wrapped DEK too.
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Active => 1,
+            Self::Retired => 2,
+            Self::Leaving => 3,
+        }
+    }
+
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.byte() == byte)
+    }
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Retired => "retired",
+            Self::Leaving => "leaving",
+        }
+    }
+}
+
+/// What becomes of the DEKs that encrypted so far, when another does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OldDeks {
+    /// They stay, for what they encrypted.
+    Retire,
+    /// They leave: all that they encrypted is to be encrypted anew.
+    Replace,
+}
+
+impl OldDeks {
+    /// The state of one that was in this state.
+    pub fn state(self, before: DekState) -> DekState {
+        match (self, before) {
+            (Self::Replace, _) | (_, DekState::Leaving) => DekState::Leaving,
+            (Self::Retire, DekState::Active | DekState::Retired) => DekState::Retired,
+        }
+    }
+}
+
 /// A tenant's DEKs: the active one encrypts, all decrypt.
 #[derive(Debug)]
 pub struct DekSet {
     active: Dek,
-    retired: Vec<Dek>,
+    old: Vec<(Dek, DekState)>,
 }
 
 impl DekSet {
-    pub fn new(active: Dek, retired: Vec<Dek>) -> Self {
-        Self { active, retired }
+    pub fn new(active: Dek, old: Vec<(Dek, DekState)>) -> Self {
+        Self { active, old }
+    }
+
+    /// `new` encrypts from now on.
+    pub fn rotate(&mut self, new: Dek, old: OldDeks) {
+        let before = std::mem::replace(&mut self.active, new);
+        self.old.push((before, DekState::Active));
+        self.old.iter_mut().for_each(|(_, state)| *state = old.state(*state));
+    }
+
+    /// Whether what stands in this envelope is to be encrypted anew.
+    pub fn is_leaving(&self, envelope: &[u8]) -> bool {
+        let id = Envelope::parse(envelope).ok().map(|envelope| envelope.dek_id);
+        self.old.iter().any(|(dek, state)| *state == DekState::Leaving && Some(dek.id) == id)
+    }
+
+    /// Forgets the DEKs that leave: nothing is under them any more.
+    pub fn forget_leaving(&mut self) {
+        self.old.retain(|(_, state)| *state != DekState::Leaving);
     }
 
     pub fn encrypt(&self, binding: &Binding<'_>, plaintext: &[u8]) -> Vec<u8> {
@@ -167,7 +261,7 @@ impl DekSet {
     ) -> Result<Zeroizing<Vec<u8>>, Undecryptable> {
         let wanted = Envelope::parse(envelope)?.dek_id;
         std::iter::once(&self.active)
-            .chain(&self.retired)
+            .chain(self.old.iter().map(|(dek, _)| dek))
             .find(|dek| dek.id == wanted)
             .ok_or(Undecryptable)?
             .decrypt(binding, envelope)
@@ -206,7 +300,7 @@ mod tests {
     }
 
     fn dek() -> Dek {
-        Dek { id: 1, key: Zeroizing::new([9; 32]) }
+        Dek { id: 1, key: Zeroizing::new([9; 32]), made_on: None }
     }
 
     #[test]
@@ -232,7 +326,7 @@ mod tests {
         for binding in elsewhere {
             assert_eq!(dek().decrypt(&binding, &envelope), Err(Undecryptable), "{binding:?}");
         }
-        let other = Dek { id: 1, key: Zeroizing::new([10; 32]) };
+        let other = Dek { id: 1, key: Zeroizing::new([10; 32]), made_on: None };
         assert_eq!(other.decrypt(&home, &envelope), Err(Undecryptable));
     }
 
@@ -265,10 +359,32 @@ mod tests {
     #[test]
     fn a_set_decrypts_what_a_retired_dek_encrypted() {
         let old = dek().encrypt(&binding(b"n"), b"v");
-        let set = DekSet::new(Dek::generate(2), vec![dek()]);
+        let new = || Dek::generate(2, Timestamp::from_unix_seconds(1));
+        let set = DekSet::new(new(), vec![(dek(), DekState::Retired)]);
         assert_eq!(*set.decrypt(&binding(b"n"), &old).unwrap(), b"v");
-        let without = DekSet::new(Dek::generate(2), vec![]);
+        let without = DekSet::new(new(), vec![]);
         assert_eq!(without.decrypt(&binding(b"n"), &old), Err(Undecryptable));
+    }
+
+    #[test]
+    fn what_leaves_decrypts_until_it_is_forgotten() {
+        let now = Timestamp::from_unix_seconds(1);
+        let first = dek().encrypt(&binding(b"n"), b"v");
+        let mut set = DekSet::new(dek(), vec![]);
+        assert!(!set.is_leaving(&first));
+        set.rotate(Dek::generate(2, now), OldDeks::Retire);
+        let second = set.encrypt(&binding(b"n"), b"w");
+        assert!(!set.is_leaving(&first) && !set.is_leaving(&second));
+        set.rotate(Dek::generate(3, now), OldDeks::Replace);
+        assert!(set.is_leaving(&first) && set.is_leaving(&second));
+        // Whoever changes their mind does not keep what was to leave.
+        set.rotate(Dek::generate(4, now), OldDeks::Retire);
+        let last = set.encrypt(&binding(b"n"), b"x");
+        assert!(set.is_leaving(&first) && !set.is_leaving(&last) && !set.is_leaving(b"short"));
+        assert_eq!(*set.decrypt(&binding(b"n"), &second).unwrap(), b"w");
+        set.forget_leaving();
+        assert_eq!(set.decrypt(&binding(b"n"), &first), Err(Undecryptable));
+        assert_eq!(*set.decrypt(&binding(b"n"), &last).unwrap(), b"x");
     }
 
     /// Each frozen envelope opens in this version and every later one, and is
@@ -283,7 +399,7 @@ mod tests {
         for v in vectors {
             let key: [u8; 32] = bytes(&v["dek"]).try_into().unwrap();
             let id = u32::try_from(v["dekId"].as_u64().unwrap()).unwrap();
-            let dek = Dek { id, key: Zeroizing::new(key) };
+            let dek = Dek { id, key: Zeroizing::new(key), made_on: None };
             let purposes = [
                 Purpose::Head,
                 Purpose::Value,

@@ -4,9 +4,9 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::envelope::{Binding, Dek, Purpose, Undecryptable};
+use super::envelope::{Binding, Dek, DekState, Purpose, Undecryptable};
 use super::ring::{self, Mac};
-use crate::domain::TenantId;
+use crate::domain::{TenantId, Timestamp};
 
 /// Which store a KEK's derived keys belong to: drawn once, when a store is made,
 /// so that one KEK used for two stores gives them unrelated keys.
@@ -58,7 +58,7 @@ impl Kek {
         let derive = |label: &str| ring::hkdf_sha256(id.as_bytes(), &self.0, label.as_bytes());
         StoreKeys {
             id,
-            wrap: Dek { id: 0, key: derive("tenure/v1/wrap") },
+            wrap: Dek::derived(derive("tenure/v1/wrap")),
             check: Mac::new(&derive("tenure/v1/check")),
             keyring_ledger: LedgerKey::new(KEYRING, &derive("tenure/v1/system")),
             backup: derive("tenure/v1/backup"),
@@ -112,27 +112,6 @@ impl fmt::Debug for ChainKey {
     }
 }
 
-/// A DEK's place in the keyring and whether it encrypts still.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DekState {
-    Active,
-    Retired,
-}
-
-impl DekState {
-    /// Its stored form. It is in the binding of a wrapped DEK too.
-    pub const fn byte(self) -> u8 {
-        match self {
-            Self::Active => 1,
-            Self::Retired => 2,
-        }
-    }
-
-    pub fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Active, Self::Retired].into_iter().find(|state| state.byte() == byte)
-    }
-}
-
 impl StoreKeys {
     pub fn store_id(&self) -> StoreId {
         self.id
@@ -158,10 +137,17 @@ impl StoreKeys {
         &self.keyring_ledger
     }
 
+    /// What is wrapped is `key (32)`, then the time of its making in microseconds (8)
+    /// where that is known.
     pub fn wrap_dek(&self, tenant: TenantId, dek: &Dek, state: DekState) -> Vec<u8> {
         let place = self.place(state.byte());
         let binding = dek_binding(tenant, &place, dek.id);
-        self.wrap.encrypt(&binding, dek.key.as_ref())
+        let mut wrapped = Zeroizing::new(Vec::with_capacity(32 + 8));
+        wrapped.extend_from_slice(dek.key.as_ref());
+        if let Some(made_on) = dek.made_on {
+            wrapped.extend_from_slice(&made_on.unix_micros().to_be_bytes());
+        }
+        self.wrap.encrypt(&binding, &wrapped)
     }
 
     /// Opens only as the DEK id and in the state that it was wrapped for: a
@@ -174,8 +160,16 @@ impl StoreKeys {
         wrapped: &[u8],
     ) -> Result<Dek, Undecryptable> {
         let place = self.place(state.byte());
-        let key = self.wrap.decrypt(&dek_binding(tenant, &place, id), wrapped)?;
-        Ok(Dek { id, key: Zeroizing::new(to_array(&key)?) })
+        let unwrapped = self.wrap.decrypt(&dek_binding(tenant, &place, id), wrapped)?;
+        let (key, made_on) = unwrapped.split_at_checked(32).ok_or(Undecryptable)?;
+        let made_on = match made_on {
+            [] => None,
+            micros => {
+                let micros = micros.try_into().map_err(|_| Undecryptable)?;
+                Some(Timestamp::from_unix_micros(i64::from_be_bytes(micros)))
+            }
+        };
+        Ok(Dek { id, key: Zeroizing::new(to_array(key)?), made_on })
     }
 
     pub fn wrap_anchor(&self, tenant: TenantId, anchor: &AnchorKeys) -> Vec<u8> {
@@ -324,7 +318,7 @@ impl LedgerKey {
         Self {
             tenant,
             digest: Mac::new(&derive("tenure/v1/row-digest")),
-            seal: Dek { id: 0, key: derive("tenure/v1/ledger-seal") },
+            seal: Dek::derived(derive("tenure/v1/ledger-seal")),
         }
     }
 
@@ -388,10 +382,11 @@ mod tests {
 
     #[test]
     fn a_wrapped_dek_opens_in_its_place_only() {
-        let dek = Dek::generate(3);
+        let made_on = Timestamp::from_unix_micros(1_234_567);
+        let dek = Dek::generate(3, made_on);
         let wrapped = keys().wrap_dek(TENANT, &dek, DekState::Retired);
         let opened = keys().unwrap_dek(TENANT, 3, DekState::Retired, &wrapped).unwrap();
-        assert_eq!(opened.key, dek.key);
+        assert_eq!((opened.key, opened.made_on), (dek.key, Some(made_on)));
         let elsewhere = TenantId::from_bytes([6; 16]);
         for (tenant, id, state) in [
             (TENANT, 3, DekState::Active),
@@ -472,7 +467,7 @@ mod tests {
     #[test]
     fn debug_of_keys_shows_none() {
         let kek = Kek::parse(&"4a".repeat(32)).unwrap();
-        let dek = Dek { id: 1, key: Zeroizing::new([0x4a; 32]) };
+        let dek = Dek { id: 1, key: Zeroizing::new([0x4a; 32]), made_on: None };
         let tag = ApiKeyTag([0x4a; 32]);
         let anchor = AnchorKeys::generate(TENANT);
         let shown =

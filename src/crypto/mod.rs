@@ -19,9 +19,11 @@ mod keys;
 mod ring;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
-pub use envelope::{Binding, Dek, DekSet, Purpose, Undecryptable};
+pub use envelope::{
+    Binding, Dek, DekSet, DekState, EnvelopeStamp, OldDeks, Purpose, Undecryptable,
+};
 pub use kek_origin::{Argon2Params, KekOrigin, KekWay, ShareSet, UnknownOrigin};
 pub use keys::{
-    AnchorKeys, ApiKeyMac, ApiKeyTag, ChainKey, DekState, IndexKey, Kek, KekFormatError, LedgerKey,
-    StoreId, StoreKeys,
+    AnchorKeys, ApiKeyMac, ApiKeyTag, ChainKey, IndexKey, Kek, KekFormatError, LedgerKey, StoreId,
+    StoreKeys,
 };

@@ -100,7 +100,7 @@ impl<'a> TenantChecker<'a> {
         self.part.secrets += 1;
         let version = row.version;
         let binding = Binding { purpose: Purpose::Head, tenant: self.id, name: &locator, version };
-        let plaintext = self.keys.deks.decrypt(&binding, &row.bytes);
+        let plaintext = self.keys.deks().decrypt(&binding, &row.bytes);
         let Some(head) = plaintext.ok().and_then(|bytes| Head::decode(&bytes).ok()) else {
             let hint = hex::encode(locator.get(..4).unwrap_or_default());
             self.part.fault(format!("the record of a secret does not decrypt ({hint}…)"));
@@ -167,7 +167,7 @@ impl<'a> TenantChecker<'a> {
     fn decrypted(&self, name: &SecretName, version: u64, envelope: &[u8]) -> Option<SecretValue> {
         let name = name.as_str().as_bytes();
         let binding = Binding { purpose: Purpose::Value, tenant: self.id, name, version };
-        let mut plaintext = self.keys.deks.decrypt(&binding, envelope).ok()?;
+        let mut plaintext = self.keys.deks().decrypt(&binding, envelope).ok()?;
         let text = String::from_utf8(std::mem::take(&mut *plaintext)).ok()?;
         Some(SecretValue::new(Zeroizing::new(text)))
     }

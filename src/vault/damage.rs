@@ -21,8 +21,9 @@ use zeroize::Zeroizing;
 
 use super::list::{ListRequest, PageSize};
 use super::maintenance::Exchange;
+use super::pace::Pace;
 use super::tests::Manual;
-use super::verify::{Pace, verify};
+use super::verify::verify;
 use super::*;
 use crate::api::admin::{Command, Reply};
 use crate::domain::{NamePrefix, SecretName};

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
-use super::maintenance::failure;
-use super::{KeysError, Vault};
-use crate::api::admin::{Failure, FailureKind, HiddenText, KekStatus, Reply};
-use crate::crypto::{Kek, KekOrigin, KekWay};
+use super::keyring::SYSTEM;
+use super::maintenance::{failure, find_tenant};
+use super::pace::Pace;
+use super::{KeysError, Reencrypted, Vault};
+use crate::api::admin::{
+    self, DekRow, Failure, FailureKind, HiddenText, KekStatus, Progress, Reply,
+};
+use crate::crypto::{Kek, KekOrigin, KekWay, OldDeks};
+use crate::domain::TenantId;
 
 pub(super) fn status(vault: &Vault) -> KekStatus {
     let check = vault.keyring.store_keys().check_value();
@@ -34,6 +39,85 @@ pub(super) async fn replace_kek(
     let origin = origin.ok_or_else(|| usage("where the new KEK comes from is unclear".into()))?;
     vault.replace_kek(kek, origin).await?;
     Ok(Reply::KekReplaced(status(vault)))
+}
+
+/// A rotation of DEKs that is asked for.
+pub(super) struct Rotation {
+    /// `None`: of all tenants, and of the system.
+    pub(super) tenant: Option<String>,
+    pub(super) old: OldDeks,
+    pub(super) per_second: Option<u32>,
+    pub(super) dry_run: bool,
+}
+
+pub(super) async fn rotate_deks(
+    vault: &Arc<Vault>,
+    wanted: Rotation,
+    report: impl Fn(Progress) + Send + Sync + 'static,
+) -> Result<Reply, Failure> {
+    let Rotation { tenant, old, per_second, dry_run } = wanted;
+    let spaces: Vec<_> =
+        named_spaces(vault, tenant.as_deref())?.into_iter().map(|(_, space)| space).collect();
+    let system = spaces.contains(&SYSTEM);
+    let tenants = (spaces.len() - usize::from(system)) as u64;
+    if dry_run {
+        return Ok(Reply::DeksRotated { dry_run, tenants, system, reencrypted: None });
+    }
+    vault.rotate_deks(spaces, old).await?;
+    let reencrypted = match old {
+        OldDeks::Retire => None,
+        OldDeks::Replace => Some(reencrypt(vault, per_second, report).await?),
+    };
+    Ok(Reply::DeksRotated { dry_run, tenants, system, reencrypted })
+}
+
+/// On a task of its own: where the caller goes away, a server goes on.
+async fn reencrypt(
+    vault: &Arc<Vault>,
+    per_second: Option<u32>,
+    report: impl Fn(Progress) + Send + Sync + 'static,
+) -> Result<admin::Reencrypted, Failure> {
+    let (vault, per_second) = (vault.clone(), per_second.or(vault.options.deks.per_second));
+    let work =
+        tokio::spawn(async move { vault.reencrypt(Pace::new(per_second), &report).await }).await;
+    let broken_off = || failure(FailureKind::Unavailable, "it was broken off".to_owned());
+    let Reencrypted { secrets, damaged } = work.map_err(|_| broken_off())?.map_err(|error| {
+        let Failure { kind, message } = error.into();
+        let message = format!(
+            "the new DEKs encrypt, and encrypting the rest anew did not end: {message}; a running \
+             server goes on by itself, and so does the next 'tenure dek rotate --rewrite'"
+        );
+        Failure { kind, message }
+    })?;
+    Ok(admin::Reencrypted { secrets, damaged })
+}
+
+pub(super) async fn list_deks(vault: &Vault, tenant: Option<&str>) -> Result<Reply, Failure> {
+    let mut rows = Vec::new();
+    for (tenant, space) in named_spaces(vault, tenant)? {
+        let deks = vault.deks(space).await?;
+        rows.extend(deks.into_iter().map(|(id, state, made_on)| DekRow {
+            tenant: tenant.clone(),
+            id,
+            state: state.word().to_owned(),
+            made_on: made_on.map(|at| at.to_string()),
+        }));
+    }
+    Ok(Reply::Deks { deks: rows })
+}
+
+/// One tenant, or all by name and then the system.
+fn named_spaces(
+    vault: &Vault,
+    tenant: Option<&str>,
+) -> Result<Vec<(Option<String>, TenantId)>, Failure> {
+    if let Some(name) = tenant {
+        let tenant = find_tenant(vault, name)?;
+        return Ok(vec![(Some(tenant.name.to_string()), tenant.id)]);
+    }
+    let tenants = vault.all_tenants().into_iter();
+    let named = tenants.map(|tenant| (Some(tenant.name.to_string()), tenant.id));
+    Ok(named.chain([(None, SYSTEM)]).collect())
 }
 
 impl From<KeysError> for Failure {

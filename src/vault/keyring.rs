@@ -10,13 +10,15 @@
 //! cannot swap the header or drop a key unseen.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::codec::{Malformed, Reader};
 use super::seal::SpaceSeal;
 use super::{Export, OpenError};
-use crate::crypto::{AnchorKeys, Dek, DekSet, DekState, Kek, KekOrigin, StoreId, StoreKeys};
-use crate::domain::{Floor, TenantId};
+use crate::crypto::{
+    AnchorKeys, Dek, DekSet, DekState, Kek, KekOrigin, OldDeks, StoreId, StoreKeys,
+};
+use crate::domain::{Floor, TenantId, Timestamp};
 use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store, StoreError};
 
 /// In the place of a tenant's id: the system's own keys.
@@ -25,9 +27,33 @@ pub(super) const SYSTEM: TenantId = TenantId::from_bytes([0; 16]);
 /// The keys of one tenant, or of the system.
 #[derive(Debug)]
 pub(super) struct SpaceKeys {
-    pub(super) deks: DekSet,
+    deks: RwLock<DekSet>,
     pub(super) anchor: Arc<AnchorKeys>,
 }
+
+impl SpaceKeys {
+    pub(super) fn new(deks: DekSet, anchor: AnchorKeys) -> Self {
+        Self { deks: RwLock::new(deks), anchor: Arc::new(anchor) }
+    }
+
+    /// The DEKs as they are now. What is encrypted under one guard is under one DEK.
+    pub(super) fn deks(&self) -> RwLockReadGuard<'_, DekSet> {
+        self.deks.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After the keyring did.
+    pub(super) fn rotate(&self, new: Dek, old: OldDeks) {
+        self.deks.write().unwrap_or_else(PoisonError::into_inner).rotate(new, old);
+    }
+
+    /// After the keyring did.
+    pub(super) fn forget_leaving(&self) {
+        self.deks.write().unwrap_or_else(PoisonError::into_inner).forget_leaving();
+    }
+}
+
+/// A DEK's id, its state, and when it was made.
+pub(super) type DekAge = (u32, DekState, Option<Timestamp>);
 
 /// How far `init` came. The system's rows are written between the two, so that
 /// a store without them is told from one that lost them.
@@ -65,6 +91,10 @@ struct Rows {
     next_version: u64,
 }
 
+/// How many rows of a commit a rotation fills before it makes the next: a third of
+/// what one may weigh.
+const ROWS_AT_ONCE: usize = 4_000;
+
 /// Of format 1 are headers without the origin.
 const HEADER_FORMAT: u8 = 2;
 
@@ -98,9 +128,10 @@ impl Keyring {
         kek: &Kek,
         origin: KekOrigin,
     ) -> Result<Self, OpenError> {
+        let dek = Dek::generate(1, origin.since);
         let under = Under::new(kek.for_store(StoreId::generate()), Some(origin));
         let header = (header_key(), header(&under, Phase::Initializing));
-        let (dek, anchor) = (Dek::generate(1), AnchorKeys::generate(SYSTEM));
+        let anchor = AnchorKeys::generate(SYSTEM);
         let system = wrapped_rows(&under.keys, SYSTEM, &dek, &anchor);
         let rows = tokio::sync::Mutex::new(Rows { by_key: BTreeMap::new(), next_version: 1 });
         let keyring = Self { store, under: RwLock::new(under), rows };
@@ -136,14 +167,15 @@ impl Keyring {
     pub(super) async fn create_keys(
         &self,
         tenant: TenantId,
+        now: Timestamp,
         floor: Floor,
     ) -> Result<SpaceKeys, StoreError> {
-        let (dek, anchor) = (Dek::generate(1), AnchorKeys::generate(tenant));
+        let (dek, anchor) = (Dek::generate(1, now), AnchorKeys::generate(tenant));
         // Nobody may replace the KEK between the wrapping and the writing.
         let mut rows = self.rows.lock().await;
         let new = wrapped_rows(&self.under().keys, tenant, &dek, &anchor);
         self.put_into(&mut rows, new, floor).await?;
-        Ok(SpaceKeys { deks: DekSet::new(dek, Vec::new()), anchor: Arc::new(anchor) })
+        Ok(SpaceKeys::new(DekSet::new(dek, Vec::new()), anchor))
     }
 
     /// Unwraps the keys of a tenant, or of [`SYSTEM`].
@@ -242,18 +274,91 @@ impl Keyring {
     /// Forgets the keys of these tenants. When it returns, the files that held
     /// them wrapped are unlinked: what was encrypted under them is lost for good.
     pub(super) async fn shred(&self, tenants: &[TenantId], floor: Floor) -> Result<(), StoreError> {
-        let mut rows = self.rows.lock().await;
         let belongs = |key: &RowKey| {
             let owner =
                 parse_anchor_key(key).or_else(|_| parse_dek_key(key).map(|(owner, _)| owner));
             owner.is_ok_and(|owner| tenants.contains(&owner))
         };
+        self.destroy(|key, _| belongs(key), floor).await
+    }
+
+    /// When it returns, the files that held these rows are unlinked.
+    async fn destroy(
+        &self,
+        doomed: impl Fn(&RowKey, &Row) -> bool,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        let mut rows = self.rows.lock().await;
         let mut kept = rows.by_key.clone();
-        kept.retain(|key, _| !belongs(key));
+        kept.retain(|key, row| !doomed(key, row));
         let list = kept.iter().map(|(key, row)| (key.clone(), row.clone())).collect();
         self.store.replace_keyring(list, floor, self.seal()).await?;
         rows.by_key = kept;
         Ok(())
+    }
+
+    /// Draws a DEK for each of the first of `spaces`, to encrypt from now on; durable
+    /// when it returns. Answers them, in that order: as many as fit one commit.
+    pub(super) async fn rotate_deks(
+        &self,
+        spaces: &[TenantId],
+        old: OldDeks,
+        now: Timestamp,
+        floor: Floor,
+    ) -> Result<Vec<(TenantId, Dek)>, OpenError> {
+        let mut rows = self.rows.lock().await;
+        let keys = self.store_keys();
+        let (mut new, mut drawn) = (Vec::new(), Vec::new());
+        for space in spaces {
+            if new.len() >= ROWS_AT_ONCE {
+                break;
+            }
+            let mut highest = 0;
+            for stored in deks_of(&keys, &rows.by_key, *space) {
+                let StoredDek { key, state, dek } = stored?;
+                highest = dek.id();
+                if old.state(state) != state {
+                    new.push((key.clone(), dek_row(&keys, *space, &dek, old.state(state))));
+                }
+            }
+            let dek = Dek::generate(highest.saturating_add(1), now);
+            new.push((dek_key(*space, dek.id()), dek_row(&keys, *space, &dek, DekState::Active)));
+            drawn.push((*space, dek));
+        }
+        self.put_into(&mut rows, new, floor).await?;
+        Ok(drawn)
+    }
+
+    /// Every tenant, and [`SYSTEM`], of which a DEK is to leave.
+    pub(super) async fn leaving(&self) -> Vec<TenantId> {
+        let rows = self.rows.lock().await;
+        let leaving = rows.by_key.iter().filter(|(_, row)| is_leaving(row));
+        let owners = leaving.filter_map(|(key, _)| parse_dek_key(key).ok());
+        let mut owners: Vec<_> = owners.map(|(owner, _)| owner).collect();
+        owners.dedup();
+        owners
+    }
+
+    /// Destroys the DEKs of `spaces` that were to leave. When it returns, the files
+    /// that held them wrapped are unlinked.
+    pub(super) async fn drop_leaving(
+        &self,
+        spaces: &HashSet<TenantId>,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        let left = |key: &RowKey, row: &Row| {
+            is_leaving(row) && parse_dek_key(key).is_ok_and(|(owner, _)| spaces.contains(&owner))
+        };
+        self.destroy(left, floor).await
+    }
+
+    /// The DEKs of a tenant or of [`SYSTEM`], from the oldest: id, state, and when it
+    /// was made.
+    pub(super) async fn deks(&self, space: TenantId) -> Result<Vec<DekAge>, OpenError> {
+        let rows = self.rows.lock().await;
+        let keys = self.store_keys();
+        let age = |StoredDek { state, dek, .. }| (dek.id(), state, dek.made_on());
+        deks_of(&keys, &rows.by_key, space).map(|stored| stored.map(age)).collect()
     }
 
     async fn put(
@@ -323,6 +428,33 @@ fn rewrapped(
     Ok(out)
 }
 
+/// A stored DEK.
+struct StoredDek<'a> {
+    key: &'a RowKey,
+    state: DekState,
+    dek: Dek,
+}
+
+/// A tenant's DEKs, from the oldest.
+fn deks_of<'a>(
+    keys: &'a StoreKeys,
+    rows: &'a BTreeMap<RowKey, Row>,
+    tenant: TenantId,
+) -> impl Iterator<Item = Result<StoredDek<'a>, OpenError>> {
+    let missing = || damaged("keys of a tenant");
+    let rows = rows.range(dek_key(tenant, 0)..=dek_key(tenant, u32::MAX));
+    rows.map(move |(key, row)| {
+        let (_, id) = parse_dek_key(key).map_err(|_| missing())?;
+        let (state, wrapped) = split_state(&row.bytes).map_err(|_| missing())?;
+        let dek = keys.unwrap_dek(tenant, id, state, wrapped).map_err(|_| missing())?;
+        Ok(StoredDek { key, state, dek })
+    })
+}
+
+fn is_leaving(row: &Row) -> bool {
+    split_state(&row.bytes).is_ok_and(|(state, _)| state == DekState::Leaving)
+}
+
 fn unwrapped(
     keys: &StoreKeys,
     rows: &BTreeMap<RowKey, Row>,
@@ -331,18 +463,15 @@ fn unwrapped(
     let missing = || damaged("keys of a tenant");
     let anchor = rows.get(&anchor_key(tenant)).ok_or_else(missing)?;
     let anchor = keys.unwrap_anchor(tenant, &anchor.bytes).map_err(|_| missing())?;
-    let (mut active, mut retired) = (None, Vec::new());
-    for (key, row) in rows.range(dek_key(tenant, 0)..=dek_key(tenant, u32::MAX)) {
-        let (_, id) = parse_dek_key(key).map_err(|_| missing())?;
-        let (state, wrapped) = split_state(&row.bytes).map_err(|_| missing())?;
-        let dek = keys.unwrap_dek(tenant, id, state, wrapped).map_err(|_| missing())?;
+    let (mut active, mut old) = (None, Vec::new());
+    for stored in deks_of(keys, rows, tenant) {
+        let StoredDek { state, dek, .. } = stored?;
         match state {
             DekState::Active => active = Some(dek),
-            DekState::Retired => retired.push(dek),
+            DekState::Retired | DekState::Leaving => old.push((dek, state)),
         }
     }
-    let deks = DekSet::new(active.ok_or_else(missing)?, retired);
-    Ok(SpaceKeys { deks, anchor: Arc::new(anchor) })
+    Ok(SpaceKeys::new(DekSet::new(active.ok_or_else(missing)?, old), anchor))
 }
 
 /// The keyring of a store that is not open here: that of a backup.

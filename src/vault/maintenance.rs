@@ -12,17 +12,18 @@ use super::compact::{CompactMode, compact};
 use super::credential_commands::{self, parse_scopes};
 use super::credentials::{Act, MAX_TTL};
 use super::heads::{Look, Place};
-use super::key_commands;
+use super::key_commands::{self, Rotation};
+use super::pace::Pace;
 use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
-use super::verify::{Pace, verify};
+use super::verify::verify;
 use super::{CreateError, DeleteError, Vault, VaultError, to_its_end};
 use crate::api::admin::{
     ClockStatus, Command, Failure, FailureKind, Progress, Reply, SecretCounts, Status, SweptTenant,
     Tenant as TenantRow,
 };
 use crate::auth::{self, Mint, Subject};
-use crate::crypto::Kek;
+use crate::crypto::{Kek, OldDeks};
 use crate::domain::{Now, ScopeSet, TenantName, ValidityWindow, WindowState};
 use crate::store::StoreError;
 
@@ -106,6 +107,12 @@ pub async fn execute(
         Command::ApiKeyRevoke { id, dry_run } => {
             credential_commands::revoke_api_key(vault, &id, act(dry_run)).await
         }
+        Command::DekRotate { tenant, rewrite, per_second, dry_run } => {
+            let old = if rewrite { OldDeks::Replace } else { OldDeks::Retire };
+            let wanted = Rotation { tenant, old, per_second, dry_run };
+            key_commands::rotate_deks(vault, wanted, exchange.report()).await
+        }
+        Command::DekList { tenant } => key_commands::list_deks(vault, tenant.as_deref()).await,
         Command::Sweep { tenant, retain_seconds, dry_run } => {
             let retain = Duration::from_secs(retain_seconds);
             let mode = if dry_run { SweepMode::CountOnly } else { SweepMode::Remove };

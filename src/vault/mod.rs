@@ -21,6 +21,8 @@ mod keyring;
 mod layout;
 mod list;
 pub mod maintenance;
+mod pace;
+mod rotation;
 mod seal;
 mod sweep;
 mod system;
@@ -53,6 +55,7 @@ use crate::store::{
 use heads::{Budget, Heads};
 use keyring::{Keyring, Phase, SpaceKeys};
 pub use list::{ListPage, ListRequest, PageSize};
+pub use rotation::{DekPolicy, Reencrypted};
 use seal::SpaceSeal;
 use system::{CredentialChange, System, TenantRecord};
 use tenant::Tenant;
@@ -158,6 +161,7 @@ pub struct VaultOptions {
     pub max_api_keys: usize,
     /// Whose tokens are accepted beside our own.
     pub issuers: Vec<IssuerPolicy>,
+    pub deks: DekPolicy,
 }
 
 impl VaultOptions {
@@ -174,6 +178,7 @@ impl Default for VaultOptions {
             token_cache_entries: 131_072,
             rates: Rates::NONE,
             issuers: Vec::new(),
+            deks: DekPolicy::NEVER,
             max_api_keys: 1_000,
         }
     }
@@ -182,7 +187,7 @@ impl Default for VaultOptions {
 /// Locks that order the writers of one name; two names may share one.
 const NAME_LOCKS: usize = 4_096;
 /// How long a change of keys waits for a backup or a check to end.
-const KEYS_WAIT: Duration = Duration::from_secs(10);
+const KEYS_WAIT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 10_000 });
 /// How stale the persisted floor may become.
 const FLOOR_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -201,6 +206,8 @@ pub struct Vault {
     /// Held, shared, by who goes through all rows with the keys of its beginning, and
     /// alone by who changes keys.
     keys_in_use: Arc<tokio::sync::RwLock<()>>,
+    /// Held by whoever encrypts anew.
+    reencryption: tokio::sync::Mutex<()>,
     name_locks: Box<[tokio::sync::Mutex<()>]>,
     /// What the sorted names of all tenants take.
     list_budget: Arc<Budget>,
@@ -326,6 +333,7 @@ impl Vault {
             tenants: RwLock::new(tenants),
             administration: tokio::sync::Mutex::new(()),
             keys_in_use: Arc::default(),
+            reencryption: tokio::sync::Mutex::new(()),
             name_locks: (0..NAME_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
             list_budget,
             list_ticks: AtomicU64::new(0),
@@ -624,7 +632,8 @@ impl Vault {
     /// Keys, then space, then the record that makes it exist: a crash in between
     /// leaves leftovers, which the next open destroys.
     async fn bring_about(&self, record: &TenantRecord) -> Result<(), StoreError> {
-        let keys = self.keyring.create_keys(record.id, self.time.floor()).await?;
+        let keys =
+            self.keyring.create_keys(record.id, record.created_on, self.time.floor()).await?;
         self.make_space(record.id, &keys).await?;
         self.system.add(record, self.time.floor()).await
     }

@@ -25,7 +25,7 @@ use super::keyring::{SYSTEM, SpaceKeys};
 use super::seal::SpaceSeal;
 use super::{Export, OpenError};
 use crate::auth::{ApiKey, ApiKeyId, Revocation, RevocationTarget, Roots};
-use crate::crypto::{AnchorKeys, Binding, DekSet, Purpose};
+use crate::crypto::{Binding, Purpose};
 use crate::domain::{Floor, TenantId, TenantName, Timestamp};
 use crate::store::{Batch, Change, LedgerSeal, Row, RowKey, Space, Store, StoreError};
 
@@ -38,10 +38,12 @@ pub(super) struct TenantRecord {
 
 pub(super) struct System {
     store: Arc<dyn Store>,
-    deks: DekSet,
-    anchor: Arc<AnchorKeys>,
+    keys: SpaceKeys,
     seal: Arc<SpaceSeal>,
     next_version: AtomicU64,
+    /// Held, shared, from before something is encrypted until it is stored, and alone
+    /// to know that nothing under way is under a DEK of before.
+    writing: tokio::sync::RwLock<()>,
 }
 
 /// What the system's rows say at open.
@@ -63,7 +65,7 @@ impl SystemContents {
         let (mut roots, mut last_sweep, mut tenants) = (None, None, Vec::new());
         let (mut api_keys, mut revocations) = (Vec::new(), Vec::new());
         for (key, row) in &export.rows {
-            match Record::read(key, &decrypt(&keys.deks, key, row)?)? {
+            match Record::read(key, &decrypt(keys, key, row)?)? {
                 Record::Tenant(tenant) => tenants.push(tenant),
                 Record::ApiKey(api_key) => api_keys.push(api_key),
                 Record::Revocation(target, said) => revocations.push((target, said)),
@@ -121,9 +123,9 @@ pub(super) enum CredentialChange<'a> {
 
 impl System {
     fn new(store: Arc<dyn Store>, keys: SpaceKeys, next_version: u64) -> Self {
-        let SpaceKeys { deks, anchor } = keys;
-        let seal = Arc::new(SpaceSeal::Anchor(anchor.clone()));
-        Self { store, deks, anchor, seal, next_version: AtomicU64::new(next_version) }
+        let seal = Arc::new(SpaceSeal::Anchor(keys.anchor.clone()));
+        let (next_version, writing) = (AtomicU64::new(next_version), Default::default());
+        Self { store, keys, seal, next_version, writing }
     }
 
     /// Writes the first rows of a new store, unless an interrupted `init` did.
@@ -167,6 +169,7 @@ impl System {
         changes: &[CredentialChange<'_>],
         floor: Floor,
     ) -> Result<(), StoreError> {
+        let _writing = self.writing.read().await;
         let changes: Vec<_> = changes.iter().map(|change| self.credential_change(change)).collect();
         let first = changes.first().cloned();
         let committed = self.commit(changes, floor).await;
@@ -212,6 +215,33 @@ impl System {
         &self.seal
     }
 
+    pub(super) fn keys(&self) -> &SpaceKeys {
+        &self.keys
+    }
+
+    /// Encrypts anew what is under a DEK that leaves; durable when it returns. A row
+    /// keeps its version: it says the same.
+    pub(super) async fn reencrypt(&self, floor: Floor) -> Result<(), StoreError> {
+        // What was encrypted under a DEK of before is stored now.
+        drop(self.writing.write().await);
+        let export = self.export().await?;
+        let leaving = |row: &Row| self.keys.deks().is_leaving(&row.bytes);
+        for (key, row) in export.rows.iter().filter(|(_, row)| leaving(row)) {
+            let damaged = || StoreError::Corrupted { what: "the system database (a row)".into() };
+            let plaintext = self.decrypt(key, row).map_err(|_| damaged())?;
+            let version = row.version;
+            let bytes = self.keys.deks().encrypt(&binding(key, version), &plaintext);
+            let expected = Change::Expect { key: key.clone(), version: Some(version) };
+            let put = Change::Put { key: key.clone(), row: Row { version, bytes } };
+            match self.commit(vec![expected, put], floor).await {
+                // Replaced or removed meanwhile: what is there is under the newest DEK.
+                Ok(()) | Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a stored row decrypts and is of a known form, with a sentence where
     /// it is not.
     pub(super) fn examine(&self, key: &RowKey, row: &Row) -> Result<(), String> {
@@ -227,6 +257,7 @@ impl System {
 
     /// Adds a tenant; [`StoreError::Conflict`] where the name is taken.
     pub(super) async fn add(&self, tenant: &TenantRecord, floor: Floor) -> Result<(), StoreError> {
+        let _writing = self.writing.read().await;
         let key = self.tenant_key(&tenant.name);
         let row = self.encrypt(&key, &encode_tenant(tenant));
         let absent = Change::Expect { key: key.clone(), version: None };
@@ -250,12 +281,14 @@ impl System {
         with: &[CredentialChange<'_>],
         floor: Floor,
     ) -> Result<(), StoreError> {
+        let _writing = self.writing.read().await;
         let mut changes = vec![Change::Delete { key: self.tenant_key(name) }];
         changes.extend(with.iter().map(|change| self.credential_change(change)));
         self.commit(changes, floor).await
     }
 
     pub(super) async fn record_sweep(&self, at: Timestamp, floor: Floor) -> Result<(), StoreError> {
+        let _writing = self.writing.read().await;
         let plaintext = [[SWEEP_FORMAT].as_slice(), &at.unix_micros().to_be_bytes()].concat();
         let row = self.encrypt(&sweep_key(), &plaintext);
         self.commit(vec![Change::Put { key: sweep_key(), row }], floor).await
@@ -284,22 +317,23 @@ impl System {
     }
 
     fn located(&self, kind: u8, name: &[u8]) -> RowKey {
-        let locator = self.anchor.index().locate(name);
+        let locator = self.keys.anchor.index().locate(name);
         RowKey::new([&[kind], locator.as_slice()].concat())
     }
 
     fn encrypt(&self, key: &RowKey, plaintext: &[u8]) -> Row {
         let version = self.next_version.fetch_add(1, Ordering::Relaxed);
-        Row { version, bytes: self.deks.encrypt(&binding(key, version), plaintext) }
+        Row { version, bytes: self.keys.deks().encrypt(&binding(key, version), plaintext) }
     }
 
     fn decrypt(&self, key: &RowKey, row: &Row) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        decrypt(&self.deks, key, row)
+        decrypt(&self.keys, key, row)
     }
 }
 
-fn decrypt(deks: &DekSet, key: &RowKey, row: &Row) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    deks.decrypt(&binding(key, row.version), &row.bytes).map_err(|_| damaged("a row"))
+fn decrypt(keys: &SpaceKeys, key: &RowKey, row: &Row) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    let decrypted = keys.deks().decrypt(&binding(key, row.version), &row.bytes);
+    decrypted.map_err(|_| damaged("a row"))
 }
 
 fn binding(key: &RowKey, version: u64) -> Binding<'_> {
@@ -357,10 +391,12 @@ fn damaged(part: &str) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::{AnchorKeys, Dek, DekSet};
 
     async fn system() -> (System, impl AsyncFn() -> Result<SystemContents, OpenError>) {
         let store: Arc<dyn Store> = Arc::new(crate::store::MemoryStore::new());
-        let (dek, anchor) = (crate::crypto::Dek::generate(1), AnchorKeys::generate(SYSTEM));
+        let dek = Dek::generate(1, Timestamp::from_unix_seconds(1));
+        let anchor = AnchorKeys::generate(SYSTEM);
         let seed = crate::crypto::Kek::generate().for_store(crate::crypto::StoreId::generate());
         let wrapped = (
             seed.wrap_dek(SYSTEM, &dek, crate::crypto::DekState::Active),
@@ -369,10 +405,7 @@ mod tests {
         let keys = move || {
             let dek = seed.unwrap_dek(SYSTEM, 1, crate::crypto::DekState::Active, &wrapped.0);
             let anchor = seed.unwrap_anchor(SYSTEM, &wrapped.1);
-            SpaceKeys {
-                deks: DekSet::new(dek.unwrap(), Vec::new()),
-                anchor: Arc::new(anchor.unwrap()),
-            }
+            SpaceKeys::new(DekSet::new(dek.unwrap(), Vec::new()), anchor.unwrap())
         };
         System::create(store.clone(), keys(), Floor::START).await.unwrap();
         let (system, _) = System::open(store.clone(), keys()).await.unwrap();

@@ -10,7 +10,7 @@ use super::keyring::SpaceKeys;
 use super::layout::{self, Head, Locator, ValueShape};
 use super::seal::SpaceSeal;
 use super::{Deleted, NewSecret, Precondition, Secret, VaultError};
-use crate::crypto::{Binding, Purpose, Undecryptable};
+use crate::crypto::{Binding, EnvelopeStamp, Purpose, Undecryptable};
 use crate::domain::{
     Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, WindowState,
 };
@@ -40,9 +40,20 @@ pub(super) struct Tenant {
     sound: bool,
 }
 
+/// A stretch of a tenant's secrets, looked at for what is under a DEK that leaves.
+pub(super) struct Leaving {
+    /// How many were looked at.
+    pub(super) secrets: u64,
+    pub(super) locators: Vec<Locator>,
+    /// After which row the next stretch begins; `None` at the end.
+    pub(super) next: Option<RowKey>,
+}
+
 /// A head as it stands in the store.
 struct StoredHead {
     version: u64,
+    /// Another with every writing, of the same version too.
+    stamp: EnvelopeStamp,
     head: Head,
 }
 
@@ -79,10 +90,10 @@ impl Tenant {
                 return Ok(Some(Secret { value, version }));
             }
             // A writer replaced the head and removed the rows of the old version
-            // between our two reads; or the rows are lost.
+            // between our two reads, or all was encrypted anew; or rows are lost.
             match self.head(&locator).await? {
                 None => return Ok(None),
-                Some(newer) if newer.version != version => stored = newer,
+                Some(newer) if newer.stamp != stored.stamp => stored = newer,
                 Some(_) => return Err(self.corrupted("a value")),
             }
         }
@@ -226,7 +237,7 @@ impl Tenant {
             let heads = page.rows.iter().filter(|(key, _)| layout::parse_value_key(key).is_err());
             let heads = heads.map(|(key, row)| {
                 let locator = layout::parse_head_key(key).map_err(|_| self.corrupted("a head"))?;
-                let StoredHead { version, head } = self.open_head(&locator, row)?;
+                let StoredHead { version, head, .. } = self.open_head(&locator, row)?;
                 Ok((head.name, HeadEntry { version, window: head.window }))
             });
             visit(heads.collect::<Result<_, VaultError>>()?);
@@ -310,17 +321,14 @@ impl Tenant {
 
     fn open_head(&self, locator: &Locator, row: &Row) -> Result<StoredHead, VaultError> {
         let binding = self.head_binding(locator, row.version);
-        let plaintext = self
-            .keys
-            .deks
-            .decrypt(&binding, &row.bytes)
-            .map_err(|Undecryptable| self.corrupted("a head"))?;
+        let plaintext = self.keys.deks().decrypt(&binding, &row.bytes);
+        let plaintext = plaintext.map_err(|Undecryptable| self.corrupted("a head"))?;
         let head = Head::decode(&plaintext).map_err(|_| self.corrupted("a head"))?;
-        Ok(StoredHead { version: row.version, head })
+        Ok(StoredHead { version: row.version, stamp: EnvelopeStamp::of(&row.bytes), head })
     }
 
-    /// The value of a head's version, or the outer `None` where its rows are not
-    /// there.
+    /// The value that belongs to a head, or the outer `None` where its rows are not
+    /// there, or not those of one writing.
     async fn value(
         &self,
         name: &SecretName,
@@ -340,11 +348,9 @@ impl Tenant {
             }
         }
         let binding = self.value_binding(name, stored.version);
-        let mut plaintext = self
-            .keys
-            .deks
-            .decrypt(&binding, &envelope)
-            .map_err(|Undecryptable| self.corrupted("a value"))?;
+        let Ok(mut plaintext) = self.keys.deks().decrypt(&binding, &envelope) else {
+            return Ok(None);
+        };
         let text = String::from_utf8(std::mem::take(&mut *plaintext))
             .map_err(|_| self.corrupted("a value"))?;
         Ok(Some(Some(SecretValue::new(Zeroizing::new(text)))))
@@ -389,15 +395,17 @@ impl Tenant {
         version: u64,
     ) -> Vec<Change> {
         let locator = self.locate(name);
+        // Under one DEK: whoever looks for what is under another looks at heads only.
+        let deks = self.keys.deks();
         let envelope = new.value.as_ref().map(|value| {
-            self.keys.deks.encrypt(&self.value_binding(name, version), value.expose().as_bytes())
+            deks.encrypt(&self.value_binding(name, version), value.expose().as_bytes())
         });
         let laid_out = envelope.as_deref().map(layout::lay_out);
         let (value, pieces) =
             laid_out.map_or((ValueShape::Null, None), |(shape, pieces)| (shape, Some(pieces)));
         let (name, window, (created_on, updated_on)) = (name.clone(), new.window, times);
         let head = Head { name, window, created_on, updated_on, value };
-        let head = self.keys.deks.encrypt(&self.head_binding(&locator, version), &head.encode());
+        let head = deks.encrypt(&self.head_binding(&locator, version), &head.encode());
 
         let put = |key, bytes: Vec<u8>| Change::Put { key, row: Row { version, bytes } };
         let mut changes = Vec::with_capacity(2 + usize::from(value.rows()));
@@ -409,6 +417,66 @@ impl Tenant {
         if let Some(end) = window.expires_on() {
             changes.push(put(layout::expiry_key(end, &locator), Vec::new()));
         }
+        changes
+    }
+
+    /// The next secrets after a row whose heads are under a DEK that leaves.
+    pub(super) async fn leaving(&self, after: Option<RowKey>) -> Result<Leaving, VaultError> {
+        let page = self.page(layout::HEAD_PREFIX, after, PAGE_ROWS).await?;
+        let (mut secrets, mut locators) = (0, Vec::new());
+        let deks = self.keys.deks();
+        for (key, row) in &page.rows {
+            let Ok(locator) = layout::parse_head_key(key) else { continue };
+            secrets += 1;
+            if deks.is_leaving(&row.bytes) {
+                locators.push(locator);
+            }
+        }
+        let last = page.rows.last().filter(|_| page.more).map(|(key, _)| key.clone());
+        Ok(Leaving { secrets, locators, next: last })
+    }
+
+    /// All rows of a secret, encrypted anew under the newest DEK. They keep their
+    /// version: it is the same value, and its ETag holds. `None` where it is gone, or
+    /// was replaced meanwhile.
+    pub(super) async fn reencrypted(
+        &self,
+        locator: &Locator,
+    ) -> Result<Option<Vec<Change>>, VaultError> {
+        let Some(mut old) = self.head(locator).await? else { return Ok(None) };
+        loop {
+            if let Some(value) = self.value(&old.head.name, locator, &old).await? {
+                return Ok(Some(self.rewriting(locator, old, value)));
+            }
+            match self.head(locator).await? {
+                None => return Ok(None),
+                Some(newer) if newer.stamp != old.stamp => old = newer,
+                Some(_) => return Err(self.corrupted("a value")),
+            }
+        }
+    }
+
+    fn rewriting(
+        &self,
+        locator: &Locator,
+        old: StoredHead,
+        value: Option<SecretValue>,
+    ) -> Vec<Change> {
+        let StoredHead { version, head, stamp: _ } = old;
+        let new = NewSecret { value, window: head.window };
+        let times = (head.created_on, head.updated_on);
+        let key = layout::head_key(locator);
+        let mut changes = vec![Change::Expect { key, version: Some(version) }];
+        changes.extend(self.insertion(&head.name, &new, times, version));
+        // An older format laid small values out in another way.
+        let kept = |key: &RowKey| {
+            changes
+                .iter()
+                .any(|change| matches!(change, Change::Put { key: put, .. } if put == key))
+        };
+        let moved: Vec<_> =
+            layout::value_keys(locator, version, head.value).filter(|key| !kept(key)).collect();
+        changes.extend(moved.into_iter().map(|key| Change::Delete { key }));
         changes
     }
 

@@ -3,6 +3,7 @@
 mod counting;
 mod credentials;
 mod lists;
+mod rotation;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -381,7 +382,12 @@ async fn tenants_are_created_once_and_deleted_once() {
 async fn what_an_interrupted_creation_left_is_removed_at_open() {
     let mut bench = Bench::new().await;
     let stray = TenantId::from_bytes([9; 16]);
-    bench.vault.keyring.create_keys(stray, Floor::START).await.unwrap();
+    bench
+        .vault
+        .keyring
+        .create_keys(stray, Timestamp::from_unix_seconds(START), Floor::START)
+        .await
+        .unwrap();
     bench.store.create_tenant(stray).await.unwrap();
     bench.reopen().await;
     assert_eq!(bench.store.tenants().await.unwrap().len(), 1);

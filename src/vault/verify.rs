@@ -5,14 +5,11 @@
 //! Damage to one part is told and hides no other. It changes nothing, keeps
 //! nothing of what it reads, and leaves others time to be served.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
-
 use super::Vault;
 use super::check::{TenantChecker, compare};
 use super::grouped::Grouped;
 use super::maintenance::find_tenant;
+use super::pace::Pace;
 use super::seal::SpaceSeal;
 use super::tenant::Tenant;
 use crate::api::admin::{Failure, Progress, Report, Verification, VerifiedPart};
@@ -50,32 +47,6 @@ pub(super) async fn verify(
         parts.extend(secrets(vault, &tenant, part, &mut pace, report).await?);
     }
     Ok(Verification { sound: parts.iter().all(|part| part.fault_count == 0), parts })
-}
-
-/// How fast rows are read.
-#[derive(Debug)]
-pub(super) struct Pace {
-    rows_per_second: Option<u32>,
-    begun: Instant,
-    rows: u64,
-}
-
-impl Pace {
-    pub(super) fn new(rows_per_second: Option<u32>) -> Self {
-        Self { rows_per_second, begun: Instant::now(), rows: 0 }
-    }
-
-    /// Lets others go on; and waits, if these rows came too early.
-    async fn passed(&mut self, rows: u64) {
-        self.rows += rows;
-        match self.rows_per_second.filter(|rate| *rate > 0) {
-            None => tokio::task::yield_now().await,
-            Some(rate) => {
-                let due = Duration::from_secs_f64(self.rows as f64 / f64::from(rate));
-                tokio::time::sleep_until(self.begun + due).await;
-            }
-        }
-    }
 }
 
 async fn keyring(

@@ -446,7 +446,7 @@ impl Guest {
         let (vault, TenantRecord { id, name, created_on }) = (&self.vault, self.record.clone());
         let keys = match vault.keyring.keys(id).await {
             Ok(keys) => keys,
-            Err(_) => vault.keyring.create_keys(id, vault.time.floor()).await?,
+            Err(_) => vault.keyring.create_keys(id, vault.now().wall(), vault.time.floor()).await?,
         };
         vault.make_space(id, &keys).await?;
         let heads = Heads::new(vault.list_budget.clone());

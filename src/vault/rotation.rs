@@ -1,0 +1,365 @@
+//! New DEKs, and the encryption anew of what is under old ones, while others read
+//! and write.
+//!
+//! A rotation is one commit to the keyring: the new DEK encrypts, the old one
+//! decrypts. Where the old ones are to be *replaced*, their state says so
+//! ([`DekState::Leaving`]), and that is all that is remembered of the work: whoever
+//! looks for secrets under them finds what is left to do, after a crash as well. When
+//! nothing is under them any more, they are destroyed with the files that held them.
+//!
+//! Why nothing can be under them then: a writer encrypts while it holds the lock of
+//! its name (or the system's). Each of those locks is taken once after the new DEK
+//! encrypts and before anything is looked at; so what was encrypted under an old DEK
+//! is stored, and is found. Head and value of a version are under one DEK, so that
+//! heads alone are looked at.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::keyring::{DekAge, SYSTEM, SpaceKeys};
+use super::pace::Pace;
+use super::tenant::{Leaving, Tenant};
+use super::{KeysError, OpenError, Vault, VaultError, to_its_end};
+use crate::api::admin::{Progress, Report};
+use crate::crypto::{DekState, OldDeks};
+use crate::domain::TenantId;
+use crate::store::{Change, StoreError};
+
+/// How many secrets are encrypted anew in one commit: some milliseconds of work, and
+/// a few hundred KiB unless values are large.
+const SECRETS_AT_ONCE: usize = 64;
+/// At which weight of values a commit is made before that.
+const BYTES_AT_ONCE: usize = 512 * 1024;
+/// How often a commit that the store had no room for is tried.
+const TRIES: u32 = 20;
+
+/// What became of secrets under DEKs that leave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reencrypted {
+    pub secrets: u64,
+    /// What does not decrypt, or cannot be read. Its DEKs stay.
+    pub damaged: u64,
+}
+
+/// When DEKs are rotated by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DekPolicy {
+    /// At which age of the active one; `None`: never.
+    pub rotate_after: Option<Duration>,
+    pub old: OldDeks,
+    /// Secrets that are encrypted anew in a second; `None`: as many as can be.
+    pub per_second: Option<u32>,
+}
+
+impl DekPolicy {
+    pub const NEVER: Self = Self { rotate_after: None, old: OldDeks::Retire, per_second: None };
+}
+
+impl Vault {
+    /// A new DEK for each of these tenants, or of [`SYSTEM`]; durable when it returns.
+    /// Runs to its end, as [`Vault::write`] does.
+    pub(super) async fn rotate_deks(
+        self: &Arc<Self>,
+        spaces: Vec<TenantId>,
+        old: OldDeks,
+    ) -> Result<(), KeysError> {
+        let alone = self.keys_alone().await?;
+        let vault = self.clone();
+        to_its_end(async move {
+            let _alone = alone;
+            let _one = vault.administration.lock().await;
+            let now = vault.now().wall();
+            let exists = |space: &TenantId| *space == SYSTEM || vault.tenant(*space).is_ok();
+            let spaces: Vec<_> = spaces.into_iter().filter(exists).collect();
+            let mut left = spaces.as_slice();
+            while !left.is_empty() {
+                let floor = vault.time.floor();
+                let drawn = vault.keyring.rotate_deks(left, old, now, floor).await;
+                let drawn = drawn.map_err(store_error)?;
+                left = left.get(drawn.len()..).unwrap_or_default();
+                for (space, dek) in drawn {
+                    vault.with_keys(space, |keys| keys.rotate(dek, old));
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Nothing, where the tenant was deleted.
+    fn with_keys(&self, space: TenantId, act: impl FnOnce(&SpaceKeys)) {
+        if space == SYSTEM {
+            return act(self.system.keys());
+        }
+        if let Ok(tenant) = self.tenant(space) {
+            act(tenant.keys().0);
+        }
+    }
+
+    /// Encrypts anew all that is under DEKs that leave, and destroys those under which
+    /// nothing is left. One at a time; whoever comes meanwhile waits, and then finds
+    /// little to do.
+    pub(super) async fn reencrypt(
+        self: &Arc<Self>,
+        mut pace: Pace,
+        report: &Report,
+    ) -> Result<Reencrypted, KeysError> {
+        let _one = self.reencryption.lock().await;
+        let spaces = self.keyring.leaving().await;
+        if spaces.is_empty() {
+            return Ok(Reencrypted::default());
+        }
+        self.let_writers_finish().await;
+        let (mut all, mut empty) = (Reencrypted::default(), HashSet::new());
+        for space in spaces {
+            let Reencrypted { secrets, damaged } =
+                self.reencrypt_space(space, &mut pace, report).await?;
+            all.secrets += secrets;
+            all.damaged += damaged;
+            if damaged == 0 {
+                empty.insert(space);
+            }
+        }
+        self.drop_leaving(empty).await?;
+        Ok(all)
+    }
+
+    /// Whoever encrypts holds the lock of a name, or the system's, which
+    /// `System::reencrypt` waits for.
+    async fn let_writers_finish(&self) {
+        for lock in &self.name_locks {
+            drop(lock.lock().await);
+        }
+    }
+
+    async fn drop_leaving(self: &Arc<Self>, spaces: HashSet<TenantId>) -> Result<(), KeysError> {
+        let alone = self.keys_alone().await?;
+        let vault = self.clone();
+        to_its_end(async move {
+            let _alone = alone;
+            vault.keyring.drop_leaving(&spaces, vault.time.floor()).await?;
+            for space in spaces {
+                vault.with_keys(space, SpaceKeys::forget_leaving);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn reencrypt_space(
+        &self,
+        space: TenantId,
+        pace: &mut Pace,
+        report: &Report,
+    ) -> Result<Reencrypted, StoreError> {
+        if space == SYSTEM {
+            return match self.system.reencrypt(self.time.floor()).await {
+                Ok(()) => Ok(Reencrypted::default()),
+                Err(StoreError::Corrupted { what }) => Ok(damaged_space(&what)),
+                Err(error) => Err(error),
+            };
+        }
+        let Ok(tenant) = self.tenant(space) else { return Ok(Reencrypted::default()) };
+        match self.reencrypt_tenant(&tenant, pace, report).await {
+            Ok(done) => Ok(done),
+            // Deleted meanwhile, keys and all.
+            Err(StoreError::TenantGone) if self.tenant(space).is_err() => {
+                Ok(Reencrypted::default())
+            }
+            Err(StoreError::TenantGone) => Ok(damaged_space(tenant.name.as_str())),
+            Err(StoreError::Corrupted { what }) => Ok(damaged_space(&what)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn reencrypt_tenant(
+        &self,
+        tenant: &Tenant,
+        pace: &mut Pace,
+        report: &Report,
+    ) -> Result<Reencrypted, StoreError> {
+        let (mut done, mut seen, mut after) = (Reencrypted::default(), 0, None);
+        loop {
+            let Leaving { secrets, locators, next } =
+                tenant.leaving(after).await.map_err(inner_store_error)?;
+            let mut batch = Rewriting::default();
+            for locator in &locators {
+                match tenant.reencrypted(locator).await {
+                    Ok(None) => {}
+                    Ok(Some(changes)) => batch.add(changes),
+                    Err(VaultError::Store(StoreError::Corrupted { what })) => {
+                        log::warn!("it stays under its old DEK: {what} is corrupted");
+                        done.damaged += 1;
+                    }
+                    Err(error) => return Err(inner_store_error(error)),
+                }
+                if batch.is_full() {
+                    done.secrets += self.rewrite(tenant, &mut batch, pace).await?;
+                }
+            }
+            done.secrets += self.rewrite(tenant, &mut batch, pace).await?;
+            seen += secrets;
+            let of = next.as_ref().map_or(seen, |next| estimate(seen, next.as_bytes()));
+            report(Progress { what: tenant.name.to_string(), done: seen, of: Some(of) });
+            if next.is_none() {
+                return Ok(done);
+            }
+            after = next;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Commits a batch, and empties it. Answers how many secrets it was.
+    async fn rewrite(
+        &self,
+        tenant: &Tenant,
+        batch: &mut Rewriting,
+        pace: &mut Pace,
+    ) -> Result<u64, StoreError> {
+        let secrets = std::mem::take(batch).secrets;
+        if secrets.is_empty() {
+            return Ok(0);
+        }
+        let count = secrets.len() as u64;
+        match self.commit_patiently(tenant, secrets.concat()).await {
+            Ok(()) => {}
+            // One of them was replaced meanwhile; which, is told one by one.
+            Err(StoreError::Conflict) => {
+                for changes in secrets {
+                    match self.commit_patiently(tenant, changes).await {
+                        Ok(()) | Err(StoreError::Conflict) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        pace.passed(count).await;
+        Ok(count)
+    }
+
+    async fn commit_patiently(
+        &self,
+        tenant: &Tenant,
+        changes: Vec<Change>,
+    ) -> Result<(), StoreError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match tenant.commit(changes.clone(), self.time.floor()).await {
+                Err(StoreError::NotApplied { retry_after }) if tries < TRIES => {
+                    tokio::time::sleep(retry_after).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// What has to be done about keys from time to time: rotates DEKs that are old
+    /// enough, and goes on with what a rotation left to be encrypted anew. The edge
+    /// calls it every minute.
+    pub async fn tend_keys(self: &Arc<Self>) {
+        let DekPolicy { rotate_after, old, per_second } = self.options.deks;
+        if let Some(age) = rotate_after {
+            match self.rotate_aged(age, old).await {
+                Ok(0) => {}
+                Ok(rotated) => log::info!("drew new DEKs for {rotated} tenants, by age"),
+                Err(error) => log::warn!("DEKs were not rotated by age: {error}"),
+            }
+        }
+        match self.reencrypt(Pace::new(per_second), &|_| {}).await {
+            Ok(Reencrypted { secrets: 0, damaged: 0 }) => {}
+            Ok(Reencrypted { secrets, damaged: 0 }) => {
+                log::info!("encrypted {secrets} secrets anew, and destroyed their old DEKs");
+            }
+            Ok(Reencrypted { secrets, damaged }) => log::warn!(
+                "encrypted {secrets} secrets anew; {damaged} are damaged and keep their old DEKs: \
+                 see 'tenure verify'"
+            ),
+            Err(error) => log::warn!("encrypting anew is tried again: {error}"),
+        }
+    }
+
+    /// Answers for how many. While the clock is disputed nothing has an age.
+    async fn rotate_aged(self: &Arc<Self>, age: Duration, old: OldDeks) -> Result<u64, KeysError> {
+        let now = self.now();
+        if self.time.is_disputed() {
+            return Ok(0);
+        }
+        let tenants = self.all_tenants();
+        let oldest = tenants.iter().map(|tenant| tenant.created_on).min();
+        let system = oldest.map(|created_on| (SYSTEM, created_on));
+        let spaces = tenants.iter().map(|tenant| (tenant.id, tenant.created_on)).chain(system);
+        let mut due = Vec::new();
+        for (space, created_on) in spaces {
+            let deks = self.keyring.deks(space).await.map_err(store_error)?;
+            let active = deks.iter().find(|(_, state, _)| *state == DekState::Active);
+            let made_on = active.and_then(|(_, _, made_on)| *made_on).unwrap_or(created_on);
+            if made_on.saturating_add(age) <= now.wall() {
+                due.push(space);
+            }
+        }
+        let count = due.len() as u64;
+        if count > 0 {
+            self.rotate_deks(due, old).await?;
+        }
+        Ok(count)
+    }
+
+    /// The DEKs of a tenant, or of [`SYSTEM`].
+    pub(super) async fn deks(&self, space: TenantId) -> Result<Vec<DekAge>, StoreError> {
+        self.keyring.deks(space).await.map_err(store_error)
+    }
+}
+
+/// Secrets that are about to be written anew, each with its precondition.
+#[derive(Default)]
+struct Rewriting {
+    secrets: Vec<Vec<Change>>,
+    bytes: usize,
+}
+
+impl Rewriting {
+    fn add(&mut self, changes: Vec<Change>) {
+        let bytes = |change: &Change| match change {
+            Change::Put { row, .. } => row.bytes.len(),
+            Change::Expect { .. } | Change::Delete { .. } => 0,
+        };
+        self.bytes += changes.iter().map(bytes).sum::<usize>();
+        self.secrets.push(changes);
+    }
+
+    fn is_full(&self) -> bool {
+        self.secrets.len() >= SECRETS_AT_ONCE || self.bytes >= BYTES_AT_ONCE
+    }
+}
+
+/// How many secrets there are, by how far in the space of all locators the first
+/// `seen` of them reach: those are spread evenly.
+fn estimate(seen: u64, head_key: &[u8]) -> u64 {
+    let reached = head_key.get(1..).and_then(|locator| locator.first_chunk::<4>());
+    let reached = reached.map_or(u32::MAX, |first| u32::from_be_bytes(*first));
+    let all = u128::from(seen) << 32;
+    u64::try_from(all / u128::from(reached.max(1))).unwrap_or(u64::MAX).max(seen)
+}
+
+fn damaged_space(what: &str) -> Reencrypted {
+    log::warn!("its DEKs stay: {what} is corrupted");
+    Reencrypted { secrets: 0, damaged: 1 }
+}
+
+fn store_error(error: OpenError) -> StoreError {
+    match error {
+        OpenError::Store(error) => error,
+        _ => StoreError::Unknown,
+    }
+}
+
+fn inner_store_error(error: VaultError) -> StoreError {
+    match error {
+        VaultError::Store(error) => error,
+        // Those of writers, which this is none of.
+        _ => StoreError::Conflict,
+    }
+}
