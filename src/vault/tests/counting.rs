@@ -1,7 +1,7 @@
-//! A store that counts what is read of it.
+//! A store that counts what is read of it, and holds back what is written.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
@@ -15,6 +15,8 @@ pub(super) struct Counting {
     inner: Arc<MemoryStore>,
     calls: AtomicU64,
     rows: AtomicU64,
+    held: Mutex<Option<Space>>,
+    gate: tokio::sync::RwLock<()>,
 }
 
 /// What was read.
@@ -27,13 +29,20 @@ pub(super) struct Reads {
 
 impl Counting {
     pub(super) fn over(inner: Arc<MemoryStore>) -> Arc<Self> {
-        Arc::new(Self { inner, calls: AtomicU64::new(0), rows: AtomicU64::new(0) })
+        let (held, gate) = (Mutex::new(None), tokio::sync::RwLock::new(()));
+        Arc::new(Self { inner, calls: AtomicU64::new(0), rows: AtomicU64::new(0), held, gate })
     }
 
     /// Since the last time that this was asked.
     pub(super) fn reads(&self) -> Reads {
         let taken = |count: &AtomicU64| count.swap(0, Ordering::SeqCst);
         Reads { calls: taken(&self.calls), rows: taken(&self.rows) }
+    }
+
+    /// Commits to this space wait until what this answers is dropped.
+    pub(super) async fn hold(&self, space: Space) -> tokio::sync::RwLockWriteGuard<'_, ()> {
+        *self.held.lock().unwrap() = Some(space);
+        self.gate.write().await
     }
 
     fn count(&self, rows: usize) {
@@ -57,6 +66,8 @@ impl Store for Counting {
     }
 
     async fn commit(&self, space: Space, batch: Batch) -> Result<(), StoreError> {
+        let held = *self.held.lock().unwrap() == Some(space);
+        let _passed = if held { Some(self.gate.read().await) } else { None };
         self.inner.commit(space, batch).await
     }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::counting::Counting;
 use super::*;
-use crate::api::admin::{DekRow, Failure, HiddenText, Reencrypted};
+use crate::api::admin::{DekRow, Failure, HiddenText, Reencrypted, When};
 use crate::crypto::OldDeks;
 
 impl Bench {
@@ -200,6 +201,47 @@ async fn nothing_is_lost_or_torn_while_everything_is_encrypted_anew() {
         assert_eq!(bench.get(&format!("n{name}")).await.unwrap().unwrap(), value(name, n));
     }
     assert!(bench.is_sound().await);
+}
+
+/// What was encrypted under the old DEK and is not stored yet when the new one comes
+/// must not be left behind when the old one is destroyed.
+#[tokio::test]
+async fn a_write_under_way_is_waited_for_before_its_dek_is_destroyed() {
+    let mut bench = Bench::new().await;
+    for space in [bench.acme_space(), Space::System] {
+        let store = Counting::over(bench.store.clone());
+        let (clock, options) = (bench.clock.clone(), VaultOptions::default());
+        bench.vault = Vault::open(store.clone(), &bench.kek, clock, options).await.unwrap();
+        let gate = store.hold(space).await;
+        let rotate = async {
+            // When the write waits for its commit.
+            while bench.vault.name_locks.iter().all(|lock| lock.try_lock().is_ok())
+                && bench.vault.system.is_idle()
+            {
+                tokio::task::yield_now().await;
+            }
+            let rewriting = bench.rotate_deks(None, true);
+            tokio::pin!(rewriting);
+            let waited = tokio::time::timeout(Duration::from_millis(100), &mut rewriting).await;
+            assert!(waited.is_err(), "it waits for the write");
+            drop(gate);
+            rewriting.await
+        };
+        let write = async {
+            match space {
+                Space::System => drop(
+                    bench.run(Command::TokenRotateRoot { honour_old: When::Now }).await.unwrap(),
+                ),
+                _ => drop(bench.put("a", Some("v"), OPEN()).await.unwrap()),
+            }
+        };
+        let ((), done) = tokio::join!(write, rotate);
+        assert_eq!(done.unwrap().damaged, 0);
+        let active = bench.acme_deks().await[0].0;
+        assert_eq!(bench.used_deks(space).await, BTreeSet::from([active]));
+        assert!(bench.is_sound().await);
+    }
+    assert_eq!(bench.get("a").await, Some(Some("v".into())));
 }
 
 #[tokio::test]
