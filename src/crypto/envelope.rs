@@ -245,9 +245,9 @@ impl DekSet {
         self.old.iter().any(|(dek, state)| *state == DekState::Leaving && Some(dek.id) == id)
     }
 
-    /// Forgets the DEKs that leave: nothing is under them any more.
-    pub fn forget_leaving(&mut self) {
-        self.old.retain(|(_, state)| *state != DekState::Leaving);
+    /// Forgets DEKs under which nothing is any more.
+    pub fn forget(&mut self, ids: &[u32]) {
+        self.old.retain(|(dek, _)| !ids.contains(&dek.id));
     }
 
     pub fn encrypt(&self, binding: &Binding<'_>, plaintext: &[u8]) -> Vec<u8> {
@@ -382,7 +382,7 @@ mod tests {
         let last = set.encrypt(&binding(b"n"), b"x");
         assert!(set.is_leaving(&first) && !set.is_leaving(&last) && !set.is_leaving(b"short"));
         assert_eq!(*set.decrypt(&binding(b"n"), &second).unwrap(), b"w");
-        set.forget_leaving();
+        set.forget(&[1, 2, 3]);
         assert_eq!(set.decrypt(&binding(b"n"), &first), Err(Undecryptable));
         assert_eq!(*set.decrypt(&binding(b"n"), &last).unwrap(), b"x");
     }

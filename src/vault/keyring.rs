@@ -47,8 +47,8 @@ impl SpaceKeys {
     }
 
     /// After the keyring did.
-    pub(super) fn forget_leaving(&self) {
-        self.deks.write().unwrap_or_else(PoisonError::into_inner).forget_leaving();
+    pub(super) fn forget(&self, deks: &[u32]) {
+        self.deks.write().unwrap_or_else(PoisonError::into_inner).forget(deks);
     }
 }
 
@@ -279,18 +279,18 @@ impl Keyring {
                 parse_anchor_key(key).or_else(|_| parse_dek_key(key).map(|(owner, _)| owner));
             owner.is_ok_and(|owner| tenants.contains(&owner))
         };
-        self.destroy(|key, _| belongs(key), floor).await
+        self.destroy(belongs, floor).await
     }
 
     /// When it returns, the files that held these rows are unlinked.
     async fn destroy(
         &self,
-        doomed: impl Fn(&RowKey, &Row) -> bool,
+        doomed: impl Fn(&RowKey) -> bool,
         floor: Floor,
     ) -> Result<(), StoreError> {
         let mut rows = self.rows.lock().await;
         let mut kept = rows.by_key.clone();
-        kept.retain(|key, row| !doomed(key, row));
+        kept.retain(|key, _| !doomed(key));
         let list = kept.iter().map(|(key, row)| (key.clone(), row.clone())).collect();
         self.store.replace_keyring(list, floor, self.seal()).await?;
         rows.by_key = kept;
@@ -329,27 +329,28 @@ impl Keyring {
         Ok(drawn)
     }
 
-    /// Every tenant, and [`SYSTEM`], of which a DEK is to leave.
-    pub(super) async fn leaving(&self) -> Vec<TenantId> {
+    /// The DEKs that are to leave, by whose they are.
+    pub(super) async fn leaving(&self) -> BTreeMap<TenantId, Vec<u32>> {
         let rows = self.rows.lock().await;
         let leaving = rows.by_key.iter().filter(|(_, row)| is_leaving(row));
-        let owners = leaving.filter_map(|(key, _)| parse_dek_key(key).ok());
-        let mut owners: Vec<_> = owners.map(|(owner, _)| owner).collect();
-        owners.dedup();
-        owners
+        let mut found = BTreeMap::<_, Vec<_>>::new();
+        for (owner, id) in leaving.filter_map(|(key, _)| parse_dek_key(key).ok()) {
+            found.entry(owner).or_default().push(id);
+        }
+        found
     }
 
-    /// Destroys the DEKs of `spaces` that were to leave. When it returns, the files
-    /// that held them wrapped are unlinked.
-    pub(super) async fn drop_leaving(
+    /// Destroys DEKs. When it returns, the files that held them wrapped are unlinked.
+    pub(super) async fn drop_deks(
         &self,
-        spaces: &HashSet<TenantId>,
+        deks: &BTreeMap<TenantId, Vec<u32>>,
         floor: Floor,
     ) -> Result<(), StoreError> {
-        let left = |key: &RowKey, row: &Row| {
-            is_leaving(row) && parse_dek_key(key).is_ok_and(|(owner, _)| spaces.contains(&owner))
+        let dropped = |key: &RowKey| {
+            let dek = parse_dek_key(key);
+            dek.is_ok_and(|(owner, id)| deks.get(&owner).is_some_and(|ids| ids.contains(&id)))
         };
-        self.destroy(left, floor).await
+        self.destroy(dropped, floor).await
     }
 
     /// The DEKs of a tenant or of [`SYSTEM`], from the oldest: id, state, and when it

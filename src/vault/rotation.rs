@@ -13,7 +13,7 @@
 //! is stored, and is found. Head and value of a version are under one DEK, so that
 //! heads alone are looked at.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,22 +106,23 @@ impl Vault {
         report: &Report,
     ) -> Result<Reencrypted, KeysError> {
         let _one = self.reencryption.lock().await;
-        let spaces = self.keyring.leaving().await;
-        if spaces.is_empty() {
+        // Those that another rotation adds meanwhile may be passed already.
+        let mut leaving = self.keyring.leaving().await;
+        if leaving.is_empty() {
             return Ok(Reencrypted::default());
         }
         self.let_writers_finish().await;
-        let (mut all, mut empty) = (Reencrypted::default(), HashSet::new());
-        for space in spaces {
+        let mut all = Reencrypted::default();
+        for space in leaving.keys().copied().collect::<Vec<_>>() {
             let Reencrypted { secrets, damaged } =
                 self.reencrypt_space(space, &mut pace, report).await?;
             all.secrets += secrets;
             all.damaged += damaged;
-            if damaged == 0 {
-                empty.insert(space);
+            if damaged > 0 {
+                leaving.remove(&space);
             }
         }
-        self.drop_leaving(empty).await?;
+        self.drop_deks(leaving).await?;
         Ok(all)
     }
 
@@ -133,14 +134,17 @@ impl Vault {
         }
     }
 
-    async fn drop_leaving(self: &Arc<Self>, spaces: HashSet<TenantId>) -> Result<(), KeysError> {
+    async fn drop_deks(
+        self: &Arc<Self>,
+        deks: BTreeMap<TenantId, Vec<u32>>,
+    ) -> Result<(), KeysError> {
         let alone = self.keys_alone().await?;
         let vault = self.clone();
         to_its_end(async move {
             let _alone = alone;
-            vault.keyring.drop_leaving(&spaces, vault.time.floor()).await?;
-            for space in spaces {
-                vault.with_keys(space, SpaceKeys::forget_leaving);
+            vault.keyring.drop_deks(&deks, vault.time.floor()).await?;
+            for (space, ids) in deks {
+                vault.with_keys(space, |keys| keys.forget(&ids));
             }
             Ok(())
         })

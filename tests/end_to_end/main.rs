@@ -20,6 +20,7 @@ mod cli;
 mod compaction;
 mod credentials;
 mod damage;
+mod dek;
 mod dev;
 mod disk_full;
 mod durability;

@@ -244,6 +244,36 @@ async fn a_write_under_way_is_waited_for_before_its_dek_is_destroyed() {
     assert_eq!(bench.get("a").await, Some(Some("v".into())));
 }
 
+/// The walk for the first may have passed what is under the second.
+#[tokio::test]
+async fn a_dek_that_begins_to_leave_during_a_rewriting_is_not_destroyed_by_it() {
+    let mut bench = Bench::new().await;
+    bench.put("a", Some("v"), OPEN()).await.unwrap();
+    let space = bench.acme_space();
+    let store = Counting::over(bench.store.clone());
+    let (clock, options) = (bench.clock.clone(), VaultOptions::default());
+    bench.vault = Vault::open(store.clone(), &bench.kek, clock, options).await.unwrap();
+    let gate = store.hold(space).await;
+    let acme = vec![bench.vault.tenant_named(&acme()).unwrap().id];
+    let rewriting = bench.rotate_deks(Some("acme"), true);
+    let another = async {
+        while bench.acme_deks().await.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        // The first is encrypting "a" anew, under DEK 2.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        bench.vault.rotate_deks(acme, OldDeks::Replace).await.unwrap();
+        drop(gate);
+    };
+    tokio::join!(rewriting, another);
+    assert_eq!(bench.used_deks(space).await, BTreeSet::from([2]));
+    assert_eq!(bench.acme_deks().await, states(&[(2, "leaving"), (3, "active")]));
+    assert_eq!(bench.get("a").await, Some(Some("v".into())));
+    bench.vault.tend_keys().await;
+    assert_eq!(bench.acme_deks().await, states(&[(3, "active")]));
+    assert_eq!(bench.get("a").await, Some(Some("v".into())));
+}
+
 #[tokio::test]
 async fn what_was_interrupted_goes_on_after_a_restart() {
     let mut bench = Bench::new().await;

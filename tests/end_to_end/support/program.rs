@@ -180,6 +180,11 @@ impl Dev {
         self.child.wait().expect("the child is ours");
     }
 
+    /// Waits for the end of one that was killed.
+    pub fn ended(mut self) {
+        self.child.wait().expect("the child is ours");
+    }
+
     /// SIGTERM, and the exit code.
     pub fn stop(self) -> Option<i32> {
         self.signal("TERM");
