@@ -9,6 +9,7 @@
 
 mod harness;
 mod http;
+mod keys;
 mod scale;
 mod store;
 
@@ -68,7 +69,7 @@ impl Options {
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));
             match *word {
-                "http" | "store" | "scale" => options.only.push((*word).to_owned()),
+                "http" | "store" | "scale" | "keys" => options.only.push((*word).to_owned()),
                 "--long" => options.secrets.push(10_000_000),
                 "--seconds" => options.seconds = value()?.parse()?,
                 "--rounds" => options.rounds = value()?.parse()?,
@@ -103,6 +104,9 @@ fn run(options: &Options) -> Outcome<()> {
     }
     if options.runs("store") {
         document.add(store::run(folder.path(), options)?);
+    }
+    if options.runs("keys") {
+        document.add(keys::run(folder.path(), options)?);
     }
     if options.runs("scale") {
         document.add(scale::run(options.keep.as_deref().unwrap_or(folder.path()), options)?);
