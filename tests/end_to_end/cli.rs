@@ -247,6 +247,20 @@ fn every_maintenance_command_works_without_a_server_and_with_one() {
     every_maintenance_command(&|args| serve.run(args), "running");
 }
 
+fn every_answer_about_deks(json: &dyn Fn(&[&str]) -> Value) {
+    let rotated = |dry_run: bool, reencrypted: Value| json!({"reply": "deks-rotated", "dryRun": dry_run, "tenants": 1, "system": true, "reencrypted": reencrypted});
+    assert_eq!(json(&["dek", "rotate", "--dry-run"]), rotated(true, Value::Null));
+    assert_eq!(json(&["dek", "rotate"]), rotated(false, Value::Null));
+    let done = json!({"secrets": 0, "damaged": 0});
+    assert_eq!(json(&["dek", "rotate", "--rewrite"]), rotated(false, done));
+    let mut list = json(&["dek", "list"]);
+    for of in [0, 1] {
+        mask(&mut list, &format!("/deks/{of}/madeOn"), is_time);
+    }
+    let dek = |tenant: Value| json!({"tenant": tenant, "id": 3, "state": "active", "madeOn": "*"});
+    assert_eq!(list, json!({"reply": "deks", "deks": [dek(json!("acme")), dek(Value::Null)]}));
+}
+
 fn every_answer_in_json(run: &dyn Fn(&[&str]) -> Output, serving: bool, data: &Path) {
     let json = |args: &[&str]| json_of(run(&[args, &["--json"]].concat()));
     let mut created = json(&["tenant", "create", "acme"]);
@@ -270,6 +284,7 @@ fn every_answer_in_json(run: &dyn Fn(&[&str]) -> Output, serving: bool, data: &P
     own["tenant"] = json!("acme");
     let found = json!([part("keyring", 5), part("system", 3), own]);
     assert_eq!(json(&["verify"]), json!({"reply": "verified", "sound": true, "parts": found}));
+    every_answer_about_deks(&json);
     let mut status = json(&["status"]);
     for time in ["/clock/now", "/clock/floor", "/lastSweep"] {
         mask(&mut status, time, is_time);
@@ -592,7 +607,7 @@ fn the_help_of_every_command_shows_an_example() {
             }
         }
     }
-    assert_eq!(seen, 31, "commands and groups; a new one is counted here");
+    assert_eq!(seen, 34, "commands and groups; a new one is counted here");
 }
 
 #[test]
