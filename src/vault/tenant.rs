@@ -233,17 +233,23 @@ impl Tenant {
     ) -> Result<(), VaultError> {
         let mut after = None;
         loop {
-            let page = self.page(layout::HEAD_PREFIX, after, PAGE_ROWS).await?;
-            let heads = page.rows.iter().filter(|(key, _)| layout::parse_value_key(key).is_err());
-            let heads = heads.map(|(key, row)| {
-                let locator = layout::parse_head_key(key).map_err(|_| self.corrupted("a head"))?;
-                let StoredHead { version, head, .. } = self.open_head(&locator, row)?;
-                Ok((head.name, HeadEntry { version, window: head.window }))
-            });
-            visit(heads.collect::<Result<_, VaultError>>()?);
-            match page.rows.last() {
-                Some((last, _)) if page.more => after = Some(last.clone()),
-                _ => return Ok(()),
+            let Page { rows, more } = self.page(layout::HEAD_PREFIX, after, PAGE_ROWS).await?;
+            after = rows.last().filter(|_| more).map(|(last, _)| last.clone());
+            let mut heads = Vec::with_capacity(rows.len());
+            for (key, row) in rows {
+                if layout::parse_value_key(&key).is_ok() {
+                    continue;
+                }
+                let locator = layout::parse_head_key(&key).map_err(|_| self.corrupted("a head"))?;
+                if let Some(StoredHead { version, head, .. }) =
+                    self.head_as_read(&locator, row).await?
+                {
+                    heads.push((head.name, HeadEntry { version, window: head.window }));
+                }
+            }
+            visit(heads);
+            if after.is_none() {
+                return Ok(());
             }
             // Decrypting is CPU work: let the requests of this thread go on.
             tokio::task::yield_now().await;
@@ -315,8 +321,28 @@ impl Tenant {
     }
 
     async fn head(&self, locator: &Locator) -> Result<Option<StoredHead>, VaultError> {
-        let row = self.row(&layout::head_key(locator)).await?;
-        row.map(|row| self.open_head(locator, &row)).transpose()
+        let Some(row) = self.row(&layout::head_key(locator)).await? else { return Ok(None) };
+        self.head_as_read(locator, row).await
+    }
+
+    /// A head of which the row was read. All may have been encrypted anew since, and
+    /// the old DEK be destroyed: then it is read again.
+    async fn head_as_read(
+        &self,
+        locator: &Locator,
+        mut row: Row,
+    ) -> Result<Option<StoredHead>, VaultError> {
+        loop {
+            let error = match self.open_head(locator, &row) {
+                Ok(head) => return Ok(Some(head)),
+                Err(error) => error,
+            };
+            match self.row(&layout::head_key(locator)).await? {
+                None => return Ok(None),
+                Some(newer) if newer != row => row = newer,
+                Some(_) => return Err(error),
+            }
+        }
     }
 
     fn open_head(&self, locator: &Locator, row: &Row) -> Result<StoredHead, VaultError> {

@@ -44,6 +44,8 @@ enum Beside {
     Sweeps,
     /// Every database is written anew.
     Compactions,
+    /// New DEKs are drawn, everything is encrypted anew, and the old ones destroyed.
+    Rotations,
     /// Everything is read as of one moment, into a file elsewhere.
     Backups,
 }
@@ -56,6 +58,9 @@ impl Beside {
             Self::Tenants => tenants.come_and_go(dev, || disk.has_power()),
             Self::Sweeps => again_and_again(dev, disk, &["sweep", "--retain", "0s"]),
             Self::Compactions => again_and_again(dev, disk, &["compact", "--all"]),
+            Self::Rotations => {
+                again_and_again(dev, disk, &["dek", "rotate", "--rewrite", "--rate", "0"]);
+            }
             Self::Backups => {
                 let folder = tempfile::tempdir().expect("a folder");
                 let file = folder.path().join("backup").display().to_string();
@@ -176,6 +181,11 @@ fn a_power_cut_during_a_sweep_leaves_what_has_not_expired() {
 #[test]
 fn nothing_acknowledged_is_lost_by_a_power_cut_during_a_compaction() {
     survives(Beside::Compactions);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_power_cut_while_all_is_encrypted_anew() {
+    survives(Beside::Rotations);
 }
 
 #[test]
