@@ -219,11 +219,6 @@ impl System {
         &self.keys
     }
 
-    #[cfg(test)]
-    pub(super) fn is_idle(&self) -> bool {
-        self.writing.try_write().is_ok()
-    }
-
     /// Encrypts anew what is under a DEK that leaves; durable when it returns. A row
     /// keeps its version: it says the same.
     pub(super) async fn reencrypt(&self, floor: Floor) -> Result<(), StoreError> {

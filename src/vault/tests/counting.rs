@@ -17,6 +17,7 @@ pub(super) struct Counting {
     rows: AtomicU64,
     held: Mutex<Option<Space>>,
     gate: tokio::sync::RwLock<()>,
+    waiting: AtomicU64,
 }
 
 /// What was read.
@@ -30,7 +31,8 @@ pub(super) struct Reads {
 impl Counting {
     pub(super) fn over(inner: Arc<MemoryStore>) -> Arc<Self> {
         let (held, gate) = (Mutex::new(None), tokio::sync::RwLock::new(()));
-        Arc::new(Self { inner, calls: AtomicU64::new(0), rows: AtomicU64::new(0), held, gate })
+        let [calls, rows, waiting] = [0; 3].map(AtomicU64::new);
+        Arc::new(Self { inner, calls, rows, held, gate, waiting })
     }
 
     /// Since the last time that this was asked.
@@ -43,6 +45,13 @@ impl Counting {
     pub(super) async fn hold(&self, space: Space) -> tokio::sync::RwLockWriteGuard<'_, ()> {
         *self.held.lock().unwrap() = Some(space);
         self.gate.write().await
+    }
+
+    /// Returns when a commit waits.
+    pub(super) async fn holds_one(&self) {
+        while self.waiting.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn count(&self, rows: usize) {
@@ -67,7 +76,11 @@ impl Store for Counting {
 
     async fn commit(&self, space: Space, batch: Batch) -> Result<(), StoreError> {
         let held = *self.held.lock().unwrap() == Some(space);
-        let _passed = if held { Some(self.gate.read().await) } else { None };
+        if held {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            let _passed = self.gate.read().await;
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
         self.inner.commit(space, batch).await
     }
 

@@ -214,12 +214,7 @@ async fn a_write_under_way_is_waited_for_before_its_dek_is_destroyed() {
         bench.vault = Vault::open(store.clone(), &bench.kek, clock, options).await.unwrap();
         let gate = store.hold(space).await;
         let rotate = async {
-            // When the write waits for its commit.
-            while bench.vault.name_locks.iter().all(|lock| lock.try_lock().is_ok())
-                && bench.vault.system.is_idle()
-            {
-                tokio::task::yield_now().await;
-            }
+            store.holds_one().await;
             let rewriting = bench.rotate_deks(None, true);
             tokio::pin!(rewriting);
             let waited = tokio::time::timeout(Duration::from_millis(100), &mut rewriting).await;
@@ -257,11 +252,8 @@ async fn a_dek_that_begins_to_leave_during_a_rewriting_is_not_destroyed_by_it() 
     let acme = vec![bench.vault.tenant_named(&acme()).unwrap().id];
     let rewriting = bench.rotate_deks(Some("acme"), true);
     let another = async {
-        while bench.acme_deks().await.len() < 2 {
-            tokio::task::yield_now().await;
-        }
         // The first is encrypting "a" anew, under DEK 2.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        store.holds_one().await;
         bench.vault.rotate_deks(acme, OldDeks::Replace).await.unwrap();
         drop(gate);
     };
