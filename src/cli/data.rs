@@ -81,6 +81,7 @@ impl DataFolder {
             queue_bytes: store.queue_bytes.as_usize(),
             full_floor_bytes: store.full_floor_bytes.get(),
             hard_floor_bytes: store.hard_floor_bytes.get(),
+            worn_bytes: store.compact_after.get(),
             ..SledOptions::default()
         };
         let opened = tokio::task::spawn_blocking(move || {

@@ -25,6 +25,8 @@ use crate::vault::{OpenError, Vault};
 
 /// How often the vault is kept in order.
 const HOUSE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is asked whether a database is worn.
+const COMPACT_EVERY: Duration = Duration::from_secs(5);
 /// How often it is asked whether keys are old, or something is to be encrypted anew.
 const KEYS_EVERY: Duration = Duration::from_secs(60);
 
@@ -224,11 +226,13 @@ impl Service {
         let sweeping = tokio::spawn(keep_swept(vault.clone(), sweep.0, sweep.1));
         let backups = Schedule::start(&config.backup, &vault)?;
         let keys = tokio::spawn(keep_keys(vault.clone()));
+        let compacting = tokio::spawn(keep_compact(vault.clone()));
         let issuers = IssuerWatch::start(issuers::sources(config), &vault, &self.state);
         self.wait_for(stop).await;
         housekeeping.abort();
         sweeping.abort();
         keys.abort();
+        compacting.abort();
         drop(issuers);
         if let Some(backups) = backups {
             backups.stop().await;
@@ -278,6 +282,14 @@ async fn keep_keys(vault: Arc<Vault>) {
     loop {
         every.tick().await;
         vault.tend_keys().await;
+    }
+}
+
+async fn keep_compact(vault: Arc<Vault>) {
+    let mut every = tokio::time::interval(COMPACT_EVERY);
+    loop {
+        every.tick().await;
+        vault.renew_worn().await;
     }
 }
 

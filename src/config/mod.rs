@@ -119,6 +119,8 @@ pub struct Store {
     pub hard_floor_bytes: ByteSize,
     /// Sorted names kept in memory, over all tenants.
     pub list_cache_bytes: ByteSize,
+    /// How much is written to a database before it is written anew; zero: never.
+    pub compact_after: ByteSize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,6 +213,7 @@ impl Default for Config {
                 full_floor_bytes: ByteSize::mib(256),
                 hard_floor_bytes: ByteSize::mib(64),
                 list_cache_bytes: ByteSize::mib(64),
+                compact_after: ByteSize::mib(256),
             },
             sweep: Sweep { every: TimeSpan::seconds(3600), retain: TimeSpan::seconds(24 * 3600) },
             backup: Backup { every: TimeSpan::ZERO, folder: None, keep: 7 },

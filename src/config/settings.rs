@@ -105,6 +105,7 @@ const SETTINGS: &[Setting] = settings! {
     store.full_floor_bytes;
     store.hard_floor_bytes;
     store.list_cache_bytes;
+    store.compact_after;
     sweep.every;
     sweep.retain;
     backup.every;

@@ -103,6 +103,10 @@ impl Check<'_> {
         self.within("store.cache_bytes", store.cache_bytes, least_memory..=most_memory)?;
         self.within("store.queue_bytes", store.queue_bytes, LEAST_QUEUE..=most_memory)?;
         self.within("store.list_cache_bytes", store.list_cache_bytes, least_memory..=most_memory)?;
+        if store.compact_after.get() > 0 {
+            let least = ByteSize::mib(16);
+            self.within("store.compact_after", store.compact_after, least..=most_disk)?;
+        }
         // A disk that runs full under sled is not mended by freeing space, so
         // neither floor can be switched off.
         let least_floor = ByteSize::mib(1);

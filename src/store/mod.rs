@@ -358,6 +358,12 @@ pub trait Store: Send + Sync + 'static {
         progress: &(dyn Fn(u64, u64) + Send + Sync),
     ) -> Result<Option<Compacted>, StoreError>;
 
+    /// The parts to which so much was written since they were opened or compacted that
+    /// opening them after a crash would take long. Cheap.
+    fn worn(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Refuses further writes, waits for those under way, and closes the files.
     /// Later calls answer [`StoreError::NotApplied`].
     async fn close(&self);

@@ -49,7 +49,7 @@ use crate::domain::{
     Clock, Floor, Now, SecretValue, Source, TenantId, TenantName, Timestamp, ValidityWindow,
 };
 use crate::store::{
-    Batch, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
+    Batch, Compacted, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
 };
 
 use heads::{Budget, Heads};
@@ -483,6 +483,21 @@ impl Vault {
         self.system.persist_floor(floor).await?;
         self.note_floor(floor);
         Ok(())
+    }
+
+    /// Writes anew the parts of the store that an opening after a crash would read for
+    /// long, one after the other, while others read and write. The edge calls it every
+    /// few seconds.
+    pub async fn renew_worn(&self) {
+        for part in self.store.worn() {
+            match self.store.compact(&part, &|_, _| {}).await {
+                Ok(Some(Compacted { before, after })) => {
+                    log::info!("compacted database {part} from {before} to {after} bytes");
+                }
+                Ok(None) => {}
+                Err(error) => log::warn!("database {part} was not compacted: {error}"),
+            }
+        }
     }
 
     /// Persists the floor, refuses further writes, finishes those under way,

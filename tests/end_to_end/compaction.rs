@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Dev, Output, Request, maintain, secret};
+use crate::support::{Dev, Output, Request, eventually, maintain, secret};
 
 fn json_of(output: &Output) -> Value {
     assert_eq!(output.code, Some(0), "{output:?}");
@@ -25,6 +25,25 @@ fn waste(dev: &Dev) {
     for request in puts.chain((0..500).map(|n| Request::delete(path(n)))) {
         assert_eq!(client.send(&request.bearer(&dev.token)).status, 204);
     }
+}
+
+#[test]
+fn a_server_compacts_by_itself_what_was_written_to_for_long() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let dev = Dev::start_with(&data, |command| {
+        command.env("RUST_LOG", "info").env("TENURE_STORE_COMPACT_AFTER", "16MiB");
+    });
+    assert_eq!(dev.put("kept", "still here").status, 204);
+    waste(&dev);
+    let line = eventually("a compaction", || {
+        let log = dev.log();
+        log.lines().find(|line| line.contains("compacted database")).map(str::to_owned)
+    });
+    assert!(line.contains("tenants-0000"), "{line}");
+    assert_eq!(dev.get("kept").json(), "still here");
+    assert_eq!(dev.get("wasted-7").status, 404);
+    assert_eq!(json_of(&dev.run(&["verify", "--json"]))["sound"], true);
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub(super) struct Shared {
     pub unsynced: Unsynced,
     /// Which one counts.
     pub generation: AtomicU64,
+    /// In bytes of keys and values, since it was opened.
+    pub written: AtomicU64,
     status: RwLock<Status>,
     shelves: Mutex<HashMap<Space, Arc<Shelf>>>,
 }
@@ -65,6 +67,7 @@ impl Shared {
             queue: Queue::new(queue_bytes),
             unsynced: Unsynced::default(),
             generation: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             status: RwLock::new(status),
             shelves: Mutex::default(),
         }
@@ -437,8 +440,11 @@ impl Committer {
         }
         if !writes.is_empty() {
             self.shared.unsynced.declare(touched, shelves);
-            self.disk()?.commit(writes)?;
+            let disk = self.disk()?;
+            disk.commit(writes)?;
+            let written = disk.written();
             self.shared.unsynced.settled();
+            self.shared.written.store(written, Ordering::Relaxed);
         }
         self.ledgers.extend(ledgers);
         Ok(())
@@ -608,6 +614,7 @@ impl Committer {
                 disk.commit(Vec::new()).map_err(|error| failed(error.into()))?;
             }
         }
+        self.shared.written.store(disk.written(), Ordering::Relaxed);
         self.disk = Some(disk);
         Ok(())
     }

@@ -7,7 +7,8 @@
 //! compacted at a time. What goes wrong before the change of place leaves all as
 //! it was.
 
-use std::sync::{PoisonError, mpsc};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, mpsc};
 
 use super::committer::{RETRY_AFTER, Status};
 use super::database::OnDisk;
@@ -67,6 +68,23 @@ impl Inner {
             live: live_bytes(database).ok(),
         };
         self.databases().iter().map(|database| one(database)).collect()
+    }
+
+    /// A crash makes the next opening read all that was written since the last one, and
+    /// the files of a database that is written to grow. Both end when it is written
+    /// anew; which costs as much as it holds, so that a large one waits longer for it:
+    /// for a quarter of its files.
+    pub(super) fn worn(&self) -> Vec<String> {
+        let enough = self.options.worn_bytes;
+        let is_worn = |database: &Arc<Database>| {
+            let written = database.shared.written.load(Ordering::Relaxed);
+            enough > 0
+                && written >= enough
+                && written >= files::bytes_below(&database.site.folder) / 4
+                && database.shared.status() == Status::Serving
+        };
+        let worn = self.databases().into_iter().filter(is_worn);
+        worn.map(|database| database.site.name.clone()).collect()
     }
 
     /// `None` where there is no such database.

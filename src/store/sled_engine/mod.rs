@@ -87,6 +87,9 @@ pub struct SledOptions {
     /// Measured: creating the 10,000th tree of a database costs 90 KB, and
     /// 10,000 of them 911 MB.
     pub tenants_per_database: usize,
+    /// How much is written to a database, in keys and values, before it is worn; zero:
+    /// none ever is.
+    pub worn_bytes: u64,
     /// What all snapshots together may keep of rows that were replaced since.
     /// Beyond it, writes that would need more are refused.
     pub snapshot_bytes: usize,
@@ -103,6 +106,7 @@ impl Default for SledOptions {
             full_floor_bytes: 256 << 20,
             hard_floor_bytes: 64 << 20,
             tenants_per_database: 512,
+            worn_bytes: 256 << 20,
             snapshot_bytes: 64 << 20,
             snapshot_patience: Duration::from_secs(60),
         }
@@ -863,6 +867,10 @@ impl Store for SledStore {
             }
         };
         tokio::join!(work, shown).0
+    }
+
+    fn worn(&self) -> Vec<String> {
+        self.inner.worn()
     }
 
     async fn close(&self) {
