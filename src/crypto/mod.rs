@@ -8,6 +8,8 @@
 //! DEK ─ HKDF(salt, binding) ─► one AES-256-GCM key per stored value
 //! ```
 //!
+//! docs/keys.md has all of it as formulas, from which another program can be written.
+//!
 //! Guarantees: a ciphertext opens only under the binding it was made for; any
 //! altered or truncated byte is [`Undecryptable`], never a panic or another
 //! plaintext; no key type can be printed, cloned or serialized. It knows nothing

@@ -26,6 +26,7 @@ mod durability;
 mod frozen;
 mod history;
 mod hostile;
+mod independent;
 mod input;
 mod io_errors;
 mod limits;
