@@ -32,7 +32,7 @@ use crate::domain::Network;
 pub use error::{ConfigError, Origin};
 pub use load::environment;
 pub use oidc::{Oidc, OidcKey, oidc_keys};
-pub use settings::{LogLevel, Setting, keys};
+pub use settings::{LogLevel, MemoryLock, Setting, keys};
 pub use unit::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use validate::Exposure;
 
@@ -53,6 +53,7 @@ pub struct Config {
     pub tokens: Tokens,
     pub limits: Limits,
     pub api_keys: ApiKeys,
+    pub memory: Memory,
     pub log: Log,
     /// Issuers whose tokens are accepted beside our own.
     pub oidc: Vec<Oidc>,
@@ -169,6 +170,12 @@ pub struct ApiKeys {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// What must not reach a swap device.
+    pub lock: MemoryLock,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub level: LogLevel,
 }
@@ -215,6 +222,7 @@ impl Default for Config {
                 new_token_burst: 500,
             },
             api_keys: ApiKeys { max_per_tenant: 1_000 },
+            memory: Memory { lock: MemoryLock::Auto },
             log: Log { level: LogLevel::Info },
             oidc: Vec::new(),
         }

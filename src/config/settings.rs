@@ -120,6 +120,7 @@ const SETTINGS: &[Setting] = settings! {
     limits.new_token_rate;
     limits.new_token_burst;
     api_keys.max_per_tenant;
+    memory.lock;
     log.level;
 };
 
@@ -291,6 +292,41 @@ impl Value for KekSource {
         match self {
             Self::File => quoted("file"),
             Self::Env => quoted("env"),
+        }
+    }
+}
+
+impl Value for MemoryLock {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|lock| lock.as_str() == text)
+            .ok_or_else(|| "must be \"auto\", \"required\" or \"off\"".to_owned())
+    }
+
+    fn show(&self) -> String {
+        quoted(self.as_str())
+    }
+}
+
+/// How much of the memory is kept out of swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLock {
+    /// As much as this process may.
+    Auto,
+    /// All of it, or the server does not start.
+    Required,
+    Off,
+}
+
+impl MemoryLock {
+    const ALL: [Self; 3] = [Self::Auto, Self::Required, Self::Off];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Required => "required",
+            Self::Off => "off",
         }
     }
 }

@@ -43,6 +43,7 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("limits.new_token_rate", "0", "0"),
     ("limits.new_token_burst", "1", "1"),
     ("api_keys.max_per_tenant", "7", "7"),
+    ("memory.lock", "'off'", "off"),
     ("log.level", "'debug'", "debug"),
 ];
 

@@ -15,6 +15,7 @@
 
 use zeroize::Zeroizing;
 
+use super::kept::KeyBytes;
 use super::ring;
 use crate::domain::TenantId;
 
@@ -85,12 +86,12 @@ pub struct Undecryptable;
 /// keys that are not DEKs.
 pub struct Dek {
     pub(super) id: u32,
-    pub(super) key: Zeroizing<[u8; 32]>,
+    pub(super) key: KeyBytes,
 }
 
 impl Dek {
     pub fn generate(id: u32) -> Self {
-        Self { id, key: Zeroizing::new(ring::random()) }
+        Self { id, key: KeyBytes::filled(ring::fill) }
     }
 
     pub fn id(&self) -> u32 {
@@ -206,7 +207,7 @@ mod tests {
     }
 
     fn dek() -> Dek {
-        Dek { id: 1, key: Zeroizing::new([9; 32]) }
+        Dek { id: 1, key: Zeroizing::new([9; 32]).into() }
     }
 
     #[test]
@@ -232,7 +233,7 @@ mod tests {
         for binding in elsewhere {
             assert_eq!(dek().decrypt(&binding, &envelope), Err(Undecryptable), "{binding:?}");
         }
-        let other = Dek { id: 1, key: Zeroizing::new([10; 32]) };
+        let other = Dek { id: 1, key: Zeroizing::new([10; 32]).into() };
         assert_eq!(other.decrypt(&home, &envelope), Err(Undecryptable));
     }
 
@@ -283,7 +284,7 @@ mod tests {
         for v in vectors {
             let key: [u8; 32] = bytes(&v["dek"]).try_into().unwrap();
             let id = u32::try_from(v["dekId"].as_u64().unwrap()).unwrap();
-            let dek = Dek { id, key: Zeroizing::new(key) };
+            let dek = Dek { id, key: Zeroizing::new(key).into() };
             let purposes = [
                 Purpose::Head,
                 Purpose::Value,

@@ -17,12 +17,14 @@
 
 mod envelope;
 mod kek_origin;
+mod kept;
 mod keys;
 mod ring;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
 pub use envelope::{Binding, Dek, DekSet, Purpose, Undecryptable};
 pub use kek_origin::{Argon2Params, KekOrigin, KekWay, ShareSet, UnknownOrigin};
+pub use kept::{Kept, keys_are_locked, lock_keys};
 pub use keys::{
     AnchorKeys, ApiKeyMac, ApiKeyTag, ChainKey, DekState, IndexKey, Kek, KekFormatError, LedgerKey,
     StoreId, StoreKeys,

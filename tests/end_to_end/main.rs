@@ -33,6 +33,7 @@ mod limits;
 mod lists;
 mod load;
 mod matrix;
+mod memory;
 mod narrowing;
 mod oidc;
 mod operations;
