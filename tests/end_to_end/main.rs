@@ -39,6 +39,7 @@ mod oidc;
 mod operations;
 mod power_loss;
 mod revocation;
+mod shredding;
 mod support;
 mod time;
 mod tls;
