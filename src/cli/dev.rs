@@ -66,6 +66,8 @@ pub(super) async fn run(args: DevArgs, output: Output) -> Result<(), CliError> {
         write_private(&folder.path().join(ENV_FILE), welcome.environment().as_bytes())?;
     }
     output.show(&welcome, || welcome.text())?;
+    // The token is theirs now.
+    drop(welcome);
     service.until_stopped(stop, &config, vault, admin).await
 }
 

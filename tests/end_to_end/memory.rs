@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -167,13 +168,9 @@ fn a_plaintext_and_its_token_are_nowhere_once_their_connections_have_ended() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let data = init(folder.path());
-    assert_eq!(maintain(&data, &["tenant", "create", "acme"]).code, Some(0));
     let serve = Serve::start(&data);
-    let minted = serve.run(&["token", "mint", "--tenant", "acme", "--scope", "*"]);
-    let token = minted.stdout.trim();
-    let mut random = Random::seeded();
-    let marker = format!("marker-{:016x}-{:016x}", random.below(u64::MAX), random.below(u64::MAX));
-    let needles = [marker.as_bytes(), token.as_bytes()];
+    let (token, marker) = (acme(&serve), marker());
+    let (token, needles) = (token.as_str(), [marker.as_bytes(), token.as_bytes()]);
 
     let mut open = Client::new(serve.address);
     let path = "/api/acme/secrets/kept-open";
@@ -183,9 +180,62 @@ fn a_plaintext_and_its_token_are_nowhere_once_their_connections_have_ended() {
     assert!(held.iter().all(|count| (1..=2).contains(count)), "an open connection's: {held:?}");
     burst(serve.address, "acme", token, &marker);
     drop(open);
-    // The server hears of the end a moment later.
+    wiped(&serve, &needles);
+}
+
+#[test]
+fn nor_are_they_where_they_came_over_tls() {
+    if !permitted("reading a server's memory") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = init(folder.path());
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]);
+    let made = made.expect("a certificate");
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    fs::write(&certificate, made.cert.pem()).expect("a file");
+    fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("ours");
+    let serve = serve(&data, |command| {
+        command.env("TENURE_TLS_CERTIFICATE", &certificate).env("TENURE_TLS_KEY", &key);
+    });
+    let (token, marker) = (acme(&serve), marker());
+    let body = json!({ "value": format!("{marker}{}", "z".repeat(20_000)) }).to_string();
+    let curl = |adapt: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "30"]);
+        curl.args(["-H", &format!("Authorization: Bearer {token}"), "--cacert"]).arg(&certificate);
+        curl.args(adapt).arg(format!("https://{}/api/acme/secrets/n", serve.address));
+        let output = Output::of(&mut curl);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        output.stdout
+    };
+    for _ in 0..10 {
+        curl(&["-X", "PUT", "-H", "Content-Type: application/json", "-d", &body]);
+        assert!(curl(&[]).contains(&marker));
+    }
+    wiped(&serve, &[marker.as_bytes(), token.as_bytes()]);
+}
+
+/// Makes the tenant acme, and a token for all of it.
+fn acme(serve: &Serve) -> String {
+    assert_eq!(serve.run(&["tenant", "create", "acme"]).code, Some(0));
+    let minted = serve.run(&["token", "mint", "--tenant", "acme", "--scope", "*"]);
+    assert_eq!(minted.code, Some(0), "{minted:?}");
+    minted.stdout.trim().to_owned()
+}
+
+/// A text that is nowhere else.
+fn marker() -> String {
+    let mut random = Random::seeded();
+    format!("marker-{:016x}-{:016x}", random.below(u64::MAX), random.below(u64::MAX))
+}
+
+/// Waits until none of a plaintext and a token is left: a server hears a moment later that
+/// a connection has ended.
+fn wiped(serve: &Serve, needles: &[&[u8]; 2]) {
     eventually("the memory to be wiped", || {
-        let left = counted(serve.pid(), &needles);
+        let left = counted(serve.pid(), needles);
         println!("plaintexts, tokens: {left:?}");
         (left == [0, 0]).then_some(())
     });
