@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use tenure::cli::WipingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
+
 fn main() -> ExitCode {
     tenure::cli::main()
 }

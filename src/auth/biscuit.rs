@@ -32,6 +32,7 @@ use biscuit_auth::{Biscuit, KeyPair, PrivateKey, UnverifiedBiscuit};
 use prost::Message;
 use zeroize::Zeroizing;
 
+use crate::crypto::Kept;
 use crate::domain::{Scope, ScopeSet, TenantId, TenantName, Timestamp};
 
 use super::caveat::{Caveats, Check, Comparison, OneOf, Query, TimeBound};
@@ -68,23 +69,23 @@ pub(super) fn check_text(bearer: &str) -> Result<(), Refusal> {
 
 /// A root's key pair (Ed25519, RFC 8032). The library's own type prints its
 /// private bytes in `Debug`; it wipes them when dropped.
-pub(super) struct RootKey(KeyPair);
+pub(super) struct RootKey(Kept<KeyPair>);
 
 impl RootKey {
     pub const SECRET_LEN: usize = 32;
 
     pub fn generate() -> Self {
-        Self(KeyPair::new_with_algorithm(Algorithm::Ed25519))
+        Self(Kept::new(KeyPair::new_with_algorithm(Algorithm::Ed25519)))
     }
 
     pub fn from_secret(secret: &[u8; Self::SECRET_LEN]) -> Option<Self> {
         let private = PrivateKey::from_bytes(secret, Algorithm::Ed25519).ok()?;
-        Some(Self(KeyPair::from(&private)))
+        Some(Self(Kept::new(KeyPair::from(&private))))
     }
 
     /// For a set of roots that takes the place of the one it is in.
     pub fn copy(&self) -> Self {
-        Self(KeyPair::from(&self.0.private()))
+        Self(Kept::new(KeyPair::from(&self.0.private())))
     }
 
     pub fn secret(&self) -> Zeroizing<Vec<u8>> {

@@ -17,7 +17,7 @@ use super::data::{DataFolder, write_private};
 use super::failure::CliError;
 use super::maintain::Output;
 use super::serve::{self, Service, StopSignals};
-use super::{internal, kek, process};
+use super::{internal, kek, memory, process};
 use crate::api::admin::{Command, FailureKind, Reply};
 use crate::config::{self, Config};
 use crate::crypto::{Kek, KekWay};
@@ -40,6 +40,8 @@ pub(super) async fn run(args: DevArgs, output: Output) -> Result<(), CliError> {
             config.listen
         )));
     }
+    // For people who try it out, what comes of it is not worth a line.
+    memory::lock(config.memory.lock)?;
     let service = Service::bind(&config)?;
     let opened = if args.ephemeral { in_memory(&config).await } else { on_disk(&config).await };
     let (folder, vault) = match opened {
@@ -64,6 +66,8 @@ pub(super) async fn run(args: DevArgs, output: Output) -> Result<(), CliError> {
         write_private(&folder.path().join(ENV_FILE), welcome.environment().as_bytes())?;
     }
     output.show(&welcome, || welcome.text())?;
+    // The token is theirs now.
+    drop(welcome);
     service.until_stopped(stop, &config, vault, admin).await
 }
 

@@ -6,6 +6,7 @@
 //! an exit code (docs/cli.md).
 
 mod access;
+mod allocator;
 mod args;
 mod backup;
 mod backup_file;
@@ -20,6 +21,7 @@ mod format;
 mod issuers;
 mod kek;
 mod maintain;
+mod memory;
 mod narrow;
 mod process;
 mod progress;
@@ -29,6 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub use allocator::WipingAllocator;
 use args::{Cli, Command};
 use failure::{CliError, Exit};
 

@@ -15,7 +15,7 @@ use super::clock::SystemClock;
 use super::data::DataFolder;
 use super::failure::CliError;
 use super::maintain::Output;
-use super::{internal, issuers, kek, process};
+use super::{internal, issuers, kek, memory, process};
 use crate::config::{Config, Exposure, LogLevel};
 use crate::http::{
     AdminServer, AppState, IssuerWatch, Running, Server, ServerOptions, Stop, TlsFiles, TlsReloader,
@@ -113,6 +113,7 @@ pub(super) async fn run(args: ServeArgs, output: Output) -> Result<(), CliError>
     let config = access::configure(&args.store, DevStore::Refused, flags)?;
     process::log_to_stderr(level(config.log.level));
     config.require_kek_apart_from_data()?;
+    let memory = memory::lock(config.memory.lock)?;
     let service = Service::bind(&config)?;
     let folder = access::enter(&config)?;
     let vault = match open(&folder, &config).await {
@@ -122,6 +123,7 @@ pub(super) async fn run(args: ServeArgs, output: Output) -> Result<(), CliError>
             return Err(error);
         }
     };
+    memory.report();
     let stop = StopSignals::listen()?;
     let admin = service.admit(&folder, &vault).await?;
     let serving = Serving { address: service.url(), data: folder.path().display().to_string() };

@@ -32,7 +32,7 @@ use crate::domain::Network;
 pub use error::{ConfigError, Origin};
 pub use load::environment;
 pub use oidc::{Oidc, OidcKey, oidc_keys};
-pub use settings::{LogLevel, Setting, keys};
+pub use settings::{LogLevel, MemoryLock, Setting, keys};
 pub use unit::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use validate::Exposure;
 
@@ -54,6 +54,7 @@ pub struct Config {
     pub limits: Limits,
     pub api_keys: ApiKeys,
     pub dek: Dek,
+    pub memory: Memory,
     pub log: Log,
     /// Issuers whose tokens are accepted beside our own.
     pub oidc: Vec<Oidc>,
@@ -182,6 +183,12 @@ pub struct Dek {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// What must not reach a swap device.
+    pub lock: MemoryLock,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub level: LogLevel,
 }
@@ -234,6 +241,7 @@ impl Default for Config {
                 rewrite: false,
                 rewrite_rate: 1_000,
             },
+            memory: Memory { lock: MemoryLock::Auto },
             log: Log { level: LogLevel::Info },
             oidc: Vec::new(),
         }

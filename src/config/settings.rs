@@ -124,6 +124,7 @@ const SETTINGS: &[Setting] = settings! {
     dek.rotate_after;
     dek.rewrite;
     dek.rewrite_rate;
+    memory.lock;
     log.level;
 };
 
@@ -295,6 +296,41 @@ impl Value for KekSource {
         match self {
             Self::File => quoted("file"),
             Self::Env => quoted("env"),
+        }
+    }
+}
+
+impl Value for MemoryLock {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|lock| lock.as_str() == text)
+            .ok_or_else(|| "must be \"auto\", \"required\" or \"off\"".to_owned())
+    }
+
+    fn show(&self) -> String {
+        quoted(self.as_str())
+    }
+}
+
+/// How much of the memory is kept out of swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLock {
+    /// As much as this process may.
+    Auto,
+    /// All of it, or the server does not start.
+    Required,
+    Off,
+}
+
+impl MemoryLock {
+    const ALL: [Self; 3] = [Self::Auto, Self::Required, Self::Off];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Required => "required",
+            Self::Off => "off",
         }
     }
 }

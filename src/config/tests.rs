@@ -47,6 +47,7 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("dek.rotate_after", "90d", "\"90d\""),
     ("dek.rewrite", "true", "true"),
     ("dek.rewrite_rate", "50", "50"),
+    ("memory.lock", "'off'", "off"),
     ("log.level", "'debug'", "debug"),
 ];
 

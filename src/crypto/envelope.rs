@@ -15,6 +15,7 @@
 
 use zeroize::Zeroizing;
 
+use super::kept::KeyBytes;
 use super::ring;
 use crate::domain::{TenantId, Timestamp};
 
@@ -96,18 +97,18 @@ pub struct Undecryptable;
 /// keys that are not DEKs.
 pub struct Dek {
     pub(super) id: u32,
-    pub(super) key: Zeroizing<[u8; 32]>,
+    pub(super) key: KeyBytes,
     pub(super) made_on: Option<Timestamp>,
 }
 
 impl Dek {
     pub fn generate(id: u32, now: Timestamp) -> Self {
-        Self { id, key: Zeroizing::new(ring::random()), made_on: Some(now) }
+        Self { id, key: KeyBytes::filled(ring::fill), made_on: Some(now) }
     }
 
     /// One that never leaves memory: it has no place among a tenant's DEKs, and no age.
     pub(super) fn derived(key: Zeroizing<[u8; 32]>) -> Self {
-        Self { id: 0, key, made_on: None }
+        Self { id: 0, key: key.into(), made_on: None }
     }
 
     pub fn id(&self) -> u32 {
@@ -300,7 +301,7 @@ mod tests {
     }
 
     fn dek() -> Dek {
-        Dek { id: 1, key: Zeroizing::new([9; 32]), made_on: None }
+        Dek { id: 1, key: Zeroizing::new([9; 32]).into(), made_on: None }
     }
 
     #[test]
@@ -326,7 +327,7 @@ mod tests {
         for binding in elsewhere {
             assert_eq!(dek().decrypt(&binding, &envelope), Err(Undecryptable), "{binding:?}");
         }
-        let other = Dek { id: 1, key: Zeroizing::new([10; 32]), made_on: None };
+        let other = Dek { id: 1, key: Zeroizing::new([10; 32]).into(), made_on: None };
         assert_eq!(other.decrypt(&home, &envelope), Err(Undecryptable));
     }
 
@@ -399,7 +400,7 @@ mod tests {
         for v in vectors {
             let key: [u8; 32] = bytes(&v["dek"]).try_into().unwrap();
             let id = u32::try_from(v["dekId"].as_u64().unwrap()).unwrap();
-            let dek = Dek { id, key: Zeroizing::new(key), made_on: None };
+            let dek = Dek { id, key: Zeroizing::new(key).into(), made_on: None };
             let purposes = [
                 Purpose::Head,
                 Purpose::Value,

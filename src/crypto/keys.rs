@@ -5,6 +5,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::envelope::{Binding, Dek, DekState, Purpose, Undecryptable};
+use super::kept::KeyBytes;
 use super::ring::{self, Mac};
 use crate::domain::{TenantId, Timestamp};
 
@@ -29,7 +30,7 @@ impl StoreId {
 
 /// The key-encryption key. It is never used itself: only through the keys that
 /// [`Kek::for_store`] derives.
-pub struct Kek(Zeroizing<[u8; 32]>);
+pub struct Kek(KeyBytes);
 
 /// A text that is no KEK. It never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,19 +39,19 @@ pub struct KekFormatError;
 
 impl Kek {
     pub fn generate() -> Self {
-        Self(Zeroizing::new(ring::random()))
+        Self(KeyBytes::filled(ring::fill))
     }
 
     /// 64 hexadecimal digits, white space around them ignored.
     pub fn parse(text: &str) -> Result<Self, KekFormatError> {
-        let mut key = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.trim(), key.as_mut()).map_err(|_| KekFormatError)?;
-        Ok(Self(key))
+        let mut key = Self(Zeroizing::new([0; 32]).into());
+        hex::decode_to_slice(text.trim(), key.0.as_mut_slice()).map_err(|_| KekFormatError)?;
+        Ok(key)
     }
 
     /// As [`Kek::parse`] reads it. For the file that `tenure init` writes.
     pub fn to_text(&self) -> Zeroizing<String> {
-        Zeroizing::new(hex::encode(self.0.as_ref()))
+        Zeroizing::new(hex::encode(self.0.as_slice()))
     }
 
     /// `HKDF-SHA256(ikm = KEK, salt = store id, info = label)` for each label.
@@ -61,7 +62,7 @@ impl Kek {
             wrap: Dek::derived(derive("tenure/v1/wrap")),
             check: Mac::new(&derive("tenure/v1/check")),
             keyring_ledger: LedgerKey::new(KEYRING, &derive("tenure/v1/system")),
-            backup: derive("tenure/v1/backup"),
+            backup: derive("tenure/v1/backup").into(),
         }
     }
 }
@@ -83,7 +84,7 @@ pub struct StoreKeys {
     check: Mac,
     keyring_ledger: LedgerKey,
     /// Derives the key of each backup, so that no KEK stays in memory for it.
-    backup: Zeroizing<[u8; 32]>,
+    backup: KeyBytes,
 }
 
 /// Authenticates a sequence of frames: each tag covers the one before it, so that
@@ -143,7 +144,7 @@ impl StoreKeys {
         let place = self.place(state.byte());
         let binding = dek_binding(tenant, &place, dek.id);
         let mut wrapped = Zeroizing::new(Vec::with_capacity(32 + 8));
-        wrapped.extend_from_slice(dek.key.as_ref());
+        wrapped.extend_from_slice(dek.key.as_slice());
         if let Some(made_on) = dek.made_on {
             wrapped.extend_from_slice(&made_on.unix_micros().to_be_bytes());
         }
@@ -169,12 +170,12 @@ impl StoreKeys {
                 Some(Timestamp::from_unix_micros(i64::from_be_bytes(micros)))
             }
         };
-        Ok(Dek { id, key: Zeroizing::new(to_array(key)?), made_on })
+        Ok(Dek { id, key: to_key(key)?, made_on })
     }
 
     pub fn wrap_anchor(&self, tenant: TenantId, anchor: &AnchorKeys) -> Vec<u8> {
         let place = self.place(0);
-        self.wrap.encrypt(&anchor_binding(tenant, &place), anchor.seed.as_ref())
+        self.wrap.encrypt(&anchor_binding(tenant, &place), anchor.seed.as_slice())
     }
 
     pub fn unwrap_anchor(
@@ -184,7 +185,7 @@ impl StoreKeys {
     ) -> Result<AnchorKeys, Undecryptable> {
         let place = self.place(0);
         let seed = self.wrap.decrypt(&anchor_binding(tenant, &place), wrapped)?;
-        Ok(AnchorKeys::from_seed(tenant, Zeroizing::new(to_array(&seed)?)))
+        Ok(AnchorKeys::from_seed(tenant, to_key(&seed)?))
     }
 
     fn place(&self, state: u8) -> Vec<u8> {
@@ -206,25 +207,26 @@ fn anchor_binding(tenant: TenantId, place: &[u8]) -> Binding<'_> {
     Binding { purpose: Purpose::WrappedAnchor, tenant, name: place, version: 0 }
 }
 
-fn to_array(bytes: &[u8]) -> Result<[u8; 32], Undecryptable> {
-    bytes.try_into().map_err(|_| Undecryptable)
+fn to_key(bytes: &[u8]) -> Result<KeyBytes, Undecryptable> {
+    let bytes: &[u8; 32] = bytes.try_into().map_err(|_| Undecryptable)?;
+    Ok(KeyBytes::filled(|key| key.copy_from_slice(bytes)))
 }
 
 /// The keys of a tenant that outlive every rotation of its DEKs, since changing
 /// them would move or recount every row: both are derived from one wrapped seed,
 /// `HKDF-SHA256(ikm = seed, salt = tenant id, info = label)`.
 pub struct AnchorKeys {
-    seed: Zeroizing<[u8; 32]>,
+    seed: KeyBytes,
     index: IndexKey,
     ledger: LedgerKey,
 }
 
 impl AnchorKeys {
     pub fn generate(tenant: TenantId) -> Self {
-        Self::from_seed(tenant, Zeroizing::new(ring::random()))
+        Self::from_seed(tenant, KeyBytes::filled(ring::fill))
     }
 
-    fn from_seed(tenant: TenantId, seed: Zeroizing<[u8; 32]>) -> Self {
+    fn from_seed(tenant: TenantId, seed: KeyBytes) -> Self {
         let derive = |label: &str| ring::hkdf_sha256(tenant.as_bytes(), &seed, label.as_bytes());
         let index = IndexKey(Mac::new(&derive("tenure/v1/index")));
         let ledger = LedgerKey::new(tenant, &derive("tenure/v1/ledger"));
@@ -363,7 +365,7 @@ mod tests {
         let kek = Kek::generate();
         let text = kek.to_text();
         assert_eq!(text.len(), 64);
-        assert_eq!(Kek::parse(&format!(" {}\n", text.as_str())).unwrap().0, kek.0);
+        assert_eq!(*Kek::parse(&format!(" {}\n", text.as_str())).unwrap().0, *kek.0);
         for bad in ["", "4a", &"4a".repeat(33), &"zz".repeat(32)] {
             assert_eq!(Kek::parse(bad).unwrap_err(), KekFormatError, "{bad}");
         }
@@ -386,7 +388,8 @@ mod tests {
         let dek = Dek::generate(3, made_on);
         let wrapped = keys().wrap_dek(TENANT, &dek, DekState::Retired);
         let opened = keys().unwrap_dek(TENANT, 3, DekState::Retired, &wrapped).unwrap();
-        assert_eq!((opened.key, opened.made_on), (dek.key, Some(made_on)));
+        assert_eq!(*opened.key, *dek.key);
+        assert_eq!(opened.made_on, Some(made_on));
         let elsewhere = TenantId::from_bytes([6; 16]);
         for (tenant, id, state) in [
             (TENANT, 3, DekState::Active),
@@ -464,10 +467,40 @@ mod tests {
         assert_eq!(key.tag(&previous, &[&bytes("frame")]), tag);
     }
 
+    /// Everything that hangs on a KEK and on an anchor seed, as docs/keys.md has it; put
+    /// together by another implementation (Python's `cryptography`), which checks it too.
+    #[test]
+    fn frozen_keys_are_derived_and_unwrapped_again() {
+        let vector: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/keys-v1.json")).unwrap();
+        let bytes = |field: &str| hex::decode(vector[field].as_str().unwrap()).unwrap();
+        let array = |field: &str| <[u8; 32]>::try_from(bytes(field)).unwrap();
+        let tenant = TenantId::from_bytes(bytes("tenant").try_into().unwrap());
+        let kek = Kek::parse(vector["kek"].as_str().unwrap()).unwrap();
+        let keys = kek.for_store(StoreId::from_bytes(bytes("storeId").try_into().unwrap()));
+        assert_eq!(keys.check_value(), array("checkValue"));
+        let id = u32::try_from(vector["dekId"].as_u64().unwrap()).unwrap();
+        let dek = keys.unwrap_dek(tenant, id, DekState::Active, &bytes("wrappedDek")).unwrap();
+        assert_eq!(**dek.key, array("dek"));
+        let anchor = keys.unwrap_anchor(tenant, &bytes("wrappedAnchor")).unwrap();
+        assert_eq!(**anchor.seed, array("anchorSeed"));
+        assert_eq!(anchor.index().locate(&bytes("name")), array("locator"));
+        let version = vector["rowVersion"].as_u64().unwrap();
+        let digest = anchor.ledger().digest_row(&bytes("rowKey"), version, &bytes("rowBytes"));
+        assert_eq!(digest, array("rowDigest"));
+        for (ledger, sealed) in
+            [(anchor.ledger(), "sealedLedger"), (keys.keyring_ledger(), "sealedKeyringLedger")]
+        {
+            assert_eq!(*ledger.open(&bytes(sealed)).unwrap(), bytes("account"), "{sealed}");
+        }
+        let (id, secret) = (bytes("apiKeyId").try_into().unwrap(), array("apiKeySecret"));
+        assert_eq!(anchor.api_keys().tag(&id, &secret).0, array("apiKeyTag"));
+    }
+
     #[test]
     fn debug_of_keys_shows_none() {
         let kek = Kek::parse(&"4a".repeat(32)).unwrap();
-        let dek = Dek { id: 1, key: Zeroizing::new([0x4a; 32]), made_on: None };
+        let dek = Dek { id: 1, key: Zeroizing::new([0x4a; 32]).into(), made_on: None };
         let tag = ApiKeyTag([0x4a; 32]);
         let anchor = AnchorKeys::generate(TENANT);
         let shown =

@@ -8,6 +8,8 @@
 //! DEK ─ HKDF(salt, binding) ─► one AES-256-GCM key per stored value
 //! ```
 //!
+//! docs/keys.md has all of it as formulas, from which another program can be written.
+//!
 //! Guarantees: a ciphertext opens only under the binding it was made for; any
 //! altered or truncated byte is [`Undecryptable`], never a panic or another
 //! plaintext; no key type can be printed, cloned or serialized. It knows nothing
@@ -15,6 +17,7 @@
 
 mod envelope;
 mod kek_origin;
+mod kept;
 mod keys;
 mod ring;
 
@@ -23,6 +26,7 @@ pub use envelope::{
     Binding, Dek, DekSet, DekState, EnvelopeStamp, OldDeks, Purpose, Undecryptable,
 };
 pub use kek_origin::{Argon2Params, KekOrigin, KekWay, ShareSet, UnknownOrigin};
+pub use kept::{Kept, keys_are_locked, lock_keys};
 pub use keys::{
     AnchorKeys, ApiKeyMac, ApiKeyTag, ChainKey, IndexKey, Kek, KekFormatError, LedgerKey, StoreId,
     StoreKeys,

@@ -7,6 +7,8 @@ use ::ring::{digest, hkdf, hmac, signature};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::kept::Kept;
+
 /// Bytes that AES-GCM adds: its tag (NIST SP 800-38D).
 pub(super) const TAG_LEN: usize = 16;
 
@@ -18,8 +20,13 @@ pub(super) const TAG_LEN: usize = 16;
 /// produce predictable keys.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).expect("the kernel gives random bytes");
+    fill(&mut bytes);
     bytes
+}
+
+/// The same for a key, in the place where it stays.
+pub(super) fn fill<const N: usize>(bytes: &mut [u8; N]) {
+    SystemRandom::new().fill(bytes).expect("the kernel gives random bytes");
 }
 
 /// SHA-256 (FIPS 180-4).
@@ -41,11 +48,11 @@ pub(super) fn hkdf_sha256(salt: &[u8], secret: &[u8; 32], info: &[u8]) -> Zeroiz
 }
 
 /// HMAC-SHA256 (RFC 2104) with its key schedule done once.
-pub(super) struct Mac(hmac::Key);
+pub(super) struct Mac(Kept<hmac::Key>);
 
 impl Mac {
     pub(super) fn new(key: &[u8; 32]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+        Self(Kept::new(hmac::Key::new(hmac::HMAC_SHA256, key)))
     }
 
     /// The MAC of the parts as one message. The caller makes the parts

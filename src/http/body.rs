@@ -1,5 +1,6 @@
 //! A request's JSON body, read within bounds of size and time into memory that is
-//! wiped. (The connection's own read buffer belongs to actix and is not.)
+//! wiped. (The connection's own read buffer belongs to actix, and is wiped when the
+//! connection ends.)
 
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceFactory, ServiceRequest, ServiceResponse, fn_service};
+use actix_web::http::Uri;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{App, Error, HttpRequest, HttpResponse};
 use futures_util::FutureExt;
@@ -79,7 +80,19 @@ async fn answer(shared: &Shared, request: ServiceRequest) -> ServiceResponse<Box
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     drop(busy);
-    ServiceResponse::new(request, response)
+    ServiceResponse::new(emptied(request, payload), response)
+}
+
+/// actix keeps the requests that are done for those to come, 128 of each worker. What
+/// they say is slices of what the connection read: the credential, and the body behind it.
+fn emptied(request: HttpRequest, payload: Payload) -> HttpRequest {
+    let mut request = ServiceRequest::from_parts(request, payload);
+    let nothing = Uri::default();
+    request.match_info_mut().get_mut().update(&nothing);
+    let head = request.head_mut();
+    head.headers.clear();
+    head.uri = nothing;
+    request.into_parts().0
 }
 
 /// A path holds names; the template in the log does not.

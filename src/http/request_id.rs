@@ -16,7 +16,10 @@ const MAX_LEN: usize = 64;
 pub(super) fn of(headers: &HeaderMap) -> HeaderValue {
     let mut given = headers.get_all(&HEADER);
     match (given.next(), given.next()) {
-        (Some(id), None) if is_plain(id.as_bytes()) => id.clone(),
+        // A clone would be a slice of all that the connection read.
+        (Some(id), None) if is_plain(id.as_bytes()) => {
+            HeaderValue::from_bytes(id.as_bytes()).unwrap_or_else(|_| fresh())
+        }
         _ => fresh(),
     }
 }

@@ -31,6 +31,32 @@ fn no_document_names_a_folder_of_its_author() {
     }
 }
 
+/// Whoever writes another program from docs/keys.md needs each of these words.
+#[test]
+fn every_label_of_a_key_is_in_the_document_on_keys() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/keys.md")).unwrap();
+    let mut labels = std::collections::BTreeSet::new();
+    for source in fs::read_dir(root.join("src/crypto")).unwrap() {
+        let source = fs::read_to_string(source.unwrap().path()).unwrap();
+        labels.extend(literals(&source).filter(|l| l.starts_with("tenure/")).map(str::to_owned));
+        let purposes = source.lines().filter(|line| line.trim_start().starts_with("Self::"));
+        let purposes = purposes.filter_map(|line| line.split_once(" => b\"")?.1.split_once('"'));
+        labels.extend(purposes.map(|(purpose, _)| purpose.to_owned()));
+    }
+    assert!(labels.contains("tenure/v1/wrap") && labels.contains("wrapped-dek"), "{labels:?}");
+    let quoted = |label: &String| {
+        [format!("\"{label}\""), format!("`{label}`")].iter().any(|word| document.contains(word))
+    };
+    labels.retain(|label| !quoted(label));
+    assert!(labels.is_empty(), "docs/keys.md does not have {labels:?}");
+}
+
+/// What stands between quotes, in code that escapes none.
+fn literals(source: &str) -> impl Iterator<Item = &str> {
+    source.lines().flat_map(|line| line.split('"').skip(1).step_by(2))
+}
+
 #[test]
 fn links_are_found() {
     let text = "See [a](docs/A.md) and [b][ref], `[no](code)`.\n\n```\n[no](block)\n```\n\

@@ -7,6 +7,7 @@ pub mod faulty_fs;
 pub mod http;
 pub mod identity_provider;
 pub mod inside;
+pub mod keys;
 pub mod linearizable;
 pub mod program;
 pub mod random;

@@ -77,8 +77,8 @@ impl Serve {
         let log_file = File::create(&log).expect("a log");
         let mut command = tenure();
         command.args(["serve", "--listen", "127.0.0.1:0"]);
-        command.stdout(log_file.try_clone().expect("a log")).stderr(log_file);
         adapt(&mut command);
+        command.stdout(log_file.try_clone().expect("a log")).stderr(log_file);
         let mut child = command.spawn().expect("the program starts");
         let address = eventually("tenure serve to be ready", || {
             let written = read(&log);
@@ -89,6 +89,10 @@ impl Serve {
             line.rsplit_once("://")?.1.parse().ok()
         });
         Self { child, data: data.to_owned(), address, log }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn run(&self, args: &[&str]) -> Output {
