@@ -482,6 +482,10 @@ mod tests {
         let id = u32::try_from(vector["dekId"].as_u64().unwrap()).unwrap();
         let dek = keys.unwrap_dek(tenant, id, DekState::Active, &bytes("wrappedDek")).unwrap();
         assert_eq!(**dek.key, array("dek"));
+        let with_time = bytes("wrappedDekWithTime");
+        let leaving = keys.unwrap_dek(tenant, id, DekState::Leaving, &with_time).unwrap();
+        assert_eq!(**leaving.key, array("dek"));
+        assert!(dek.made_on.is_none() && leaving.made_on.is_some());
         let anchor = keys.unwrap_anchor(tenant, &bytes("wrappedAnchor")).unwrap();
         assert_eq!(**anchor.seed, array("anchorSeed"));
         assert_eq!(anchor.index().locate(&bytes("name")), array("locator"));

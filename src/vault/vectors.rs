@@ -12,7 +12,7 @@ use crate::auth::{
     ApiKey, ApiKeyId, CredentialKind, Identity, Revocation, RevocationId, RevocationTarget, Roots,
     Subject,
 };
-use crate::crypto::{ApiKeyTag, StoreId};
+use crate::crypto::{ApiKeyTag, Argon2Params, KekOrigin, KekWay, ShareSet, StoreId};
 use crate::domain::{
     Floor, Now, Scope, ScopeSet, SecretName, TenantId, TenantName, Timestamp, ValidityWindow,
 };
@@ -22,6 +22,7 @@ fn frozen(record: &str) -> Vec<u8> {
     let files = [
         include_str!("../../tests/vectors/records-v1.json"),
         include_str!("../../tests/vectors/records-v2.json"),
+        include_str!("../../tests/vectors/records-v3.json"),
     ];
     let vectors = files.map(|file| serde_json::from_str::<Value>(file).unwrap());
     let found = vectors.iter().find_map(|vectors| vectors[record].as_str());
@@ -169,6 +170,30 @@ fn a_frozen_ledger_is_read_and_written_alike() {
 fn a_frozen_keyring_header_is_read() {
     let id = StoreId::from_bytes(std::array::from_fn(|n| 16 + n as u8));
     let read = keyring::parse_header(&frozen("keyringHeader"));
-    let header = Header { phase: Phase::Complete, store_id: id, check: [0xcd; 32], origin: None };
-    assert_eq!(read, Ok(header));
+    let header =
+        |origin| Header { phase: Phase::Complete, store_id: id, check: [0xcd; 32], origin };
+    assert_eq!(read, Ok(header(None)));
+    let read = keyring::parse_header(&frozen("keyringHeaderWithOrigin"));
+    let origin = KekOrigin::decode(&frozen("originShamir")).unwrap();
+    assert_eq!(read, Ok(header(Some(origin))));
+}
+
+#[test]
+fn frozen_origins_of_keks_are_read_and_written_alike() {
+    let argon2 = Argon2Params {
+        salt: std::array::from_fn(|n| 0xb0 + n as u8),
+        memory_kib: 65_536,
+        passes: 3,
+        lanes: 4,
+    };
+    let set = ShareSet { id: std::array::from_fn(|n| 0xa0 + n as u8), threshold: 3, shares: 5 };
+    for (record, way, since) in [
+        ("originFile", KekWay::File, at(D)),
+        ("originPassphrase", KekWay::Passphrase(argon2), at(D + 1)),
+        ("originShamir", KekWay::Shamir(set), at(-1)),
+    ] {
+        let origin = KekOrigin { way, since };
+        assert_eq!(origin.encode(), frozen(record));
+        assert_eq!(KekOrigin::decode(&frozen(record)), Ok(origin));
+    }
 }
