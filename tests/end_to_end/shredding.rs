@@ -100,6 +100,21 @@ fn a_deleted_tenants_keys_are_in_no_file_and_its_rows_in_none_after_compaction()
 }
 
 #[test]
+fn a_replaced_deks_wrapped_bytes_are_in_no_file_when_all_was_encrypted_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = init(folder.path());
+    let serve = Serve::start(&data);
+    let acme = tenant(&serve, "acme", folder.path());
+    let found = || found_in(&data, &acme.wrapped).iter().filter(|found| **found).count();
+    assert_eq!(serve.run(&["dek", "rotate"]).code, Some(0));
+    assert!(found() > 0, "a retired key is in the keyring still, or in its garbage");
+    assert_eq!(serve.run(&["dek", "rotate", "--rewrite"]).code, Some(0));
+    assert_eq!(found(), 1, "of DEK and anchor, the anchor stays");
+    assert_eq!(serve.run(&["compact", "--all"]).code, Some(0));
+    assert!(!any(&found_in(&data, &acme.heads)), "nothing is left that the old key opened");
+}
+
+#[test]
 fn kill_9_during_a_deletion_leaves_a_whole_tenant_or_none_of_its_keys() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = init(folder.path());
