@@ -16,12 +16,14 @@
 mod envelope;
 mod kek_origin;
 mod keys;
+mod passphrase;
 mod ring;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
 pub use envelope::{Binding, Dek, DekSet, Purpose, Undecryptable};
-pub use kek_origin::{Argon2Params, KekOrigin, KekWay, ShareSet, UnknownOrigin};
+pub use kek_origin::{Argon2Params, KekOrigin, KekRecord, KekWay, ShareSet, UnknownOrigin};
 pub use keys::{
     AnchorKeys, ApiKeyMac, ApiKeyTag, ChainKey, DekState, IndexKey, Kek, KekFormatError, LedgerKey,
     StoreId, StoreKeys,
 };
+pub use passphrase::{DeriveError, Passphrase, PassphraseError};
