@@ -592,7 +592,7 @@ pub(super) enum KekCommand {
         under FILE.new takes that, and does the renaming.\n\
         env, credential, command: make the new KEK, keep it, and name it with --new-kek. Put it\n\
         where it is read from before the next start; 'tenure kek check' proves it.\n\
-        passphrase: asks for the old one, and for a new one twice.")]
+        passphrase: asks for a new one twice; where no server runs, for the old one first.")]
     Rotate(RotateArgs),
     /// Put the store under a new KEK from another source, while the server serves
     ///

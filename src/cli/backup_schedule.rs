@@ -252,6 +252,9 @@ fn is_abandoned(partial: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::{Kek, KekOrigin, KekWay};
+    use crate::store::MemoryStore;
+    use crate::vault::VaultOptions;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_unix_seconds(1_900_000_000 + seconds)
@@ -267,6 +270,27 @@ mod tests {
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[tokio::test]
+    async fn a_backup_under_a_kek_that_was_replaced_is_no_damaged_one() {
+        let (store, kek) = (Arc::new(MemoryStore::new()), Kek::generate());
+        Vault::init(store.clone(), &kek, KekWay::File, &SystemClock).await.unwrap();
+        let opened = Vault::open(store, &kek, Arc::new(SystemClock), VaultOptions::default());
+        let (vault, folder) = (opened.await.unwrap(), tempfile::tempdir().unwrap());
+        let new = NewFile::create(&folder.path().join("a.backup")).unwrap();
+        let made = written(&vault, &new).await.unwrap();
+        let origin = KekOrigin { way: KekWay::File, since: now() };
+        vault.replace_kek(Kek::generate(), origin).await.unwrap();
+        let found = checked(&vault, &new, made.bytes).await.unwrap();
+        assert_eq!(found, Checked::UnderAnotherKek);
+        drop(new);
+
+        // Made anew it is under the one of now.
+        let folder = folder.path().to_owned();
+        let worker = Worker { vault, folder, every: RETRY, keep: 1 };
+        worker.write().await.unwrap();
+        assert_eq!(names(&worker.folder).len(), 1);
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Argon2Params {
     /// With a salt of its own, and four times the memory of RFC 9106's second
     /// recommendation: 0.5 s on one core of 2024, once at each start.
     pub fn generate() -> Self {
-        Self { salt: ring::random(), memory_kib: 256 * 1024, passes: 3, lanes: 4 }
+        Self { salt: ring::random(), memory_kib: 128 * 1024, passes: 3, lanes: 4 }
     }
 
     fn is_within_bounds(&self) -> bool {

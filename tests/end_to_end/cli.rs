@@ -676,7 +676,7 @@ fn a_kek_that_is_wrong_in_any_way_is_refused_and_never_repeated() {
         Output::of(&mut command)
     };
     let pasted = by("TENURE_KEK_FILE", good.trim());
-    fails(&pasted, 2, &["must name the file"]);
+    fails(&pasted, 2, &["must name the place"]);
     assert!(!pasted.stderr.contains(good.trim()), "{pasted:?}");
     fails(&by("TENURE_KEK_SOURCE", "env"), 2, &["TENURE_KEK", "kek.env"]);
     write(&good, 0o600);

@@ -28,6 +28,7 @@ mod history;
 mod hostile;
 mod input;
 mod io_errors;
+mod kek;
 mod limits;
 mod lists;
 mod load;

@@ -160,6 +160,9 @@ fn wrong(source: Option<KekSource>, record: &KekRecord, of: &str) -> String {
              kek.source = \"{0}\" and what goes with it",
             way.word()
         ),
+        (Some("passphrase"), Some(KekOrigin { since, .. })) => {
+            format!("{what}; give the one that was chosen on {since}")
+        }
         (_, Some(KekOrigin { since, .. })) => {
             format!("{what}, which is under its KEK since {since}; look at what kek.source names")
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::access;
 use super::super::data::{DataFolder, cannot};
 use super::super::internal;
-use super::{CliError, NewKek};
+use super::{CliError, Fetched, NewKek, fetch};
 use crate::api::admin::{Command, HiddenText, Reply};
 use crate::config::Config;
 use crate::crypto::{Kek, KekRecord};
@@ -32,25 +32,46 @@ impl<'a> Reached<'a> {
         folder: &'a DataFolder,
         config: &'a Config,
     ) -> Result<Self, CliError> {
-        let (record, way) = match AdminClient::connect(folder.path())? {
-            Some(client) => {
-                let reply = client.send(&Command::KekStatus, None, None, &mut |_| {})?;
-                let Reply::Kek(status) = reply else { return Err(misunderstood()) };
-                let record = key_commands::record(&status).ok_or_else(misunderstood)?;
-                (record, Way::Server(client))
-            }
+        match AdminClient::connect(folder.path())? {
+            Some(client) => Self::behind(client, folder, config),
+            None => Self::here(folder, config).await,
+        }
+    }
+
+    /// Also asks for the KEK that the store is under, where no server has it.
+    pub(super) async fn reach_with_kek(
+        folder: &'a DataFolder,
+        config: &'a Config,
+    ) -> Result<(Self, Option<Fetched>), CliError> {
+        match AdminClient::connect(folder.path())? {
+            Some(client) => Ok((Self::behind(client, folder, config)?, None)),
             None => {
-                let store = folder.open(config).await?;
-                match access::kek_record(folder, &*store).await {
-                    Ok(record) => (record, Way::Here(store)),
-                    Err(error) => {
-                        store.close().await;
-                        return Err(error);
-                    }
-                }
+                let kek = fetch(config)?;
+                Ok((Self::here(folder, config).await?, Some(kek)))
             }
-        };
-        Ok(Self { folder, config, record, way })
+        }
+    }
+
+    fn behind(
+        client: AdminClient,
+        folder: &'a DataFolder,
+        config: &'a Config,
+    ) -> Result<Self, CliError> {
+        let reply = client.send(&Command::KekStatus, None, None, &mut |_| {})?;
+        let Reply::Kek(status) = reply else { return Err(misunderstood()) };
+        let record = key_commands::record(&status).ok_or_else(misunderstood)?;
+        Ok(Self { folder, config, record, way: Way::Server(client) })
+    }
+
+    async fn here(folder: &'a DataFolder, config: &'a Config) -> Result<Self, CliError> {
+        let store = folder.open(config).await?;
+        match access::kek_record(folder, &*store).await {
+            Ok(record) => Ok(Self { folder, config, record, way: Way::Here(store) }),
+            Err(error) => {
+                store.close().await;
+                Err(error)
+            }
+        }
     }
 
     /// What the store said of its KEK when it was reached.
@@ -58,9 +79,9 @@ impl<'a> Reached<'a> {
         &self.record
     }
 
-    /// Puts the store under `new`. `old` opens it where no server has it open. Closes
-    /// the store.
-    pub(super) async fn replace(self, old: &Kek, new: &NewKek) -> Result<(), CliError> {
+    /// Puts the store under `new`, and closes it. `old`, which was proved, opens it where
+    /// no server has it open.
+    pub(super) async fn replace(self, old: Option<&Kek>, new: &NewKek) -> Result<(), CliError> {
         let command = Command::KekReplace {
             kek: HiddenText::new(&new.kek.to_text()),
             origin: hex::encode(new.origin().encode()),
@@ -79,6 +100,7 @@ impl<'a> Reached<'a> {
                 }
             },
             Way::Here(store) => {
+                let old = old.ok_or_else(|| internal("the store was reached without its KEK"))?;
                 match access::open_under(self.folder, self.config, old, store).await {
                     Ok(vault) => {
                         let done = maintenance::execute(&vault, command, Exchange::none()).await;

@@ -18,7 +18,7 @@ use super::super::process;
 use super::file::{self, Old, Place};
 use super::passphrase;
 use super::reach::{self, Reached};
-use super::{CliError, Fetched, NewKek, fetch, source};
+use super::{CliError, Fetched, NewKek, source};
 use crate::config::{Config, KekSource};
 use crate::crypto::{Kek, KekRecord, KekWay};
 
@@ -96,13 +96,11 @@ pub(super) async fn rotate(args: RotateArgs, output: Output) -> Result<(), CliEr
         (KekSource::Passphrase, _) => {
             let descriptor = args.new_passphrase_fd;
             refuse_one_descriptor_for_two(config.kek.passphrase_fd, descriptor)?;
-            let present = fetch(&config)?;
-            let reached = Reached::reach(&folder, &config).await?;
+            let (reached, present) = Reached::reach_with_kek(&folder, &config).await?;
             rotate_passphrase(folder.path(), reached, present, descriptor, mode).await?
         }
         (KekSource::Env | KekSource::Credential | KekSource::Command, Some(kek)) => {
-            let present = fetch(&config)?;
-            let reached = Reached::reach(&folder, &config).await?;
+            let (reached, present) = Reached::reach_with_kek(&folder, &config).await?;
             let new = NewKek { kek, way: way_of(config.kek.source), created: None };
             let next = put_there(&config);
             put_under(folder.path(), reached, present, (config.kek.source, new), next, mode).await?
@@ -195,7 +193,7 @@ fn put_there(config: &Config) -> String {
 async fn put_under(
     place: &Path,
     reached: Reached<'_>,
-    present: Fetched,
+    present: Option<Fetched>,
     (to, new): (KekSource, NewKek),
     next: String,
     mode: Mode,
@@ -209,7 +207,7 @@ async fn put_under(
         done.replaced = false;
         return Ok(done);
     }
-    let old = match present.prove(place, &record) {
+    let old = match prove(present, place, &record) {
         Ok(old) => old,
         Err(error) => {
             reached.close().await;
@@ -218,21 +216,30 @@ async fn put_under(
     };
     match mode {
         Mode::LookOnly => reached.close().await,
-        Mode::Replace => reached.replace(&old.kek, &new).await?,
+        Mode::Replace => reached.replace(old.as_ref(), &new).await?,
     }
     Ok(done)
+}
+
+/// `None` where a server has the store open.
+fn prove(
+    present: Option<Fetched>,
+    place: &Path,
+    record: &KekRecord,
+) -> Result<Option<Kek>, CliError> {
+    present.map(|present| Ok(present.prove(place, record)?.kek)).transpose()
 }
 
 async fn rotate_passphrase(
     place: &Path,
     reached: Reached<'_>,
-    present: Fetched,
+    present: Option<Fetched>,
     descriptor: Option<u32>,
     mode: Mode,
 ) -> Result<Replaced, CliError> {
     let record = reached.record().clone();
     // The old one is proved before anybody is asked for a new one.
-    let prepared = present.prove(place, &record).and_then(|old| match mode {
+    let prepared = prove(present, place, &record).and_then(|old| match mode {
         Mode::LookOnly => Ok(None),
         Mode::Replace => {
             let new = passphrase::new_kek(descriptor, "--new-passphrase-fd")?;
@@ -244,7 +251,7 @@ async fn rotate_passphrase(
     match prepared {
         Ok(Some((old, new))) => {
             done.fingerprint = Some(record.fingerprint_of(&new.kek));
-            reached.replace(&old.kek, &new).await?;
+            reached.replace(old.as_ref(), &new).await?;
             Ok(done)
         }
         Ok(None) => {
@@ -316,11 +323,11 @@ impl Files {
                     reached.close().await;
                     return Err(error);
                 }
-                reached.replace(&present, &new).await?;
+                reached.replace(Some(&present), &new).await?;
                 new.kek
             }
             Step::Replace(present, new) => {
-                reached.replace(&present, &new).await?;
+                reached.replace(Some(&present), &new).await?;
                 new.kek
             }
             Step::Settle(new) => {
@@ -423,8 +430,7 @@ pub(super) async fn rewrap(args: RewrapArgs, output: Output) -> Result<(), CliEr
     let to = target(&config, &args)?;
     let given = args.new_kek.as_deref().map(given).transpose()?;
     let mode = if args.dry_run { Mode::LookOnly } else { Mode::Replace };
-    let present = fetch(&config)?;
-    let reached = Reached::reach(&folder, &config).await?;
+    let (reached, present) = Reached::reach_with_kek(&folder, &config).await?;
     let new = new_for(&to, given, args.new_passphrase_fd, mode);
     let next = change_configuration(&to);
     let new = match new {
@@ -432,7 +438,7 @@ pub(super) async fn rewrap(args: RewrapArgs, output: Output) -> Result<(), CliEr
         Ok(None) => {
             let record = reached.record().clone();
             reached.close().await;
-            present.prove(folder.path(), &record)?;
+            prove(present, folder.path(), &record)?;
             let mut done = Replaced { next, dry_run: true, ..Replaced::of(&record, to.kek.source) };
             done.kek_file = file_of(&to);
             return output.show(&done, || done.text());
