@@ -9,15 +9,15 @@ use super::super::args::{KekArgs, KekCommand, StoreArgs};
 use super::super::maintain::Output;
 use super::super::process;
 use super::reach::Reached;
-use super::{CliError, fetch, protection, replace};
+use super::{CliError, fetch, protection, rewrap, rotate};
 use crate::crypto::{Kek, KekRecord};
 
 pub(in crate::cli) async fn run(args: KekArgs, output: Output) -> Result<(), CliError> {
     match args.command {
         KekCommand::Check { store } => check(&store, output).await,
         KekCommand::Generate => generate(output),
-        KekCommand::Rotate(args) => replace::rotate(args, output).await,
-        KekCommand::Rewrap(args) => replace::rewrap(args, output).await,
+        KekCommand::Rotate(args) => rotate::rotate(args, output).await,
+        KekCommand::Rewrap(args) => rewrap::rewrap(args, output).await,
     }
 }
 

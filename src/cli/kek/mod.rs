@@ -14,6 +14,8 @@ mod passphrase;
 mod prompt;
 mod reach;
 mod replace;
+mod rewrap;
+mod rotate;
 
 use std::path::{Path, PathBuf};
 

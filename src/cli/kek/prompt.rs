@@ -1,9 +1,11 @@
 //! What a person types, or a descriptor holds, that nobody else should see.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 
+use rustix::io::Errno;
+use rustix::process::{ForeignRawFd, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
@@ -25,13 +27,37 @@ pub(super) fn ask(terminal: &File, prompt: &str, most: usize) -> io::Result<Zero
 
 /// The first line of a descriptor that this process was started with.
 pub(super) fn line_of_descriptor(number: u32, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Standard input is there in any case; the others can be had by their names alone
-    // without taking a stranger's word for a descriptor.
     let file = match number {
         0 => File::from(io::stdin().as_fd().try_clone_to_owned()?),
-        _ => File::open(format!("/proc/self/fd/{number}"))?,
+        _ => inherited(number)?,
     };
     line(&file, most)
+}
+
+/// A second descriptor of what `number` is. Opened again by its name it would be only for
+/// who may open the file, and a service is given what it may not.
+fn inherited(number: u32) -> io::Result<File> {
+    if is_ours(number) {
+        return Err(Errno::BADF.into());
+    }
+    let foreign = ForeignRawFd::try_from(number).map_err(|_| Errno::BADF)?;
+    let us = pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+    match pidfd_getfd(us, foreign, PidfdGetfdFlags::empty()) {
+        Ok(descriptor) => Ok(File::from(descriptor)),
+        // Some containers forbid that call.
+        Err(Errno::PERM | Errno::NOSYS) => File::open(format!("/proc/self/fd/{number}")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether this process has opened it itself: all that we open is closed for programs
+/// that we start, and what we were started with is not.
+fn is_ours(number: u32) -> bool {
+    const CLOSED_ON_EXEC: u32 = 0o2_000_000;
+    let said = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap_or_default();
+    let flags = said.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & CLOSED_ON_EXEC != 0)
 }
 
 /// Up to a line feed or the end, and at most one byte more than `most`. Byte by byte:

@@ -79,6 +79,17 @@ impl<'a> Reached<'a> {
         &self.record
     }
 
+    /// Closes the store where there is nothing to go on with.
+    pub(super) async fn go_on<T>(self, with: Result<T, CliError>) -> Result<(Self, T), CliError> {
+        match with {
+            Ok(with) => Ok((self, with)),
+            Err(error) => {
+                self.close().await;
+                Err(error)
+            }
+        }
+    }
+
     /// Puts the store under `new`, and closes it. `old`, which was proved, opens it where
     /// no server has it open.
     pub(super) async fn replace(self, old: Option<&Kek>, new: &NewKek) -> Result<(), CliError> {

@@ -120,7 +120,7 @@ fn the_kek_commands_say_what_does_not_go_together() {
     for (args, words) in [
         (&["rotate", "--new-passphrase-fd", "3"][..], "--new-passphrase-fd goes with kek.source"),
         (&["rotate", "--new-kek", "nowhere"], "there is no KEK at nowhere"),
-        (&["rewrap", "--to", "file"], "'tenure kek rotate' replaces its KEK"),
+        (&["rewrap", "--to", "file"], "'tenure kek rotate' replaces it"),
         (&["rewrap", "--to", "command", "place"], "takes no place"),
         (&["rewrap", "--to", "passphrase", "--new-kek", new], "takes no --new-kek"),
         (&["rewrap", "--to", "env", "--new-passphrase-fd", "3"], "goes with --to passphrase"),

@@ -266,6 +266,18 @@ fn behind_a_running_server_the_old_kek_need_not_be_at_hand() {
 }
 
 #[test]
+fn a_server_that_runs_saves_a_store_whose_kek_was_lost() {
+    let place = Place::with_store();
+    let serve = place.serve(|_| {});
+    fs::remove_file(place.path("kek")).expect("ours");
+    fails(&place.run(&["kek", "rotate"]), 2, &["there is no KEK at"]);
+    done(&place.run(&["kek", "rewrap", "--to", "file", &place.shown("kek2")]));
+    assert_eq!(serve.stop_by("TERM").0, Some(0));
+    place.configure("file = 'kek2'");
+    place.assert_serves(&[place.read("kek2").trim()], |_| {});
+}
+
+#[test]
 fn two_that_replace_the_kek_of_one_store_do_not_do_it_at_once() {
     let place = Place::with_store();
     let held = fs::File::open(place.path("data")).expect("a folder");
