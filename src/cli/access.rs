@@ -54,7 +54,10 @@ pub(super) fn configure(
     if data.is_none() && file.is_none() && dev == DevStore::Allowed && !set("TENURE_DATA") {
         data = Some(dev_data).filter(|data| data.exists());
     }
-    let kek_said = file.is_some() || set("TENURE_KEK_FILE") || set("TENURE_KEK_SOURCE");
+    let kek_said = file.is_some()
+        || set("TENURE_KEK_FILE")
+        || set("TENURE_KEK_SOURCE")
+        || flags.iter().any(|(key, _)| *key == "kek.file");
     if let Some(data) = &data {
         flags.push(("data", data.display().to_string()));
         if !kek_said {

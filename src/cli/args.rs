@@ -600,7 +600,7 @@ pub(super) enum KekCommand {
     /// comes under it. Then the configuration must be changed; which lines is said.
     #[command(after_help = "Example:\n  tenure kek rewrap --to passphrase\n  \
         tenure kek rewrap --to file /etc/tenure/kek\n  \
-        tenure kek rewrap --to command                  # kek.command prints a new KEK\n  \
+        tenure kek rewrap --to command           # kek.command is set, and prints a new KEK\n  \
         tenure kek rewrap --to credential --new-kek new.kek\n\n\
         Keep both KEKs until it says that it is done: broken off anywhere, the store is under\n\
         one of the two, and 'tenure kek check' or a start says which. Backups made until then\n\

@@ -1,7 +1,5 @@
 //! `tenure kek rewrap`: a new KEK from another source.
 
-use std::path::PathBuf;
-
 use super::super::access::{self, DevStore};
 use super::super::args::RewrapArgs;
 use super::super::maintain::Output;
@@ -45,20 +43,22 @@ pub(super) async fn rewrap(args: RewrapArgs, output: Output) -> Result<(), CliEr
     output.show(&done, || done.text())
 }
 
-/// The configuration as it will be.
+/// The configuration as it will be; judged like one that was written so.
 fn target(config: &Config, args: &RewrapArgs) -> Result<Config, CliError> {
-    let mut to = config.clone();
-    to.kek.source = args.to;
     let source = args.to.as_str();
-    match (args.to, &args.place) {
-        (_, None) => {}
-        (KekSource::File, Some(file)) => to.kek.file = Some(PathBuf::from(file)),
-        (KekSource::Env, Some(variable)) => to.kek.env = variable.clone(),
-        (KekSource::Credential, Some(name)) => to.kek.credential = name.clone(),
-        (KekSource::Passphrase | KekSource::Command, Some(_)) => {
-            return Err(CliError::usage(format!("--to {source} takes no place")));
-        }
+    let mut flags = vec![("kek.source", source.to_owned())];
+    if let Some(place) = &args.place {
+        let key = match args.to {
+            KekSource::File => "kek.file",
+            KekSource::Env => "kek.env",
+            KekSource::Credential => "kek.credential",
+            KekSource::Passphrase | KekSource::Command => {
+                return Err(CliError::usage(format!("--to {source} takes no place")));
+            }
+        };
+        flags.push((key, place.clone()));
     }
+    let to = access::configure(&args.store, DevStore::Allowed, flags)?;
     if to.kek == config.kek {
         return Err(CliError::usage(format!(
             "the KEK comes from there already (kek.source = \"{source}\"); 'tenure kek rotate' \

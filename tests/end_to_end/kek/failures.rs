@@ -124,6 +124,8 @@ fn the_kek_commands_say_what_does_not_go_together() {
         (&["rewrap", "--to", "command", "place"], "takes no place"),
         (&["rewrap", "--to", "passphrase", "--new-kek", new], "takes no --new-kek"),
         (&["rewrap", "--to", "env", "--new-passphrase-fd", "3"], "goes with --to passphrase"),
+        (&["rewrap", "--to", "credential", "../kek"], "`kek.credential` is not the name"),
+        (&["rewrap", "--to", "command"], "without `kek.command`"),
         (&["rewrap", "--to", "env"], "TENURE_KEK (kek.env) does not hold the KEK"),
     ] {
         fails(&place.run(&[&["kek"], args].concat()), 2, &[words]);
