@@ -52,21 +52,26 @@ pub(super) async fn rotate(args: RotateArgs, output: Output) -> Result<(), CliEr
     output.show(&done, || done.text())
 }
 
+/// An option that would do nothing was meant for something else.
 fn refuse_idle_options(args: &RotateArgs, source: KekSource) -> Result<(), CliError> {
-    let is = source.as_str();
-    let refused = |option: &str, needs: &str| {
-        Err(CliError::usage(format!("{option} goes with kek.source = {needs}, and it is \"{is}\"")))
-    };
-    match source {
-        KekSource::Passphrase if args.new_kek.is_some() => {
-            refused("--new-kek", "\"file\", \"env\", \"credential\" or \"command\"")
+    let (of_file, of_passphrase) = (source == KekSource::File, source == KekSource::Passphrase);
+    for (is_idle, option, needs) in [
+        (args.new_kek.is_some() && of_passphrase, "--new-kek", "another than \"passphrase\""),
+        (
+            args.new_passphrase_fd.is_some() && !of_passphrase,
+            "--new-passphrase-fd",
+            "\"passphrase\"",
+        ),
+        (args.discard_old && !of_file, "--discard-old", "\"file\""),
+    ] {
+        if is_idle {
+            return Err(CliError::usage(format!(
+                "{option} goes with kek.source = {needs}, and it is \"{}\"",
+                source.as_str()
+            )));
         }
-        KekSource::Passphrase => Ok(()),
-        _ if args.new_passphrase_fd.is_some() => refused("--new-passphrase-fd", "\"passphrase\""),
-        KekSource::File => Ok(()),
-        _ if args.discard_old => refused("--discard-old", "\"file\""),
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Which of the two lines would be read first depends on whether a server runs.

@@ -144,6 +144,8 @@ fn the_kek_commands_say_what_does_not_go_together() {
     fails(&twice, 2, &["name one descriptor"]);
     let given = place.run(&["kek", "rotate", "--new-kek", new]);
     fails(&given, 2, &["--new-kek goes with kek.source"]);
+    let discarding = place.run(&["kek", "rotate", "--discard-old"]);
+    fails(&discarding, 2, &["--discard-old goes with kek.source"]);
     let to = place.run(&["kek", "rewrap", "--to", "cloud"]);
     assert!(to.code == Some(2) && to.stderr.contains("\"credential\""), "{to:?}");
     place.configure("file = 'kek'");
