@@ -239,6 +239,12 @@ pub struct KekStatus {
     /// Of shares: how many it takes, and how many there are.
     pub threshold: Option<u8>,
     pub shares: Option<u8>,
+    /// What proves a KEK to be the store's, so that whoever asks can prove the one that
+    /// it has: the store's id, the check value, and where the KEK comes from as it is
+    /// stored; hexadecimal, and none of it secret.
+    pub store_id: String,
+    pub check: String,
+    pub origin: Option<String>,
 }
 
 /// What became of the secrets under old DEKs.

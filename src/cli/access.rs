@@ -11,12 +11,13 @@ use super::args::StoreArgs;
 use super::clock::SystemClock;
 use super::data::{DataFolder, Enter, way_out};
 use super::failure::CliError;
+use super::kek::Fetched;
 use super::progress::Bar;
 use super::{internal, issuers, kek, process};
 use crate::api::admin::{Command, Reply};
 use crate::auth::Rates;
 use crate::config::{self, Config};
-use crate::crypto::{Kek, OldDeks};
+use crate::crypto::{Kek, KekRecord, OldDeks};
 use crate::domain::Rate;
 use crate::http::{AdminClient, AdminError};
 use crate::store::{Store, StoreError};
@@ -53,7 +54,10 @@ pub(super) fn configure(
     if data.is_none() && file.is_none() && dev == DevStore::Allowed && !set("TENURE_DATA") {
         data = Some(dev_data).filter(|data| data.exists());
     }
-    let kek_said = file.is_some() || set("TENURE_KEK_FILE") || set("TENURE_KEK_SOURCE");
+    let kek_said = file.is_some()
+        || set("TENURE_KEK_FILE")
+        || set("TENURE_KEK_SOURCE")
+        || flags.iter().any(|(key, _)| *key == "kek.file");
     if let Some(data) = &data {
         flags.push(("data", data.display().to_string()));
         if !kek_said {
@@ -81,18 +85,47 @@ fn kek_beside(data: &Path, dev: DevStore) -> PathBuf {
 pub(super) async fn open_vault(
     folder: &DataFolder,
     config: &Config,
-    kek: &Kek,
+    kek: Fetched,
     store: Arc<dyn Store>,
+) -> Result<Arc<Vault>, CliError> {
+    let opened = match proved(folder, kek, &store).await {
+        Ok(kek) => open_under(folder, config, &kek, &store).await,
+        Err(error) => Err(error),
+    };
+    if opened.is_err() {
+        store.close().await;
+    }
+    opened
+}
+
+async fn proved(
+    folder: &DataFolder,
+    kek: Fetched,
+    store: &Arc<dyn Store>,
+) -> Result<Kek, CliError> {
+    let record = kek_record(folder, &**store).await?;
+    Ok(kek.prove(folder.path(), &record)?.kek)
+}
+
+/// What the store in a folder says of its KEK.
+pub(super) async fn kek_record(
+    folder: &DataFolder,
+    store: &dyn Store,
+) -> Result<KekRecord, CliError> {
+    let record = Vault::kek_record(store).await.map_err(|error| refused(&error, folder))?;
+    record.ok_or_else(|| refused(&OpenError::NotInitialized, folder))
+}
+
+/// Opens it under a KEK that was proved; the store stays open after an error.
+pub(super) async fn open_under(
+    folder: &DataFolder,
+    config: &Config,
+    kek: &Kek,
+    store: &Arc<dyn Store>,
 ) -> Result<Arc<Vault>, CliError> {
     let place = folder.path().display().to_string();
     let opened = Vault::open(store.clone(), kek, Arc::new(SystemClock), options(config, place));
-    match opened.await {
-        Ok(vault) => Ok(vault),
-        Err(error) => {
-            store.close().await;
-            Err(refused(&error, folder))
-        }
-    }
+    opened.await.map_err(|error| refused(&error, folder))
 }
 
 pub(super) fn options(config: &Config, place: String) -> VaultOptions {
@@ -216,9 +249,9 @@ pub(super) async fn execute_with(
         }
         return Ok(reply);
     }
-    let kek = kek::load(&config)?;
+    let kek = kek::fetch(&config)?;
     let store = folder.open(&config).await?;
-    let vault = open_vault(&folder, &config, &kek, store).await?;
+    let vault = open_vault(&folder, &config, kek, store).await?;
     let outcome = here(&vault, command, beside, &bar).await;
     vault.close().await;
     outcome

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::admin::When;
-use crate::config::TimeSpan;
+use crate::config::{KekSource, TimeSpan};
 use crate::domain::{NamePrefix, SecretName, Timestamp};
 
 #[derive(Debug, Parser)]
@@ -38,7 +38,8 @@ pub(super) enum Command {
     /// Make a new store, and its KEK where there is none
     #[command(after_help = "Example:\n  tenure init --config /etc/tenure/tenure.toml\n  \
         tenure init --data /srv/tenure      # the KEK goes to /srv/tenure.kek\n\n\
-        Copy the KEK to a safe place: without it the data cannot be read.")]
+        Says how the KEK is protected. Copy it to a safe place: without it the data cannot be \
+        read.\nA passphrase (kek.source) is asked for twice.")]
     Init(StoreArgs),
     /// Serve a store over HTTP
     #[command(after_help = "Example:\n  tenure serve --config /etc/tenure/tenure.toml\n\n\
@@ -74,6 +75,8 @@ pub(super) enum Command {
     Backup(BackupArgs),
     /// Draw new data-encryption keys, and see which there are
     Dek(DekArgs),
+    /// Check the key-encryption key, replace it, or change where it comes from
+    Kek(KekArgs),
 }
 
 /// Which store.
@@ -599,4 +602,102 @@ pub(super) struct RestoreArgs {
 pub(super) enum CredentialsArg {
     Keep,
     Revoke,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tenure kek check\n  tenure kek rotate --dry-run\n  \
+    tenure kek rewrap --to passphrase\n\n\
+    The KEK wraps the keys that secrets are encrypted with. kek.source in the configuration\n\
+    says where it comes from: file, env, credential, passphrase or command.")]
+pub(super) struct KekArgs {
+    #[command(subcommand)]
+    pub(super) command: KekCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KekCommand {
+    /// Prove that the configured source gives the KEK of the store, and say how it is protected
+    ///
+    /// On a running server too: the KEK is read and proved here, and not sent.
+    #[command(after_help = "Example:\n  tenure kek check\n  tenure kek check --json\n\n\
+        Run it after every change of kek.source, before the server is started again.")]
+    Check {
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Make a new KEK and print it, alone; nothing is stored
+    #[command(
+        after_help = "Example:\n  tenure kek generate | age -r age1... > /etc/tenure/kek.age\
+        \n  (umask 077; tenure kek generate > new.kek)\n\n\
+        For sources that tenure cannot write to; see --new-kek of 'tenure kek rotate'."
+    )]
+    Generate,
+    /// Put the store under a new KEK from the same source, while the server serves
+    ///
+    /// When it says that it is done, the old KEK opens nothing of the store any more.
+    /// Backups made until then need it still. Broken off anywhere, the store is under one
+    /// of the two, and the same command again goes on.
+    #[command(after_help = "Example:\n  tenure kek rotate --dry-run\n  tenure kek rotate\n  \
+        tenure kek generate > new.kek && tenure kek rotate --new-kek new.kek\n\n\
+        file: the new KEK is written to FILE.new, the store comes under it, and FILE.new gets\n\
+        the name of FILE; the old one becomes FILE.<fingerprint>. A start that finds the store\n\
+        under FILE.new takes that, and does the renaming.\n\
+        env, credential, command: make the new KEK, keep it, and name it with --new-kek. Put it\n\
+        where it is read from before the next start; 'tenure kek check' proves it.\n\
+        passphrase: asks for a new one twice; where no server runs, for the old one first.")]
+    Rotate(RotateArgs),
+    /// Put the store under a new KEK from another source, while the server serves
+    ///
+    /// The new KEK is made where it will be read from, or had from there, before the store
+    /// comes under it. Then the configuration must be changed; which lines is said.
+    #[command(after_help = "Example:\n  tenure kek rewrap --to passphrase\n  \
+        tenure kek rewrap --to file /etc/tenure/kek\n  \
+        tenure kek rewrap --to command           # kek.command is set, and prints a new KEK\n  \
+        tenure kek rewrap --to credential --new-kek new.kek\n\n\
+        Keep both KEKs until it says that it is done: broken off anywhere, the store is under\n\
+        one of the two, and 'tenure kek check' or a start says which. Backups made until then\n\
+        need the old one.")]
+    Rewrap(RewrapArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RotateArgs {
+    /// The new KEK, in a file that only its owner can read, or on standard input (-);
+    /// needed where kek.source is env, credential or command
+    #[arg(long, value_name = "FILE")]
+    pub(super) new_kek: Option<PathBuf>,
+    /// Read the new passphrase, one line, from this descriptor and not from the terminal
+    #[arg(long, value_name = "N")]
+    pub(super) new_passphrase_fd: Option<u32>,
+    /// Do not keep the old KEK's file: without a copy of it, backups made until now are lost
+    #[arg(long)]
+    pub(super) discard_old: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RewrapArgs {
+    /// file, env, credential, passphrase or command
+    #[arg(long, value_name = "SOURCE")]
+    pub(super) to: KekSource,
+    /// Of file its path, of env the variable, of credential the name [default: as kek.file,
+    /// kek.env and kek.credential say]
+    #[arg(value_name = "PLACE")]
+    pub(super) place: Option<String>,
+    /// The new KEK, in a file or on standard input (-), where the new source does not give it
+    /// yet
+    #[arg(long, value_name = "FILE")]
+    pub(super) new_kek: Option<PathBuf>,
+    /// Read the new passphrase, one line, from this descriptor and not from the terminal
+    #[arg(long, value_name = "N")]
+    pub(super) new_passphrase_fd: Option<u32>,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
 }

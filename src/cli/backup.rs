@@ -11,6 +11,7 @@ use super::args::{BackupArgs, BackupCommand, CredentialsArg, StoreArgs};
 use super::backup_file::{self, Target};
 use super::data::{NewStore, RestoreInto};
 use super::failure::{CliError, Exit};
+use super::kek::Fetched;
 use super::maintain::{Output, size, verification_text};
 use super::progress::Bar;
 use super::{internal, kek, process};
@@ -19,7 +20,6 @@ use crate::api::admin::{
     Reply, Verification,
 };
 use crate::config::Config;
-use crate::crypto::Kek;
 use crate::domain::TenantName;
 use crate::vault::backup::{self, BackupError, Credentials, WantedStore};
 
@@ -119,10 +119,10 @@ async fn verify(
 ) -> Result<(), CliError> {
     process::log_to_stderr(log::LevelFilter::Warn);
     let kek = match kek_file {
-        Some(file) => kek::from_named_file(file)?,
-        None => kek::load(&access::configure(store, DevStore::Allowed, Vec::new())?)?,
+        Some(file) => kek::fetch_from(file)?,
+        None => kek::fetch(&access::configure(store, DevStore::Allowed, Vec::new())?)?,
     };
-    let contents = check(file, &kek, &[]).await?;
+    let contents = check(file, kek, &[]).await?;
     let sound = contents.sound;
     let reply = Reply::BackupVerified(contents);
     output.show(&reply, || match &reply {
@@ -152,17 +152,47 @@ fn contents_text(contents: &BackupContents) -> String {
 }
 
 /// Reads all of a backup in this process.
-async fn check(file: &Path, kek: &Kek, without: &[TenantName]) -> Result<BackupContents, CliError> {
-    let work = async |pieces, bytes, report: Box<dyn Fn(Progress) + Send + Sync>| {
-        backup::verify(pieces, kek, without, bytes, &report).await
-    };
-    reading(file, work).await
+async fn check(
+    file: &Path,
+    kek: Fetched,
+    without: &[TenantName],
+) -> Result<BackupContents, CliError> {
+    reading(file, async |pieces, bytes, report| {
+        let begun = backup::begin(pieces).await?;
+        let kek = kek.prove_backup(&begun.kek_record())?.kek;
+        Ok(backup::verify(begun, &kek, without, bytes, &report).await?)
+    })
+    .await
 }
 
 /// Where a backup is, and which KEK it needs where that is not the store's.
 struct Backup<'a> {
     file: &'a Path,
     kek_file: Option<&'a Path>,
+}
+
+impl Backup<'_> {
+    fn kek(&self, config: &Config) -> Result<Fetched, CliError> {
+        self.kek_file.map_or_else(|| kek::fetch(config), kek::fetch_from)
+    }
+}
+
+/// Why a backup was not read: for what is in it, or for what is here.
+enum Unread {
+    Backup(BackupError),
+    Here(CliError),
+}
+
+impl From<BackupError> for Unread {
+    fn from(error: BackupError) -> Self {
+        Self::Backup(error)
+    }
+}
+
+impl From<CliError> for Unread {
+    fn from(error: CliError) -> Self {
+        Self::Here(error)
+    }
 }
 
 /// Works on the pieces of a file, which another thread reads, and shows how far it
@@ -173,7 +203,7 @@ async fn reading<T>(
         mpsc::Receiver<Vec<u8>>,
         Option<u64>,
         Box<dyn Fn(Progress) + Send + Sync>,
-    ) -> Result<T, BackupError>,
+    ) -> Result<T, Unread>,
 ) -> Result<T, CliError> {
     let (file, bytes) = backup_file::open(file)?;
     let (sender, pieces) = mpsc::channel(8);
@@ -191,11 +221,14 @@ async fn reading<T>(
     match done {
         Ok(done) => Ok(done),
         // A file that cannot be read looks like one that ends too early.
-        Err(BackupError::Truncated) if reader.is_finished() => match reader.join() {
-            Ok(Err(error)) => Err(internal(format!("the backup cannot be read: {error}"))),
-            _ => Err(BackupError::Truncated.into()),
-        },
-        Err(error) => Err(error.into()),
+        Err(Unread::Backup(BackupError::Truncated)) if reader.is_finished() => {
+            match reader.join() {
+                Ok(Err(error)) => Err(internal(format!("the backup cannot be read: {error}"))),
+                _ => Err(BackupError::Truncated.into()),
+            }
+        }
+        Err(Unread::Backup(error)) => Err(error.into()),
+        Err(Unread::Here(error)) => Err(error),
     }
 }
 
@@ -228,11 +261,7 @@ async fn restore_store(
     config.require_kek_apart_from_data()?;
     let target = RestoreInto::look_at(&config.data)?;
     let (restored, kek_created) = if dry_run {
-        let kek = match from.kek_file {
-            Some(file) => kek::from_named_file(file)?,
-            None => kek::load(&config)?,
-        };
-        let contents = check(from.file, &kek, &wanted.without).await?;
+        let contents = check(from.file, from.kek(&config)?, &wanted.without).await?;
         if !contents.sound {
             return Err(BackupError::Unsound(Box::new(contents)).into());
         }
@@ -259,23 +288,22 @@ async fn restore_into(
     config: &Config,
 ) -> Result<(BackupRestored, Option<std::path::PathBuf>), CliError> {
     // Before anything is made: the keys are most likely to be missing.
-    let (backup_kek, kek, kek_created) = match from.kek_file {
-        None => (kek::load(config)?, kek::load(config)?, None),
-        Some(file) => {
-            let backup_kek = kek::from_named_file(file)?;
-            let (kek, created) = kek::load_or_create(config)?;
-            (backup_kek, kek, created)
-        }
-    };
+    let backup_kek = from.kek(config)?;
+    let other = from.kek_file.map(|_| kek::create(config)).transpose()?;
     let new = target.begin()?;
     let store = match new.open(config).await {
         Ok(store) => store,
         Err(error) => return Err(abandoned(new, error)),
     };
     let filled = reading(from.file, async |pieces, bytes, report| {
+        let begun = backup::begin(pieces).await?;
+        let proved = backup_kek.prove_backup(&begun.kek_record())?;
+        let kek = match &other {
+            Some(other) => (&other.kek, other.origin()),
+            None => (&proved.kek, proved.origin()),
+        };
         let target = Arc::clone(&store);
-        let kek = (&kek, kek::origin(config));
-        backup::restore(pieces, &backup_kek, target, kek, wanted, bytes, &report).await
+        Ok(backup::restore(begun, &proved.kek, target, kek, wanted, bytes, &report).await?)
     });
     let filled = filled.await;
     store.close().await;
@@ -283,7 +311,7 @@ async fn restore_into(
     match filled {
         Ok(restored) => {
             new.complete()?;
-            Ok((restored, kek_created))
+            Ok((restored, other.and_then(|other| other.created)))
         }
         Err(error) => Err(abandoned(new, error)),
     }

@@ -102,13 +102,25 @@ impl Worker {
         }
     }
 
+    /// Again where the KEK was replaced meanwhile: who keeps the newest KEK can then
+    /// read the newest backup.
     async fn write(&self) -> Result<(), CliError> {
+        while self.write_one().await? == Written::UnderAnotherKek {
+            log::info!("the KEK was replaced while a backup was made, so it is made anew");
+        }
+        Ok(())
+    }
+
+    async fn write_one(&self) -> Result<Written, CliError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
         made.map_err(|error| cannot("make", &self.folder, &error))?;
         let path = self.folder.join(name_of(now()));
         let new = NewFile::create(&path)?;
         let BackupMade { bytes, left_out, .. } = written(&self.vault, &new).await?;
-        let sound = checked(&self.vault, &new, bytes).await?;
+        let sound = match checked(&self.vault, &new, bytes).await? {
+            Checked::Read { sound } => sound,
+            Checked::UnderAnotherKek => return Ok(Written::UnderAnotherKek),
+        };
         new.keep()?;
         let shown = path.display();
         if !sound || !left_out.is_empty() {
@@ -119,8 +131,21 @@ impl Worker {
         }
         let removed = remove_old(&self.folder, &path, self.keep);
         log::info!("wrote the backup {shown} ({}) and removed {removed} older", size(bytes));
-        Ok(())
+        Ok(Written::Kept)
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Kept,
+    UnderAnotherKek,
+}
+
+/// What came of reading it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checked {
+    Read { sound: bool },
+    UnderAnotherKek,
 }
 
 fn now() -> Timestamp {
@@ -146,13 +171,14 @@ async fn written(vault: &Arc<Vault>, new: &NewFile) -> Result<BackupMade, CliErr
 }
 
 /// Whether what was written reads back, and is sound.
-async fn checked(vault: &Arc<Vault>, new: &NewFile, bytes: u64) -> Result<bool, CliError> {
+async fn checked(vault: &Arc<Vault>, new: &NewFile, bytes: u64) -> Result<Checked, CliError> {
     let file = Box::new(new.reader().map_err(internal)?);
     let (sender, pieces) = mpsc::channel(8);
     let reader = std::thread::spawn(move || send_pieces(file, sender));
     let found = backup::verify_own(vault, pieces, Some(bytes), &|_| {}).await;
     match (found, reader.join()) {
-        (Ok(contents), _) => Ok(contents.sound),
+        (Ok(contents), _) => Ok(Checked::Read { sound: contents.sound }),
+        (Err(BackupError::OtherKek), _) => Ok(Checked::UnderAnotherKek),
         (Err(BackupError::Truncated), Ok(Err(error))) => Err(internal(error)),
         (Err(error), _) => Err(error.into()),
     }
@@ -226,6 +252,9 @@ fn is_abandoned(partial: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::{Kek, KekOrigin, KekWay};
+    use crate::store::MemoryStore;
+    use crate::vault::VaultOptions;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_unix_seconds(1_900_000_000 + seconds)
@@ -241,6 +270,27 @@ mod tests {
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[tokio::test]
+    async fn a_backup_under_a_kek_that_was_replaced_is_no_damaged_one() {
+        let (store, kek) = (Arc::new(MemoryStore::new()), Kek::generate());
+        Vault::init(store.clone(), &kek, KekWay::File, &SystemClock).await.unwrap();
+        let opened = Vault::open(store, &kek, Arc::new(SystemClock), VaultOptions::default());
+        let (vault, folder) = (opened.await.unwrap(), tempfile::tempdir().unwrap());
+        let new = NewFile::create(&folder.path().join("a.backup")).unwrap();
+        let made = written(&vault, &new).await.unwrap();
+        let origin = KekOrigin { way: KekWay::File, since: now() };
+        vault.replace_kek(Kek::generate(), origin).await.unwrap();
+        let found = checked(&vault, &new, made.bytes).await.unwrap();
+        assert_eq!(found, Checked::UnderAnotherKek);
+        drop(new);
+
+        // Made anew it is under the one of now.
+        let folder = folder.path().to_owned();
+        let worker = Worker { vault, folder, every: RETRY, keep: 1 };
+        worker.write().await.unwrap();
+        assert_eq!(names(&worker.folder).len(), 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -243,6 +243,16 @@ const TEMPORARY: &str = ".tmp";
 
 /// Writes a file that only we can read, all or nothing, and durable.
 pub(super) fn write_private(path: &Path, contents: &[u8]) -> Result<(), CliError> {
+    write_private_as(path, contents, None)
+}
+
+/// The same, where we are root, for the owner of `like`: root may do what a service's
+/// user must be able to read.
+pub(super) fn write_private_as(
+    path: &Path,
+    contents: &[u8],
+    like: Option<&fs::Metadata>,
+) -> Result<(), CliError> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     let temporary = folder.join(TEMPORARY);
@@ -257,6 +267,9 @@ pub(super) fn write_private(path: &Path, contents: &[u8]) -> Result<(), CliError
         .mode(0o600)
         .open(&temporary)
         .map_err(failed)?;
+    if let Some(like) = like.filter(|_| rustix::process::geteuid().is_root()) {
+        fchown(&file, Some(like.uid()), Some(like.gid())).map_err(failed)?;
+    }
     file.write_all(contents).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&temporary, path).map_err(failed)?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)

@@ -89,8 +89,7 @@ async fn on_disk(config: &Config) -> Result<(Option<DataFolder>, Arc<Vault>), Cl
         store.close().await;
         return Err(error);
     }
-    let kek = kek::load(config)?;
-    let vault = access::open_vault(&folder, config, &kek, store).await?;
+    let vault = access::open_vault(&folder, config, kek::fetch(config)?, store).await?;
     Ok((Some(folder), vault))
 }
 

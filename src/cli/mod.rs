@@ -65,6 +65,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Compact(args) => maintain::compact(args, output).await,
             Command::Dek(args) => dek::run(args, output).await,
             Command::Backup(args) => backup::run(args, output).await,
+            Command::Kek(args) => kek::run(args, output).await,
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

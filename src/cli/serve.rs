@@ -14,6 +14,7 @@ use super::backup_schedule::Schedule;
 use super::clock::SystemClock;
 use super::data::DataFolder;
 use super::failure::CliError;
+use super::kek::NewKek;
 use super::maintain::Output;
 use super::{internal, issuers, kek, memory, process};
 use crate::config::{Config, Exposure, LogLevel};
@@ -55,7 +56,7 @@ pub(super) async fn init(args: &StoreArgs, output: Output) -> Result<(), CliErro
         data: folder.path().display().to_string(),
         kek_created: kek_created.map(|path| path.display().to_string()),
     };
-    output.show(&answer, || initialized_text(&answer, args))
+    output.show(&answer, || initialized_text(&answer, &kek::protection(&config), args))
 }
 
 /// Whether [`make`] had something to make.
@@ -74,12 +75,16 @@ pub(super) async fn make(config: &Config, store: &Arc<dyn Store>) -> Result<Made
     if Vault::exists(&**store).await.map_err(failed)? {
         return Ok(Made::Before);
     }
-    let (kek, kek_created) = kek::load_or_create(config)?;
-    Vault::init(store.clone(), &kek, kek::way(config), &SystemClock).await.map_err(failed)?;
-    Ok(Made::New { kek_created })
+    let NewKek { kek, way, created } = match Vault::kek_record(&**store).await.map_err(failed)? {
+        // It was begun under this one.
+        Some(record) => kek::fetch(config)?.prove(&config.data, &record)?.into(),
+        None => kek::create(config)?,
+    };
+    Vault::init(store.clone(), &kek, way, &SystemClock).await.map_err(failed)?;
+    Ok(Made::New { kek_created: created })
 }
 
-fn initialized_text(answer: &Initialized, args: &StoreArgs) -> String {
+fn initialized_text(answer: &Initialized, protection: &str, args: &StoreArgs) -> String {
     let Initialized { data, kek_created } = answer;
     let which = match (&args.config, &args.data) {
         (Some(file), _) => format!(" --config {}", file.display()),
@@ -88,13 +93,10 @@ fn initialized_text(answer: &Initialized, args: &StoreArgs) -> String {
     };
     let mut text = format!("made a store in {data}\n");
     if let Some(kek) = kek_created {
-        text += &format!(
-            "made its KEK at {kek}\n\nCopy the KEK to a safe place that is not a copy of the \
-             data: without it nothing can be\nread again, and whoever has both can read all.\n"
-        );
+        text += &format!("made its KEK at {kek}\n");
     }
     text + &format!(
-        "\nnext:\n  tenure serve{which}\n  tenure tenant create acme{which}\n  tenure token mint \
+        "\n{protection}\n\nnext:\n  tenure serve{which}\n  tenure tenant create acme{which}\n  tenure token mint \
          --tenant acme --scope Secret.Read --scope Secret.Write{which}\n"
     )
 }
@@ -135,9 +137,9 @@ pub(super) async fn run(args: ServeArgs, output: Output) -> Result<(), CliError>
 
 async fn open(folder: &DataFolder, config: &Config) -> Result<Arc<Vault>, CliError> {
     // Before the databases are opened: a missing KEK should not take that long.
-    let kek = kek::load(config)?;
+    let kek = kek::fetch(config)?;
     let store = folder.open(config).await?;
-    access::open_vault(folder, config, &kek, store).await
+    access::open_vault(folder, config, kek, store).await
 }
 
 /// What ends a service in good order. From [`StopSignals::listen`] on they no

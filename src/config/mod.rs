@@ -99,12 +99,49 @@ pub struct Kek {
     pub file: Option<PathBuf>,
     /// The name of a variable, never the key itself.
     pub env: String,
+    /// The name of a file in systemd's `$CREDENTIALS_DIRECTORY`.
+    pub credential: String,
+    /// From which a passphrase is read; `None` asks on the terminal.
+    pub passphrase_fd: Option<u32>,
+    /// A program and its arguments.
+    pub command: Vec<String>,
+    pub command_timeout: TimeSpan,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KekSource {
     File,
     Env,
+    Credential,
+    Passphrase,
+    Command,
+}
+
+impl KekSource {
+    const ALL: [Self; 5] =
+        [Self::File, Self::Env, Self::Credential, Self::Passphrase, Self::Command];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Env => "env",
+            Self::Credential => "credential",
+            Self::Passphrase => "passphrase",
+            Self::Command => "command",
+        }
+    }
+}
+
+impl std::str::FromStr for KekSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|source| source.as_str() == text);
+        found.ok_or_else(|| {
+            let words = Self::ALL.map(|source| format!("\"{}\"", source.as_str()));
+            format!("must be one of {}", words.join(", "))
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,6 +250,10 @@ impl Default for Config {
                 source: KekSource::File,
                 file: Some(PathBuf::from("/etc/tenure/kek")),
                 env: "TENURE_KEK".to_owned(),
+                credential: "tenure-kek".to_owned(),
+                passphrase_fd: None,
+                command: Vec::new(),
+                command_timeout: TimeSpan::seconds(10),
             },
             store: Store {
                 cache_bytes: ByteSize::mib(256),

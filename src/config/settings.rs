@@ -100,6 +100,10 @@ const SETTINGS: &[Setting] = settings! {
     kek.source;
     #[may_hold_secret] kek.file;
     #[may_hold_secret] kek.env;
+    #[may_hold_secret] kek.credential;
+    kek.passphrase_fd;
+    #[may_hold_secret] kek.command;
+    kek.command_timeout;
     store.cache_bytes;
     store.queue_bytes;
     store.full_floor_bytes;
@@ -283,20 +287,61 @@ impl Value for Vec<Network> {
     }
 }
 
-impl Value for KekSource {
+/// The words of a command. In a variable or a flag the same list as in the file:
+/// split at spaces, a path with one could not be said.
+impl Value for Vec<String> {
     fn from_text(text: &str) -> Result<Self, String> {
-        match text {
-            "file" => Ok(Self::File),
-            "env" => Ok(Self::Env),
-            _ => Err("must be \"file\" or \"env\"".to_owned()),
+        let list = DeValue::parse(text).map_err(|_| STRINGS.to_owned())?;
+        Self::from_toml(list.get_ref(), Path::new(""))
+    }
+
+    fn from_toml(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
+        let list = value.as_array().ok_or(STRINGS)?;
+        let words = list.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+        words.collect::<Option<_>>().ok_or_else(|| STRINGS.to_owned())
+    }
+
+    fn show(&self) -> String {
+        let words: Vec<_> = self.iter().map(quoted).collect();
+        format!("[{}]", words.join(", "))
+    }
+}
+
+const STRINGS: &str = "must be a list of strings, such as [\"age\", \"--decrypt\"]";
+
+/// Empty is none, as with an optional path.
+impl Value for Option<u32> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_| NUMBER_OR_NONE.to_owned())
+    }
+
+    fn from_toml(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
+        match (value.as_integer(), value.as_str()) {
+            (Some(number), _) => u32::from_str_radix(number.as_str(), number.radix())
+                .map(Some)
+                .map_err(|_| NUMBER_OR_NONE.to_owned()),
+            (None, Some("")) => Ok(None),
+            _ => Err(NUMBER_OR_NONE.to_owned()),
         }
     }
 
     fn show(&self) -> String {
-        match self {
-            Self::File => quoted("file"),
-            Self::Env => quoted("env"),
-        }
+        self.map_or_else(|| quoted(""), |number| number.to_string())
+    }
+}
+
+const NUMBER_OR_NONE: &str = "must be a whole number from zero, without quotes";
+
+impl Value for KekSource {
+    fn from_text(text: &str) -> Result<Self, String> {
+        parse(text)
+    }
+
+    fn show(&self) -> String {
+        quoted(self.as_str())
     }
 }
 

@@ -23,6 +23,10 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("kek.source", "'env'", "env"),
     ("kek.file", "'/keys/kek'", "/keys/kek"),
     ("kek.env", "'OTHER_KEK'", "OTHER_KEK"),
+    ("kek.credential", "'store.kek'", "store.kek"),
+    ("kek.passphrase_fd", "3", "3"),
+    ("kek.command", "['age', \"--decrypt\", '/keys/a b']", "['age', \"--decrypt\", '/keys/a b']"),
+    ("kek.command_timeout", "'1m'", "1m"),
     ("store.cache_bytes", "'1GiB'", "1GiB"),
     ("store.queue_bytes", "33554432", "32MiB"),
     ("store.full_floor_bytes", "'2GiB'", "2GiB"),
@@ -200,6 +204,9 @@ fn an_error_never_repeats_what_may_be_a_key() {
         problem(&format!("kek.env = '{pasted}='"), &[], &[]),
         problem("", &[("TENURE_KEK_ENV", &format!("{pasted}="))], &[]),
         problem(&format!("kek.file = ['{pasted}']"), &[], &[]),
+        problem(&format!("kek.credential = '{pasted}='"), &[], &[]),
+        problem(&format!("kek.command = '{pasted}'"), &[], &[]),
+        problem("", &[("TENURE_KEK_COMMAND", pasted)], &[]),
         problem(&format!("kek.key = '{pasted}'"), &[], &[]),
         problem("", &[("TENURE_KEY", pasted)], &[]),
         problem("", &[], &[("kek.key", pasted)]),
@@ -281,6 +288,11 @@ fn values_that_cannot_stand_together_are_refused_with_a_remedy() {
         ("kek.file = ''", "`kek.file`", "kek.source to \"env\""),
         ("kek.env = ''", "`kek.env`", "the variable's name"),
         ("kek.env = '1KEK'", "`kek.env`", "the variable's name"),
+        ("kek.credential = ''", "`kek.credential`", "write its name alone"),
+        ("kek.credential = '../kek'", "`kek.credential`", "write its name alone"),
+        ("kek.credential = '/etc/kek'", "`kek.credential`", "write its name alone"),
+        ("kek.credential = 'a..b'", "`kek.credential`", "write its name alone"),
+        ("kek.source = 'command'", "`kek.source`", "name the program"),
         ("store.hard_floor_bytes = '1GiB'", "`store.hard_floor_bytes`", "lower it"),
         ("data = ''", "`data`", "must not be empty"),
     ] {
@@ -294,6 +306,7 @@ fn values_that_cannot_stand_together_are_refused_with_a_remedy() {
 #[test]
 fn every_limit_is_held_from_both_sides() {
     for (key, too_little, too_much) in [
+        ("kek.command_timeout", Some("99ms"), "61m"),
         ("http.max_connections", Some("0"), "1000001"),
         ("http.header_timeout", Some("9ms"), "61m"),
         ("http.body_timeout", Some("0s"), "61m"),

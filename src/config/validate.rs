@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::load::Origins;
-use super::{ByteSize, Config, ConfigError, KekSource, Limits, Origin, TimeSpan, Tls};
+use super::{ByteSize, Config, ConfigError, Kek, KekSource, Limits, Origin, TimeSpan, Tls};
 
 /// How far what is said on the wire can be overheard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,16 +161,29 @@ impl Check<'_> {
     }
 
     fn kek(&self, config: &Config) -> Result<(), ConfigError> {
-        if config.kek.source == KekSource::File && config.kek.file.is_none() {
+        let Kek { source, file, env, credential, passphrase_fd: _, command, command_timeout } =
+            &config.kek;
+        if *source == KekSource::File && file.is_none() {
             let remedy = "set kek.file to the key's path, or kek.source to \"env\"".to_owned();
             return Err(self.refused("kek.file", "is missing, and kek.source is \"file\"", remedy));
         }
-        if !is_variable_name(&config.kek.env) {
+        if !is_variable_name(env) {
             let remedy =
                 "put the key into a variable and write the variable's name here".to_owned();
             return Err(self.refused("kek.env", "is not the name of a variable", remedy));
         }
-        Ok(())
+        if !is_credential_name(credential) {
+            let remedy = "write its name alone, as in the unit's LoadCredential=NAME:/path, of \
+                          letters, digits, '.', '_' and '-'"
+                .to_owned();
+            return Err(self.refused("kek.credential", "is not the name of a credential", remedy));
+        }
+        if *source == KekSource::Command && command.is_empty() {
+            let remedy = "name the program that prints the key, and its arguments".to_owned();
+            let problem = "is \"command\" without `kek.command`";
+            return Err(self.refused("kek.source", problem, remedy));
+        }
+        self.within("kek.command_timeout", *command_timeout, TimeSpan::millis(100)..=HOUR)
     }
 
     fn backup(&self, config: &Config) -> Result<(), ConfigError> {
@@ -218,6 +231,12 @@ impl Check<'_> {
 fn is_variable_name(text: &str) -> bool {
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     starts_well && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// It is the name of a file in one folder, and must lead nowhere else.
+fn is_credential_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    !text.is_empty() && !text.contains("..") && text != "." && text.chars().all(plain)
 }
 
 /// Without symbolic links as far as the path exists.

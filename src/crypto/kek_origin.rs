@@ -5,7 +5,40 @@
 //! had with it. Whoever changes it there gains nothing: what comes of it is no KEK
 //! of this store, which the check value tells, and the keyring's ledger covers it.
 
+use super::keys::{Kek, StoreId};
 use crate::domain::Timestamp;
+
+/// What a store, or a backup, says of its KEK: enough to come by it and to prove it.
+/// None of it is secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KekRecord {
+    pub store_id: StoreId,
+    /// As [`StoreKeys::check_value`](super::StoreKeys::check_value) makes it.
+    pub check: [u8; 32],
+    /// `None`: it was written before this was written down.
+    pub origin: Option<KekOrigin>,
+}
+
+impl KekRecord {
+    /// Whether it is of this KEK.
+    pub fn is_of(&self, kek: &Kek) -> bool {
+        kek.for_store(self.store_id).proves(&self.check)
+    }
+
+    /// Tells two KEKs of one store apart, for people.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.check)
+    }
+
+    /// That of another KEK, if it were this store's.
+    pub fn fingerprint_of(&self, kek: &Kek) -> String {
+        fingerprint(&kek.for_store(self.store_id).check_value())
+    }
+}
+
+fn fingerprint(check: &[u8; 32]) -> String {
+    hex::encode(check.first_chunk::<4>().expect("4 of 32 bytes"))
+}
 
 /// Where a KEK comes from, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -42,6 +42,10 @@ impl Kek {
         Self(KeyBytes::filled(ring::fill))
     }
 
+    pub(super) fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes.into())
+    }
+
     /// 64 hexadecimal digits, white space around them ignored.
     pub fn parse(text: &str) -> Result<Self, KekFormatError> {
         let mut key = Self(Zeroizing::new([0; 32]).into());
@@ -52,6 +56,11 @@ impl Kek {
     /// As [`Kek::parse`] reads it. For the file that `tenure init` writes.
     pub fn to_text(&self) -> Zeroizing<String> {
         Zeroizing::new(hex::encode(self.0.as_slice()))
+    }
+
+    /// Whether it is the same as another one, compared in constant time.
+    pub fn is(&self, other: &Self) -> bool {
+        ring::equal(self.0.as_ref(), other.0.as_ref())
     }
 
     /// `HKDF-SHA256(ikm = KEK, salt = store id, info = label)` for each label.

@@ -19,15 +19,17 @@ mod envelope;
 mod kek_origin;
 mod kept;
 mod keys;
+mod passphrase;
 mod ring;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
 pub use envelope::{
     Binding, Dek, DekSet, DekState, EnvelopeStamp, OldDeks, Purpose, Undecryptable,
 };
-pub use kek_origin::{Argon2Params, KekOrigin, KekWay, ShareSet, UnknownOrigin};
+pub use kek_origin::{Argon2Params, KekOrigin, KekRecord, KekWay, ShareSet, UnknownOrigin};
 pub use kept::{Kept, keys_are_locked, lock_keys};
 pub use keys::{
     AnchorKeys, ApiKeyMac, ApiKeyTag, ChainKey, IndexKey, Kek, KekFormatError, LedgerKey, StoreId,
     StoreKeys,
 };
+pub use passphrase::{DeriveError, Passphrase, PassphraseError};

@@ -9,23 +9,49 @@ use super::{KeysError, Reencrypted, Vault};
 use crate::api::admin::{
     self, DekRow, Failure, FailureKind, HiddenText, KekStatus, Progress, Reply,
 };
-use crate::crypto::{Kek, KekOrigin, KekWay, OldDeks};
+use crate::crypto::{Kek, KekOrigin, KekRecord, KekWay, OldDeks, StoreId};
 use crate::domain::TenantId;
 
 pub(super) fn status(vault: &Vault) -> KekStatus {
-    let check = vault.keyring.store_keys().check_value();
-    let origin = vault.keyring.origin();
+    let record = vault.keyring.kek_record();
+    let fingerprint = record.fingerprint();
+    let KekRecord { store_id, check, origin } = record;
     let set = origin.as_ref().and_then(|origin| match origin.way {
         KekWay::Shamir(set) => Some(set),
         _ => None,
     });
     KekStatus {
-        fingerprint: hex::encode(&check[..4]),
+        fingerprint,
         source: origin.as_ref().map(|origin| origin.way.word().to_owned()),
         since: origin.as_ref().map(|origin| origin.since.to_string()),
         threshold: set.map(|set| set.threshold),
         shares: set.map(|set| set.shares),
+        store_id: hex::encode(store_id.as_bytes()),
+        check: hex::encode(check),
+        origin: origin.map(|origin| hex::encode(origin.encode())),
     }
+}
+
+/// What [`status`] said of the KEK, to prove one against elsewhere; `None` where it is
+/// of no known form.
+pub fn record(status: &KekStatus) -> Option<KekRecord> {
+    let origin = status
+        .origin
+        .as_ref()
+        .map(|origin| hex::decode(origin).ok().and_then(|bytes| KekOrigin::decode(&bytes).ok()));
+    let origin = match origin {
+        None => None,
+        Some(known) => Some(known?),
+    };
+    Some(KekRecord {
+        store_id: StoreId::from_bytes(bytes(&status.store_id)?),
+        check: bytes(&status.check)?,
+        origin,
+    })
+}
+
+fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
+    hex::decode(text).ok()?.try_into().ok()
 }
 
 pub(super) async fn replace_kek(

@@ -16,7 +16,7 @@ use super::codec::{Malformed, Reader};
 use super::seal::SpaceSeal;
 use super::{Export, OpenError};
 use crate::crypto::{
-    AnchorKeys, Dek, DekSet, DekState, Kek, KekOrigin, OldDeks, StoreId, StoreKeys,
+    AnchorKeys, Dek, DekSet, DekState, Kek, KekOrigin, KekRecord, OldDeks, StoreId, StoreKeys,
 };
 use crate::domain::{Floor, TenantId, Timestamp};
 use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store, StoreError};
@@ -191,6 +191,12 @@ impl Keyring {
     /// What the KEK is for this store.
     pub(super) fn store_keys(&self) -> Arc<StoreKeys> {
         self.under().keys
+    }
+
+    /// What is said of the KEK.
+    pub(super) fn kek_record(&self) -> KekRecord {
+        let Under { keys, seal: _, origin } = self.under();
+        KekRecord { store_id: keys.store_id(), check: keys.check_value(), origin }
     }
 
     /// Where the KEK comes from, if that is known.

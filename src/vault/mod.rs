@@ -16,7 +16,7 @@ pub mod credentials;
 mod damage;
 mod grouped;
 mod heads;
-mod key_commands;
+pub mod key_commands;
 mod keyring;
 mod layout;
 mod list;
@@ -44,7 +44,7 @@ use crate::auth::{
     ApiKeys, Authenticator, Limits, Permit, Principal, PublicRoot, Rates, Read, Refusal, Standing,
     TenantDirectory, Write,
 };
-use crate::crypto::{Kek, KekOrigin, KekWay, random};
+use crate::crypto::{Kek, KekOrigin, KekRecord, KekWay, random};
 use crate::domain::{
     Clock, Floor, Now, SecretValue, Source, TenantId, TenantName, Timestamp, ValidityWindow,
 };
@@ -53,7 +53,7 @@ use crate::store::{
 };
 
 use heads::{Budget, Heads};
-use keyring::{Keyring, Phase, SpaceKeys};
+use keyring::{Header, Keyring, Phase, SpaceKeys};
 pub use list::{ListPage, ListRequest, PageSize};
 pub use rotation::{DekPolicy, Reencrypted};
 use seal::SpaceSeal;
@@ -249,6 +249,17 @@ impl Vault {
     /// yet; `None` where it does not say, or where there is no store.
     pub async fn kek_origin(store: &dyn Store) -> Result<Option<KekOrigin>, OpenError> {
         Ok(Keyring::header(store).await?.and_then(|header| header.origin))
+    }
+
+    /// What the store says of its KEK, which nothing proves yet; `None` where there is
+    /// no store.
+    pub async fn kek_record(store: &dyn Store) -> Result<Option<KekRecord>, OpenError> {
+        let header = Keyring::header(store).await?;
+        Ok(header.map(|Header { phase: _, store_id, check, origin }| KekRecord {
+            store_id,
+            check,
+            origin,
+        }))
     }
 
     /// Whether this is the KEK of the store.

@@ -30,6 +30,7 @@ mod hostile;
 mod independent;
 mod input;
 mod io_errors;
+mod kek;
 mod limits;
 mod lists;
 mod load;

@@ -124,7 +124,7 @@ fn a_stranger_moves_the_store_to_another_machine_with_the_guide_alone() {
         let put = Request::put(format!("/api/acme/secrets/{name}"), body).bearer(&token);
         assert_eq!(serve.send(&put).status, 204);
     }
-    for step in ["backup", "check", "space"] {
+    for step in ["backup", "check", "space", "prove", "rotate"] {
         old.follow(step);
     }
     fs::remove_file(old.path("/srv/tenure.backup")).expect("it was made");
@@ -145,7 +145,7 @@ fn a_stranger_moves_the_store_to_another_machine_with_the_guide_alone() {
     let restored = new.tenure(&mint);
     assert_eq!(get(&serve, "acme-restored", "password", &restored).json(), "hunter2");
 
-    let followed = ["setup", "backup", "check", "space", "old", "new", "one"];
+    let followed = ["setup", "backup", "check", "space", "prove", "rotate", "old", "new", "one"];
     for step in steps().keys() {
         assert!(followed.contains(&step.as_str()), "{step} was followed by nobody");
     }

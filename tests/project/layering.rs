@@ -50,11 +50,13 @@ const PLAIN: &[&str] = &["serde", "time", "thiserror", "zeroize"];
 /// may name any.
 const LIBRARIES: &[Library] = &[
     Library { name: "actix_web", under: &["src/http/"], files: ANY },
+    Library { name: "argon2", under: &["src/crypto/passphrase.rs"], files: 1 },
     Library { name: "biscuit_auth", under: &["src/auth/biscuit.rs"], files: 1 },
     Library { name: "clap", under: &["src/cli/"], files: ANY },
     Library { name: "crc32fast", under: &["src/store/sled_engine/"], files: ANY },
     Library { name: "governor", under: &["src/auth/limits.rs"], files: 1 },
     Library { name: "env_logger", under: &["src/cli/"], files: 1 },
+    Library { name: "icu_normalizer", under: &["src/crypto/passphrase.rs"], files: 1 },
     Library { name: "indicatif", under: &["src/cli/"], files: 1 },
     Library { name: "jsonwebtoken", under: &["src/auth/oidc/jwt.rs"], files: 1 },
     Library { name: "prost", under: &["src/auth/biscuit.rs"], files: 1 },

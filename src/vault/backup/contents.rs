@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
 
 use super::super::Export;
 use super::super::check::{TenantChecker, WholeSecret};
@@ -16,7 +15,7 @@ use super::super::seal::SpaceSeal;
 use super::super::system::{SystemContents, TenantRecord};
 use super::BackupError;
 use super::format::{Frame, Header, Void};
-use super::frames::{Frames, Unlock};
+use super::frames::{Frames, Unlock, Unproven};
 use crate::api::admin::{BackupContents, LeftOut, Progress, Report, VerifiedPart};
 use crate::crypto::AnchorKeys;
 use crate::domain::TenantId;
@@ -67,11 +66,8 @@ pub(super) struct Contents {
 
 impl Contents {
     /// Reads and proves what comes before the tenants.
-    pub(super) async fn open(
-        pieces: mpsc::Receiver<Vec<u8>>,
-        unlock: &Unlock<'_>,
-    ) -> Result<Self, BackupError> {
-        let (mut frames, header, keys) = Frames::open(pieces, unlock).await?;
+    pub(super) async fn open(backup: Unproven, unlock: &Unlock<'_>) -> Result<Self, BackupError> {
+        let (mut frames, header, keys) = Frames::open(backup, unlock)?;
         let unsound = |error| BackupError::Contents { why: format!("{error}") };
         let export = small_space(&mut frames, Space::Keyring).await?;
         let keyring_rows = export.rows.len();

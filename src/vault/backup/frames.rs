@@ -14,7 +14,7 @@ use super::format::{
     self, Frame, Header, Kind, LEAD_BYTES, MAGIC, MAX_PAYLOAD, PROLOGUE_BYTES, Seal, TAG_BYTES,
     VERSION, Void,
 };
-use crate::crypto::{ChainKey, Kek, StoreId, StoreKeys};
+use crate::crypto::{ChainKey, Kek, KekRecord, StoreId, StoreKeys};
 
 /// What opens a backup.
 pub(super) enum Unlock<'a> {
@@ -32,6 +32,37 @@ impl Unlock<'_> {
     }
 }
 
+/// A backup of which prologue and header were read, and nothing proved.
+pub struct Unproven {
+    source: Source,
+    version: u16,
+    header: Header,
+    /// The header's.
+    frame: RawFrame,
+}
+
+impl Unproven {
+    pub(super) async fn read(pieces: mpsc::Receiver<Vec<u8>>) -> Result<Self, BackupError> {
+        let mut source = Source { pieces, held: Vec::new(), at: 0, passed: 0 };
+        let version = prologue(&mut source).await?;
+        let frame = source.frame().await?;
+        let header = match Kind::of(frame.lead[0]) {
+            Some(Kind::Header) => Frame::decode(Kind::Header, &frame.payload),
+            _ => return Err(BackupError::Damaged { at: frame.at }),
+        };
+        match header {
+            Ok(Frame::Header(header)) => Ok(Self { source, version, header, frame }),
+            _ => Err(BackupError::Damaged { at: frame.at }),
+        }
+    }
+
+    /// What the header says of the KEK.
+    pub fn kek_record(&self) -> KekRecord {
+        let Header { store_id, kek_check, kek_origin, .. } = &self.header;
+        KekRecord { store_id: *store_id, check: *kek_check, origin: kek_origin.clone() }
+    }
+}
+
 pub(super) struct Frames {
     source: Source,
     key: ChainKey,
@@ -44,28 +75,20 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Reads prologue and header, and proves the KEK. Also answers what the KEK is
-    /// for the store that was backed up.
-    pub(super) async fn open(
-        pieces: mpsc::Receiver<Vec<u8>>,
+    /// Proves the KEK, and the header by it. Also answers what the KEK is for the store
+    /// that was backed up.
+    pub(super) fn open(
+        backup: Unproven,
         unlock: &Unlock<'_>,
     ) -> Result<(Self, Header, Arc<StoreKeys>), BackupError> {
-        let mut source = Source { pieces, held: Vec::new(), at: 0, passed: 0 };
-        let version = prologue(&mut source).await?;
-        let RawFrame { at, lead, payload, tag } = source.frame().await?;
-        let damaged = BackupError::Damaged { at };
-        let (Some(Kind::Header), header) =
-            (Kind::of(lead[0]), Frame::decode(Kind::Header, &payload))
-        else {
-            return Err(damaged);
-        };
-        let Ok(Frame::Header(header)) = header else { return Err(damaged) };
+        let Unproven { source, version, header, frame } = backup;
+        let RawFrame { at, lead, payload, tag } = frame;
         let keys = unlock.keys(header.store_id).filter(|keys| keys.proves(&header.kek_check));
         let keys = keys.ok_or(BackupError::OtherKek)?;
         let key = keys.chain_key(&header.backup_id);
         let first = key.tag(&[0; 32], &[&format::prologue(version)]);
         if !key.proves(&first, &[&lead, &payload], &tag) {
-            return Err(damaged);
+            return Err(BackupError::Damaged { at });
         }
         let (spaces, rows, rows_of_space) = (0, 0, 0);
         let frames = Self { source, key, tag, spaces, rows, rows_of_space, sealed: None };

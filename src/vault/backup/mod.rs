@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+pub use self::frames::Unproven;
 use super::Vault;
 use crate::api::admin::{BackupContents, BackupRestored, Report};
 use crate::crypto::{Kek, KekOrigin};
@@ -117,20 +118,26 @@ pub struct WantedStore {
     pub without: Vec<TenantName>,
 }
 
-/// Checks all of a backup but the tenants of `without`, and restores nothing. `bytes` is its length where that
-/// is known, for the report. A backup that is whole may still hold damaged
-/// secrets: see [`BackupContents::sound`].
+/// Reads how a backup begins: what it says of its KEK is needed to come by that.
+pub async fn begin(pieces: mpsc::Receiver<Vec<u8>>) -> Result<Unproven, BackupError> {
+    Unproven::read(pieces).await
+}
+
+/// Checks all of a backup but the tenants of `without`, and restores nothing. `bytes`
+/// is its length where that is known, for the report. A backup that is whole may still
+/// hold damaged secrets: see [`BackupContents::sound`].
 pub async fn verify(
-    pieces: mpsc::Receiver<Vec<u8>>,
+    backup: Unproven,
     kek: &Kek,
     without: &[TenantName],
     bytes: Option<u64>,
     report: &Report,
 ) -> Result<BackupContents, BackupError> {
-    restore::check(pieces, kek, without, bytes, report).await
+    restore::check(backup, kek, without, bytes, report).await
 }
 
-/// The same for a backup of this very store, by the keys that the vault has.
+/// The same for a backup of this very store, by the keys that the vault has now: one
+/// that was made before the KEK was replaced is [`BackupError::OtherKek`].
 pub async fn verify_own(
     vault: &Vault,
     pieces: mpsc::Receiver<Vec<u8>>,
@@ -141,9 +148,10 @@ pub async fn verify_own(
 }
 
 /// Makes `store`, which must be empty, what the backup holds: the same store and
-/// tenants, under `kek`, which comes from where its origin says. After an error `store` holds no store, but may not be empty.
+/// tenants, under `kek`, which comes from where its origin says. After an error `store`
+/// holds no store, but may not be empty.
 pub async fn restore(
-    pieces: mpsc::Receiver<Vec<u8>>,
+    backup: Unproven,
     backup_kek: &Kek,
     store: Arc<dyn Store>,
     kek: (&Kek, KekOrigin),
@@ -151,5 +159,5 @@ pub async fn restore(
     bytes: Option<u64>,
     report: &Report,
 ) -> Result<BackupRestored, BackupError> {
-    restore::whole(pieces, backup_kek, store, kek, wanted, bytes, report).await
+    restore::whole(backup, backup_kek, store, kek, wanted, bytes, report).await
 }

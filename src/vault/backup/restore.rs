@@ -26,7 +26,7 @@ use super::super::system::{CredentialChange, System, SystemContents, TenantRecor
 use super::super::tenant::Tenant;
 use super::super::{CreateError, OpenError, Vault, is_untouched, to_its_end};
 use super::contents::{Contents, Passing, Visitor};
-use super::frames::Unlock;
+use super::frames::{Unlock, Unproven};
 use super::{BackupError, Credentials, WantedStore};
 use crate::api::admin::{
     BackupContents, BackupRestored, LeftOut, Progress, Report, RestoredTenant,
@@ -44,13 +44,13 @@ const CHANGES_AT_ONCE: usize = 1_000;
 
 /// Reads all of a backup but some tenants, and restores nothing.
 pub(super) async fn check(
-    pieces: mpsc::Receiver<Vec<u8>>,
+    backup: Unproven,
     kek: &Kek,
     without: &[TenantName],
     bytes: Option<u64>,
     report: &Report,
 ) -> Result<BackupContents, BackupError> {
-    let mut contents = Contents::open(pieces, &Unlock::Kek(kek)).await?;
+    let mut contents = Contents::open(backup, &Unlock::Kek(kek)).await?;
     refuse_unknown(&contents, without)?;
     let mut found = contents.pass(&mut Onlooker { without }, bytes, report).await?;
     found.left_out.extend(not_asked_for(without));
@@ -64,13 +64,13 @@ pub(super) async fn check_own(
     report: &Report,
 ) -> Result<BackupContents, BackupError> {
     let unlock = Unlock::Store(vault.keyring.store_keys());
-    let mut contents = Contents::open(pieces, &unlock).await?;
+    let mut contents = Contents::open(Unproven::read(pieces).await?, &unlock).await?;
     contents.pass(&mut Onlooker { without: &[] }, bytes, report).await
 }
 
 /// Makes `store`, which must be empty, what the backup holds.
 pub(super) async fn whole(
-    pieces: mpsc::Receiver<Vec<u8>>,
+    backup: Unproven,
     backup_kek: &Kek,
     store: Arc<dyn Store>,
     (kek, origin): (&Kek, KekOrigin),
@@ -83,7 +83,7 @@ pub(super) async fn whole(
     {
         return Err(BackupError::NotEmpty);
     }
-    let mut contents = Contents::open(pieces, &Unlock::Kek(backup_kek)).await?;
+    let mut contents = Contents::open(backup, &Unlock::Kek(backup_kek)).await?;
     let WantedStore { credentials, without } = wanted;
     refuse_unknown(&contents, without)?;
     let (without, whole) = (without.clone(), HashSet::new());
@@ -211,7 +211,7 @@ async fn take_in(
     if vault.tenant_named(new_name).is_some() {
         return Err(BackupError::TenantExists { name: new_name.clone() });
     }
-    let mut contents = Contents::open(pieces, unlock).await?;
+    let mut contents = Contents::open(Unproven::read(pieces).await?, unlock).await?;
     if !contents.system.tenants.iter().any(|record| record.name == *tenant) {
         return Err(BackupError::NoSuchTenant { name: tenant.clone() });
     }

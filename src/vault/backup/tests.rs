@@ -41,7 +41,7 @@ fn in_pieces(bytes: &[u8], length: usize) -> mpsc::Receiver<Vec<u8>> {
 }
 
 async fn verified(bytes: &[u8], kek: &Kek) -> Result<BackupContents, BackupError> {
-    verify(in_pieces(bytes, 64 * 1024), kek, &[], None, &|_| {}).await
+    verify(begin(in_pieces(bytes, 64 * 1024)).await?, kek, &[], None, &|_| {}).await
 }
 
 async fn restored(
@@ -61,11 +61,11 @@ async fn restored_without(
     without: &[&str],
 ) -> Result<(Arc<MemoryStore>, BackupRestored), BackupError> {
     let store = Arc::new(MemoryStore::new());
-    let pieces = in_pieces(bytes, 4_096);
+    let backup = begin(in_pieces(bytes, 4_096)).await?;
     let without = without.iter().map(|name| TenantName::parse(name).unwrap()).collect();
     let wanted = WantedStore { credentials, without };
     let done =
-        restore(pieces, kek, store.clone(), (new_kek, origin()), &wanted, None, &|_| {}).await;
+        restore(backup, kek, store.clone(), (new_kek, origin()), &wanted, None, &|_| {}).await;
     done.map(|restored| (store, restored))
 }
 
@@ -141,7 +141,8 @@ async fn a_backup_verifies_and_says_what_it_holds() {
     assert_eq!((made.tenants, made.left_out.len()), (2, 0));
     for length in [1, 7, 1_000, bytes.len()] {
         let pieces = in_pieces(&bytes, length);
-        let found = verify(pieces, &bench.kek, &[], None, &|_| {}).await.unwrap();
+        let backup = begin(pieces).await.unwrap();
+        let found = verify(backup, &bench.kek, &[], None, &|_| {}).await.unwrap();
         assert!(found.sound);
         assert_eq!((found.bytes, &found.begun_on), (made.bytes, &made.begun_on));
         let parts = found.parts.iter().map(|part| (part.tenant.as_deref(), part.secrets));
@@ -463,8 +464,8 @@ async fn a_keyring_or_system_that_does_not_hold_is_refused() {
 async fn only_an_empty_store_is_restored_into() {
     let (bench, bytes) = small().await;
     let (kek, store) = (&bench.kek, bench.store.clone());
-    let again =
-        restore(in_pieces(&bytes, 512), kek, store, (kek, origin()), &keep(), None, &|_| {}).await;
+    let backup = begin(in_pieces(&bytes, 512)).await.unwrap();
+    let again = restore(backup, kek, store, (kek, origin()), &keep(), None, &|_| {}).await;
     assert_eq!(again, Err(BackupError::NotEmpty));
     assert_eq!(bench.get("a").await, Some(Some("value".into())));
 }
@@ -475,9 +476,12 @@ async fn a_restore_that_stopped_anywhere_has_made_no_store() {
     let (kek, keep) = (&bench.kek, keep());
     for length in frames_of(&bytes).into_iter().filter(|end| *end < bytes.len()) {
         let store = Arc::new(MemoryStore::new());
-        let pieces = in_pieces(&bytes[..length], 512);
-        let stopped =
-            restore(pieces, kek, store.clone(), (kek, origin()), &keep, None, &|_| {}).await;
+        let stopped = match begin(in_pieces(&bytes[..length], 512)).await {
+            Ok(backup) => {
+                restore(backup, kek, store.clone(), (kek, origin()), &keep, None, &|_| {}).await
+            }
+            Err(error) => Err(error),
+        };
         assert_eq!(stopped, Err(BackupError::Truncated));
         assert_eq!(Vault::exists(&*store).await, Ok(false));
         let opened = Vault::open(store.clone(), kek, bench.clock.clone(), VaultOptions::default());
@@ -823,9 +827,8 @@ async fn a_restore_whose_commits_fail_leaves_no_store_and_no_tenant() {
     for commits in 0..6 {
         let inner = Arc::new(MemoryStore::new());
         let store = Arc::new(Unsteady::new(inner.clone(), usize::MAX, 0, commits));
-        let failed =
-            restore(in_pieces(&bytes, 4_096), kek, store, (kek, origin()), &keep, None, &|_| {})
-                .await;
+        let backup = begin(in_pieces(&bytes, 4_096)).await.unwrap();
+        let failed = restore(backup, kek, store, (kek, origin()), &keep, None, &|_| {}).await;
         assert_eq!(failed, Err(BackupError::Store(BUSY)), "{commits}");
         assert_eq!(Vault::exists(&*inner).await, Ok(false));
     }
