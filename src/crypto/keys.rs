@@ -53,6 +53,14 @@ impl Kek {
         Zeroizing::new(hex::encode(self.0.as_ref()))
     }
 
+    pub(super) fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// `HKDF-SHA256(ikm = KEK, salt = store id, info = label)` for each label.
     pub fn for_store(&self, id: StoreId) -> StoreKeys {
         let derive = |label: &str| ring::hkdf_sha256(id.as_bytes(), &self.0, label.as_bytes());

@@ -17,6 +17,7 @@ mod envelope;
 mod kek_origin;
 mod keys;
 mod ring;
+mod shamir;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
 pub use envelope::{Binding, Dek, DekSet, Purpose, Undecryptable};
@@ -25,3 +26,4 @@ pub use keys::{
     AnchorKeys, ApiKeyMac, ApiKeyTag, ChainKey, DekState, IndexKey, Kek, KekFormatError, LedgerKey,
     StoreId, StoreKeys,
 };
+pub use shamir::{NoSuchSet, Share, ShareFormatError, Uncombinable, combine, split};

@@ -399,7 +399,10 @@ async fn another_kek_another_format_and_another_file_are_told_apart() {
     assert_eq!(verified(&bytes, &Kek::generate()).await, Err(BackupError::OtherKek));
     let mut newer = bytes.clone();
     newer[MAGIC.len() + 1] = format::VERSION as u8 + 1;
-    assert_eq!(verified(&newer, &bench.kek).await, Err(BackupError::NewerFormat { found: format::VERSION + 1 }));
+    assert_eq!(
+        verified(&newer, &bench.kek).await,
+        Err(BackupError::NewerFormat { found: format::VERSION + 1 })
+    );
     for other in [&b"SQLite format 3\0"[..], b"x", &[0; 4_096]] {
         assert_eq!(verified(other, &bench.kek).await, Err(BackupError::NotABackup));
     }
