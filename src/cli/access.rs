@@ -12,16 +12,17 @@ use super::clock::SystemClock;
 use super::data::{DataFolder, Enter, way_out};
 use super::failure::CliError;
 use super::progress::Bar;
+use super::shares::{self, Input};
 use super::{internal, issuers, kek, process};
 use crate::api::admin::{Command, Reply};
 use crate::auth::Rates;
-use crate::config::{self, Config};
+use crate::config::{self, Config, KekSource};
 use crate::crypto::Kek;
 use crate::domain::Rate;
 use crate::http::{AdminClient, AdminError};
 use crate::store::{Store, StoreError};
 use crate::vault::maintenance::{self, Ends, Exchange};
-use crate::vault::{OpenError, Vault, VaultOptions};
+use crate::vault::{OpenError, SealedVault, Vault, VaultOptions};
 
 const SYSTEM_CONFIG: &str = "/etc/tenure/tenure.toml";
 const DEV_DATA: &str = "./.tenure";
@@ -75,6 +76,63 @@ fn kek_beside(data: &Path, dev: DevStore) -> PathBuf {
     let mut beside = whole.components().as_path().as_os_str().to_owned();
     beside.push(".kek");
     PathBuf::from(beside)
+}
+
+/// Opens the vault of an entered folder for a command, with the KEK of the
+/// configuration.
+async fn open(folder: &DataFolder, config: &Config, input: Input) -> Result<Arc<Vault>, CliError> {
+    if config.kek.source != KekSource::Shamir {
+        let kek = kek::load(config)?;
+        return open_vault(folder, config, &kek, folder.open(config).await?).await;
+    }
+    let store = folder.open(config).await?;
+    let sealed = seal_vault(folder, config, store.clone(), None).await?;
+    match shares::gather(&sealed, input).await {
+        Ok(kek) => open_vault(folder, config, &kek, store).await,
+        Err(error) => {
+            store.close().await;
+            Err(error)
+        }
+    }
+}
+
+/// Takes an opened store for one that is sealed, for a `reason` or because it is
+/// opened with shares.
+pub(super) async fn seal_vault(
+    folder: &DataFolder,
+    config: &Config,
+    store: Arc<dyn Store>,
+    reason: Option<String>,
+) -> Result<SealedVault, CliError> {
+    let options = options(config, folder.path().display().to_string());
+    let sealed = SealedVault::new(store.clone(), Arc::new(SystemClock), options, reason);
+    let sealed = sealed.await.map_err(|error| refused(&error, folder));
+    let outcome = match sealed {
+        Ok(sealed) => has_shares(config, &sealed, folder).await.map(|()| sealed),
+        Err(error) => Err(error),
+    };
+    if outcome.is_err() {
+        store.close().await;
+    }
+    outcome
+}
+
+/// Where shares are to open a store, there must be some.
+async fn has_shares(
+    config: &Config,
+    sealed: &SealedVault,
+    folder: &DataFolder,
+) -> Result<(), CliError> {
+    let status = sealed.status().await.map_err(|error| refused(&error, folder))?;
+    if config.kek.source != KekSource::Shamir || status.shares.is_some() {
+        return Ok(());
+    }
+    let source = status.source.unwrap_or_else(|| "elsewhere".to_owned());
+    Err(CliError::usage(format!(
+        "kek.source is \"shamir\", and the KEK of the store in {} comes from {source}, not from \
+         shares; set kek.source to where it is",
+        folder.path().display()
+    )))
 }
 
 /// Opens the vault of an entered folder.
@@ -201,14 +259,15 @@ pub(super) async fn execute_with(
                 Beside::Download(file) => (None, Some(file.as_mut())),
             };
         let mut reply = client.send(&command, upload, download, &mut |now| bar.show(now))?;
-        if let Reply::Status(status) = &mut reply {
-            status.serving = true;
+        match &mut reply {
+            Reply::Status(status) => status.serving = true,
+            Reply::Sealed(status) => status.serving = true,
+            _ => {}
         }
         return Ok(reply);
     }
-    let kek = kek::load(&config)?;
-    let store = folder.open(&config).await?;
-    let vault = open_vault(&folder, &config, &kek, store).await?;
+    let input = if matches!(beside, Beside::Upload(_)) { Input::Taken } else { Input::Free };
+    let vault = open(&folder, &config, input).await?;
     let outcome = here(&vault, command, beside, &bar).await;
     vault.close().await;
     outcome

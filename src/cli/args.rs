@@ -38,12 +38,30 @@ pub(super) enum Command {
     /// Make a new store, and its KEK where there is none
     #[command(after_help = "Example:\n  tenure init --config /etc/tenure/tenure.toml\n  \
         tenure init --data /srv/tenure      # the KEK goes to /srv/tenure.kek\n\n\
-        Copy the KEK to a safe place: without it the data cannot be read.")]
-    Init(StoreArgs),
+        tenure init --config F --shares 5 --threshold 3     # with kek.source = \"shamir\"\n\n\
+        Copy the KEK to a safe place: without it the data cannot be read. With shares there is no\n\
+        KEK to copy: each share goes to another person, and a server starts sealed.")]
+    Init(InitArgs),
     /// Serve a store over HTTP
     #[command(after_help = "Example:\n  tenure serve --config /etc/tenure/tenure.toml\n\n\
         SIGTERM finishes what is under way and stops; SIGHUP reads the TLS certificate again.")]
     Serve(ServeArgs),
+    /// Give a sealed server its key: one share, or what kek.source names
+    #[command(
+        after_help = "Example:\n  tenure unseal                   # asks for a share, and does \
+        not show it\n  tenure unseal < share-1-of-5.txt\n  tenure unseal --reset           # drop the \
+        shares given so far\n\nWhere the KEK comes from shares, each who holds one runs this, within \
+        10 minutes of the one\nbefore, until it says that the server serves. Otherwise the server \
+        reads its KEK again."
+    )]
+    Unseal(UnsealArgs),
+    /// Take the keys out of a running server: every call is 503 until it is unsealed
+    #[command(
+        after_help = "Example:\n  tenure seal          # asks first\n  tenure seal --yes    # \
+        for scripts\n\nRequests under way are finished first. Where the KEK comes from a file, the \
+        environment or a\nprogram, a restart unseals by itself."
+    )]
+    Seal(SealArgs),
     /// Create, list or delete tenants
     Tenant(TenantArgs),
     /// Mint, narrow, inspect or revoke tokens, and rotate the key that signs them
@@ -84,6 +102,39 @@ pub(super) struct StoreArgs {
     /// either use ./.tenure where it exists
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+    /// Into how many shares the KEK is split, at most 32, with kek.source = "shamir" [default: 5]
+    #[arg(long, value_name = "N")]
+    pub(super) shares: Option<u8>,
+    /// How many of them are needed, at least 2 [default: 3]
+    #[arg(long, value_name = "K")]
+    pub(super) threshold: Option<u8>,
+    /// Write each share to a file of its own in this folder, instead of showing it
+    #[arg(long, value_name = "DIR")]
+    pub(super) shares_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UnsealArgs {
+    /// Drop the shares given so far, and give none
+    #[arg(long)]
+    pub(super) reset: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SealArgs {
+    /// Do not ask
+    #[arg(long)]
+    pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
 }
 
 #[derive(Debug, Args)]

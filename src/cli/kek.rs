@@ -22,6 +22,9 @@ pub(super) fn load(config: &Config) -> Result<Kek, CliError> {
     match (config.kek.source, &config.kek.file) {
         (KekSource::Env, _) => from_variable(&config.kek.env),
         (KekSource::File, Some(file)) => from_file(named(file)?),
+        (KekSource::Shamir, _) => Err(CliError::usage(
+            "kek.source is \"shamir\", so this needs shares, and it cannot take them",
+        )),
         (KekSource::File, None) => Err(CliError::usage(
             "kek.source is \"file\" and kek.file is not set; set it, or TENURE_KEK_FILE",
         )),
@@ -29,10 +32,14 @@ pub(super) fn load(config: &Config) -> Result<Kek, CliError> {
 }
 
 /// How one comes by it.
+///
+/// # Panics
+/// Of shares, which belong to one store.
 pub(super) fn way(config: &Config) -> KekWay {
     match config.kek.source {
         KekSource::Env => KekWay::Env,
         KekSource::File => KekWay::File,
+        KekSource::Shamir => unreachable!("no KEK was loaded"),
     }
 }
 

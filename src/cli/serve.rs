@@ -7,24 +7,25 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::access::{self, DevStore};
-use super::args::{ServeArgs, StoreArgs};
-use super::backup_schedule::Schedule;
+use super::args::{InitArgs, ServeArgs, StoreArgs};
 use super::clock::SystemClock;
 use super::data::DataFolder;
 use super::failure::CliError;
+use super::keeper::{Held, Keeper};
 use super::maintain::Output;
-use super::{internal, issuers, kek, process};
-use crate::config::{Config, Exposure, LogLevel};
+use super::{internal, kek, process, shares};
+use crate::config::{Config, Exposure, KekSource, LogLevel};
 use crate::http::{
-    AdminServer, AppState, IssuerWatch, Running, Server, ServerOptions, Stop, TlsFiles, TlsReloader,
+    AdminServer, AppState, Desk, Running, Server, ServerOptions, Stop, TlsFiles, TlsReloader, Turn,
 };
 use crate::store::Store;
 use crate::vault::{OpenError, Vault};
 
-/// How often the vault is kept in order.
-const HOUSE_EVERY: Duration = Duration::from_secs(1);
+/// How often shares that were given are held against the time.
+const SHARES_LOOKED_AT: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -35,28 +36,40 @@ struct Initialized {
 }
 
 /// Makes a store.
-pub(super) async fn init(args: &StoreArgs, output: Output) -> Result<(), CliError> {
-    let config = access::configure(args, DevStore::Refused, Vec::new())?;
+pub(super) async fn init(args: &InitArgs, output: Output) -> Result<(), CliError> {
+    let config = access::configure(&args.store, DevStore::Refused, Vec::new())?;
     process::log_to_stderr(log::LevelFilter::Warn);
     config.require_kek_apart_from_data()?;
+    let split = shares::wanted(args, &config)?;
     let folder = DataFolder::create(&config.data)?;
     let store = folder.open(&config).await?;
-    let made = make(&config, &store).await;
+    let made = match &split {
+        Some(split) => split.make(&folder, &store, output).await,
+        None => make(&config, &store).await,
+    };
     store.close().await;
     let kek_created = match made? {
         Made::New { kek_created } => kek_created,
+        // The shares were the answer.
+        Made::Split if output.json => return Ok(()),
+        Made::Split => None,
         Made::Before => return Err(access::refused(&OpenError::AlreadyInitialized, &folder)),
     };
+    let first = if split.is_some() { Start::Sealed } else { Start::Ready };
     let answer = Initialized {
         data: folder.path().display().to_string(),
         kek_created: kek_created.map(|path| path.display().to_string()),
     };
-    output.show(&answer, || initialized_text(&answer, args))
+    output.show(&answer, || initialized_text(&answer, first, &args.store))
 }
 
 /// Whether [`make`] had something to make.
 pub(super) enum Made {
-    New { kek_created: Option<PathBuf> },
+    New {
+        kek_created: Option<PathBuf>,
+    },
+    /// Its KEK is in its shares alone.
+    Split,
     Before,
 }
 
@@ -75,7 +88,14 @@ pub(super) async fn make(config: &Config, store: &Arc<dyn Store>) -> Result<Made
     Ok(Made::New { kek_created })
 }
 
-fn initialized_text(answer: &Initialized, args: &StoreArgs) -> String {
+/// How a server starts.
+#[derive(Clone, Copy)]
+enum Start {
+    Ready,
+    Sealed,
+}
+
+fn initialized_text(answer: &Initialized, start: Start, args: &StoreArgs) -> String {
     let Initialized { data, kek_created } = answer;
     let which = match (&args.config, &args.data) {
         (Some(file), _) => format!(" --config {}", file.display()),
@@ -89,8 +109,12 @@ fn initialized_text(answer: &Initialized, args: &StoreArgs) -> String {
              data: without it nothing can be\nread again, and whoever has both can read all.\n"
         );
     }
+    let unseal = match start {
+        Start::Ready => String::new(),
+        Start::Sealed => format!("  tenure unseal{which}   # each who holds a share\n"),
+    };
     text + &format!(
-        "\nnext:\n  tenure serve{which}\n  tenure tenant create acme{which}\n  tenure token mint \
+        "\nnext:\n  tenure serve{which}\n{unseal}  tenure tenant create acme{which}\n  tenure token mint \
          --tenant acme --scope Secret.Read --scope Secret.Write{which}\n"
     )
 }
@@ -111,27 +135,57 @@ pub(super) async fn run(args: ServeArgs, output: Output) -> Result<(), CliError>
     config.require_kek_apart_from_data()?;
     let service = Service::bind(&config)?;
     let folder = access::enter(&config)?;
-    let vault = match open(&folder, &config).await {
-        Ok(vault) => vault,
+    let held = match open(&folder, &config).await {
+        Ok(held) => held,
         Err(error) => {
             service.abandon().await;
             return Err(error);
         }
     };
     let stop = StopSignals::listen()?;
-    let admin = service.admit(&folder, &vault).await?;
+    let sealed = matches!(held, Held::Sealed(_));
+    let admitted = service.admit(Some(&folder), &config, held)?;
     let serving = Serving { address: service.url(), data: folder.path().display().to_string() };
     log::info!("serving {} on {}", serving.data, serving.address);
+    if sealed {
+        log::warn!("it is sealed: every call is answered with 503 until 'tenure unseal'");
+    }
     // For people the log says it.
     output.show(&serving, String::new)?;
-    service.until_stopped(stop, &config, vault, Some(admin)).await
+    service.until_stopped(stop, admitted).await
 }
 
-async fn open(folder: &DataFolder, config: &Config) -> Result<Arc<Vault>, CliError> {
+async fn open(folder: &DataFolder, config: &Config) -> Result<Held, CliError> {
+    if config.kek.source == KekSource::Shamir {
+        return sealed(folder, config, None).await;
+    }
     // Before the databases are opened: a missing KEK should not take that long.
-    let kek = kek::load(config)?;
+    let kek = match kek::load(config) {
+        Ok(kek) => kek,
+        Err(error) if config.kek.start_sealed => {
+            log::error!("there is no KEK, so it starts sealed: {}", error.message);
+            return sealed(folder, config, Some(error.message)).await;
+        }
+        Err(error) => return Err(error),
+    };
     let store = folder.open(config).await?;
-    access::open_vault(folder, config, &kek, store).await
+    if config.kek.start_sealed && Vault::is_kek_of(&*store, &kek).await == Ok(false) {
+        let reason = OpenError::WrongKek.to_string();
+        log::error!("it starts sealed: {reason}");
+        let sealed = access::seal_vault(folder, config, store, Some(reason)).await?;
+        return Ok(Held::Sealed(Arc::new(sealed)));
+    }
+    access::open_vault(folder, config, &kek, store).await.map(Held::Open)
+}
+
+async fn sealed(
+    folder: &DataFolder,
+    config: &Config,
+    reason: Option<String>,
+) -> Result<Held, CliError> {
+    let store = folder.open(config).await?;
+    let sealed = access::seal_vault(folder, config, store, reason).await?;
+    Ok(Held::Sealed(Arc::new(sealed)))
 }
 
 /// What ends a service in good order. From [`StopSignals::listen`] on they no
@@ -148,6 +202,13 @@ impl StopSignals {
         let interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
         Ok(Self { terminate, interrupt })
     }
+}
+
+/// What serves beside HTTP.
+pub(super) struct Admitted<'c> {
+    keeper: Keeper<'c>,
+    admin: Option<AdminServer>,
+    turns: mpsc::Receiver<Turn>,
 }
 
 /// A bound server, answering before the store is open.
@@ -193,59 +254,58 @@ impl Service {
         format!("{scheme}://{}", self.server.address())
     }
 
-    /// Begins to serve secrets, and the admin socket.
-    pub(super) async fn admit(
+    /// Begins to serve secrets, and, over a `folder`, the admin socket.
+    pub(super) fn admit<'c>(
         &self,
-        folder: &DataFolder,
-        vault: &Arc<Vault>,
-    ) -> Result<AdminServer, CliError> {
-        let admin = AdminServer::start(folder.path(), vault.clone()).map_err(internal)?;
-        self.admit_requests(vault);
-        Ok(admin)
+        folder: Option<&DataFolder>,
+        config: &'c Config,
+        held: Held,
+    ) -> Result<Admitted<'c>, CliError> {
+        // One at a time is carried out.
+        let (sender, turns) = mpsc::channel(1);
+        let desk = Desk { state: self.state.clone(), turns: sender };
+        let admin = folder.map(|folder| AdminServer::start(folder.path(), desk));
+        let admin = admin.transpose().map_err(internal)?;
+        let keeper = Keeper::begin(config, &self.state, held)?;
+        Ok(Admitted { keeper, admin, turns })
     }
 
-    pub(super) fn admit_requests(&self, vault: &Arc<Vault>) {
-        self.state.set_ready(vault.clone());
-    }
-
-    /// Runs the background work until a signal stops it, then finishes what is
-    /// under way: requests first, then the store.
+    /// Serves until a signal stops it, then finishes what is under way: requests
+    /// first, then the store.
     pub(super) async fn until_stopped(
         mut self,
         stop: StopSignals,
-        config: &Config,
-        vault: Arc<Vault>,
-        admin: Option<AdminServer>,
+        admitted: Admitted<'_>,
     ) -> Result<(), CliError> {
-        let housekeeping = tokio::spawn(keep_house(vault.clone()));
-        let sweep = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
-        let sweeping = tokio::spawn(keep_swept(vault.clone(), sweep.0, sweep.1));
-        let backups = Schedule::start(&config.backup, &vault)?;
-        let issuers = IssuerWatch::start(issuers::sources(config), &vault, &self.state);
-        self.wait_for(stop).await;
-        housekeeping.abort();
-        sweeping.abort();
-        drop(issuers);
-        if let Some(backups) = backups {
-            backups.stop().await;
-        }
+        let Admitted { keeper, admin, turns } = admitted;
+        let held = self.keep(keeper, turns, stop).await.rest().await;
         log::info!("stopping: finishing requests under way");
         let served = self.server.stop(Stop::Graceful).await;
         let administered = match admin {
             Some(admin) => admin.stop().await,
             None => Ok(()),
         };
-        vault.close().await;
+        held.close().await;
         log::info!("stopped");
         served.and(administered).map_err(internal)
     }
 
-    async fn wait_for(&mut self, mut stop: StopSignals) {
+    /// A turn is taken to its end first: a signal to stop waits for it, as for any
+    /// request.
+    async fn keep<'c>(
+        &mut self,
+        mut keeper: Keeper<'c>,
+        mut turns: mpsc::Receiver<Turn>,
+        mut stop: StopSignals,
+    ) -> Keeper<'c> {
+        let mut every = tokio::time::interval(SHARES_LOOKED_AT);
         loop {
             tokio::select! {
-                _ = stop.terminate.recv() => return,
-                _ = stop.interrupt.recv() => return,
+                _ = stop.terminate.recv() => return keeper,
+                _ = stop.interrupt.recv() => return keeper,
                 _ = self.hangup.recv() => self.reload(),
+                Some(turn) = turns.recv() => keeper = keeper.turn(turn).await,
+                _ = every.tick() => keeper.forget_stale_shares(),
             }
         }
     }
@@ -256,27 +316,6 @@ impl Service {
             Ok(()) => log::info!("read the TLS certificate again"),
             Err(error) => log::error!("the TLS certificate stays the old one: {error}"),
         }
-    }
-}
-
-async fn keep_house(vault: Arc<Vault>) {
-    let mut every = tokio::time::interval(HOUSE_EVERY);
-    loop {
-        every.tick().await;
-        if let Err(error) = vault.keep_house().await {
-            log::warn!("the latest undisputed time was not stored: {error}");
-        }
-    }
-}
-
-async fn keep_swept(vault: Arc<Vault>, every: Duration, retain: Duration) {
-    if every.is_zero() {
-        return;
-    }
-    let mut every = tokio::time::interval(every);
-    loop {
-        every.tick().await;
-        vault.sweep_expired(retain).await;
     }
 }
 

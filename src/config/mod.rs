@@ -97,12 +97,15 @@ pub struct Kek {
     pub file: Option<PathBuf>,
     /// The name of a variable, never the key itself.
     pub env: String,
+    /// Whether a server whose source fails starts without it.
+    pub start_sealed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KekSource {
     File,
     Env,
+    Shamir,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,6 +196,7 @@ impl Default for Config {
                 source: KekSource::File,
                 file: Some(PathBuf::from("/etc/tenure/kek")),
                 env: "TENURE_KEK".to_owned(),
+                start_sealed: false,
             },
             store: Store {
                 cache_bytes: ByteSize::mib(256),

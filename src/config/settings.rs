@@ -100,6 +100,7 @@ const SETTINGS: &[Setting] = settings! {
     kek.source;
     #[may_hold_secret] kek.file;
     #[may_hold_secret] kek.env;
+    kek.start_sealed;
     store.cache_bytes;
     store.queue_bytes;
     store.full_floor_bytes;
@@ -283,7 +284,8 @@ impl Value for KekSource {
         match text {
             "file" => Ok(Self::File),
             "env" => Ok(Self::Env),
-            _ => Err("must be \"file\" or \"env\"".to_owned()),
+            "shamir" => Ok(Self::Shamir),
+            _ => Err("must be \"file\", \"env\" or \"shamir\"".to_owned()),
         }
     }
 
@@ -291,6 +293,7 @@ impl Value for KekSource {
         match self {
             Self::File => quoted("file"),
             Self::Env => quoted("env"),
+            Self::Shamir => quoted("shamir"),
         }
     }
 }

@@ -23,6 +23,7 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("kek.source", "'env'", "env"),
     ("kek.file", "'/keys/kek'", "/keys/kek"),
     ("kek.env", "'OTHER_KEK'", "OTHER_KEK"),
+    ("kek.start_sealed", "true", "true"),
     ("store.cache_bytes", "'1GiB'", "1GiB"),
     ("store.queue_bytes", "33554432", "32MiB"),
     ("store.full_floor_bytes", "'2GiB'", "2GiB"),

@@ -95,10 +95,11 @@ impl Keyring {
     /// Begins a new store under `kek`, with keys for the system.
     pub(super) async fn create(
         store: Arc<dyn Store>,
+        id: StoreId,
         kek: &Kek,
         origin: KekOrigin,
     ) -> Result<Self, OpenError> {
-        let under = Under::new(kek.for_store(StoreId::generate()), Some(origin));
+        let under = Under::new(kek.for_store(id), Some(origin));
         let header = (header_key(), header(&under, Phase::Initializing));
         let (dek, anchor) = (Dek::generate(1), AnchorKeys::generate(SYSTEM));
         let system = wrapped_rows(&under.keys, SYSTEM, &dek, &anchor);

@@ -22,6 +22,7 @@ mod layout;
 mod list;
 pub mod maintenance;
 mod seal;
+mod sealed;
 mod sweep;
 mod system;
 mod tenant;
@@ -37,12 +38,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::auth::oidc::{IssuerPolicy, Issuers};
 use crate::auth::{
     ApiKeys, Authenticator, Limits, Permit, Principal, PublicRoot, Rates, Read, Refusal, Standing,
     TenantDirectory, Write,
 };
-use crate::crypto::{Kek, KekOrigin, KekWay, random};
+use crate::crypto::{Kek, KekOrigin, KekWay, StoreId, random};
 use crate::domain::{
     Clock, Floor, Now, SecretValue, Source, TenantId, TenantName, Timestamp, ValidityWindow,
 };
@@ -54,6 +57,7 @@ use heads::{Budget, Heads};
 use keyring::{Keyring, Phase, SpaceKeys};
 pub use list::{ListPage, ListRequest, PageSize};
 use seal::SpaceSeal;
+pub use sealed::{Progress as ShareProgress, SHARES_KEPT, SealedVault, ShareError};
 use system::{CredentialChange, System, TenantRecord};
 use tenant::Tenant;
 use timekeeper::Timekeeper;
@@ -212,6 +216,9 @@ pub struct Vault {
     /// Tenants that exist no more, or never came to exist, and whose keys and
     /// rows are still to be destroyed.
     doomed: Mutex<Vec<TenantId>>,
+    /// Closed when the last holder let go of the vault. Last, so that all keys are
+    /// gone by then.
+    held: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -258,6 +265,18 @@ impl Vault {
         way: KekWay,
         clock: &dyn Clock,
     ) -> Result<(), OpenError> {
+        Self::init_as(store, StoreId::generate(), kek, way, clock).await
+    }
+
+    /// The same with an id that was drawn before: shares of the KEK name it. One that
+    /// is finished keeps its own.
+    pub async fn init_as(
+        store: Arc<dyn Store>,
+        id: StoreId,
+        kek: &Kek,
+        way: KekWay,
+        clock: &dyn Clock,
+    ) -> Result<(), OpenError> {
         let since = clock.read().wall;
         let floor = Floor { epoch: 0, at: since };
         let keyring = if Keyring::phase(&*store).await?.is_some() {
@@ -266,7 +285,7 @@ impl Vault {
                 (keyring, Phase::Initializing) => keyring,
             }
         } else if is_untouched(&*store).await? {
-            Keyring::create(store.clone(), kek, KekOrigin { way, since }).await?
+            Keyring::create(store.clone(), id, kek, KekOrigin { way, since }).await?
         } else {
             return Err(OpenError::WithoutKeyring);
         };
@@ -332,6 +351,7 @@ impl Vault {
             floor_persisted: Mutex::new(floor),
             last_sweep: RwLock::new(contents.last_sweep),
             doomed: Mutex::new(Vec::new()),
+            held: watch::Sender::new(()),
         });
         vault.doom_leftovers().await?;
         vault.destroy_doomed().await;
@@ -480,6 +500,26 @@ impl Vault {
     /// Persists the floor, refuses further writes, finishes those under way,
     /// closes the files.
     pub async fn close(&self) {
+        self.settle().await;
+        self.store.close().await;
+    }
+
+    /// Takes the keys out of memory, and leaves the store open. Returns when everyone
+    /// else has let go of the vault, and so of every key of it: whoever holds it is
+    /// given the time to finish.
+    pub async fn seal(self: Arc<Self>) -> SealedVault {
+        self.settle().await;
+        let (store, clock) = (self.store.clone(), self.time.clock());
+        let sealed = SealedVault::of(store, clock, self.options.clone(), None);
+        let mut held = self.held.subscribe();
+        drop(self);
+        // Nothing is ever sent: it ends with an error, when the sender is dropped.
+        while held.changed().await.is_ok() {}
+        sealed
+    }
+
+    /// Stores what a stop would lose.
+    async fn settle(&self) {
         self.time.now();
         if let Err(error) = self.store_uses().await {
             log::warn!("when API keys were last used was not stored: {error}");
@@ -487,7 +527,6 @@ impl Vault {
         if let Err(error) = self.system.persist_floor(self.time.floor()).await {
             log::warn!("the time of this stop was not stored: {error}");
         }
-        self.store.close().await;
     }
 
     fn tenant(&self, id: TenantId) -> Result<Arc<Tenant>, StoreError> {
