@@ -29,7 +29,9 @@ impl StoreId {
 
 /// The key-encryption key. It is never used itself: only through the keys that
 /// [`Kek::for_store`] derives.
-pub struct Kek(Zeroizing<[u8; 32]>);
+///
+/// On the heap, so that handing it on leaves no copies of it on the stack.
+pub struct Kek(Box<Zeroizing<[u8; 32]>>);
 
 /// A text that is no KEK. It never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,23 +40,25 @@ pub struct KekFormatError;
 
 impl Kek {
     pub fn generate() -> Self {
-        Self(Zeroizing::new(ring::random()))
+        Self(Box::new(Zeroizing::new(ring::random())))
     }
 
     /// 64 hexadecimal digits, white space around them ignored.
     pub fn parse(text: &str) -> Result<Self, KekFormatError> {
-        let mut key = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.trim(), key.as_mut()).map_err(|_| KekFormatError)?;
+        let mut key = Box::new(Zeroizing::new([0; 32]));
+        hex::decode_to_slice(text.trim(), key.as_mut_slice()).map_err(|_| KekFormatError)?;
         Ok(Self(key))
     }
 
     /// As [`Kek::parse`] reads it. For the file that `tenure init` writes.
     pub fn to_text(&self) -> Zeroizing<String> {
-        Zeroizing::new(hex::encode(self.0.as_ref()))
+        Zeroizing::new(hex::encode(self.0.as_slice()))
     }
 
-    pub(super) fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
-        Self(bytes)
+    pub(super) fn copied(bytes: &[u8; 32]) -> Self {
+        let mut key = Box::new(Zeroizing::new([0; 32]));
+        key.copy_from_slice(bytes);
+        Self(key)
     }
 
     pub(super) fn bytes(&self) -> &[u8; 32] {

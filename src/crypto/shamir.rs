@@ -106,8 +106,7 @@ pub fn combine(shares: &[Share]) -> Result<Kek, Uncombinable> {
     };
     let points = Zeroizing::new(shares.iter().map(point).collect::<Vec<_>>());
     let bytes = Gf256::combine_bytes(&*points).map(Zeroizing::new).map_err(|_| Uncombinable)?;
-    let kek = bytes.as_slice().try_into().map_err(|_| Uncombinable)?;
-    Ok(Kek::from_bytes(Zeroizing::new(kek)))
+    bytes.as_slice().try_into().map(Kek::copied).map_err(|_| Uncombinable)
 }
 
 /// The operating system's randomness, as the library asks for it.

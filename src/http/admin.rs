@@ -273,12 +273,16 @@ async fn carry_out(
     input: OwnedReadHalf,
     output: &mut Output,
 ) -> Option<Result<Reply, Failure>> {
+    let command = match command {
+        // Without a look at the vault: sealing waits until nobody holds it.
+        Command::Seal => return Some(desk.turn(Wanted::Seal).await),
+        Command::Unseal { with } => return Some(desk.turn(Wanted::Unseal(with)).await),
+        command => command,
+    };
     // From before the look, so that no sealing is missed.
     let sealing = desk.state.changes();
     let phase = Phase::clone(&desk.state.phase());
     match (command, phase) {
-        (Command::Seal, _) => Some(desk.turn(Wanted::Seal).await),
-        (Command::Unseal { with }, _) => Some(desk.turn(Wanted::Unseal(with)).await),
         (command, Phase::Open(vault)) => {
             maintain(vault, sealing, paced(command), input, output).await
         }

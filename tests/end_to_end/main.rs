@@ -37,6 +37,7 @@ mod oidc;
 mod operations;
 mod power_loss;
 mod revocation;
+mod sealing;
 mod support;
 mod time;
 mod tls;

@@ -99,6 +99,10 @@ impl Serve {
         Client::new(self.address).send(request)
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> String {
         read(&self.log)
     }
