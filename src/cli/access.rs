@@ -17,7 +17,7 @@ use super::{internal, issuers, kek, process};
 use crate::api::admin::{Command, Reply};
 use crate::auth::Rates;
 use crate::config::{self, Config, KekSource};
-use crate::crypto::Kek;
+use crate::crypto::{Gathering, Kek};
 use crate::domain::Rate;
 use crate::http::{AdminClient, AdminError};
 use crate::store::{Store, StoreError};
@@ -86,14 +86,32 @@ async fn open(folder: &DataFolder, config: &Config, input: Input) -> Result<Arc<
         return open_vault(folder, config, &kek, folder.open(config).await?).await;
     }
     let store = folder.open(config).await?;
-    let sealed = seal_vault(folder, config, store.clone(), None).await?;
-    match shares::gather(&sealed, input).await {
+    let kek = gathering(folder, &*store).await;
+    match kek.and_then(|gathering| shares::gather(gathering, input)) {
         Ok(kek) => open_vault(folder, config, &kek, store).await,
         Err(error) => {
             store.close().await;
             Err(error)
         }
     }
+}
+
+/// Where shares are to open a store, there must be some.
+pub(super) async fn gathering(
+    folder: &DataFolder,
+    store: &dyn Store,
+) -> Result<Gathering, CliError> {
+    let failed = |error: OpenError| refused(&error, folder);
+    if let Some(gathering) = Vault::gathering(store).await.map_err(failed)? {
+        return Ok(gathering);
+    }
+    let origin = Vault::kek_origin(store).await.map_err(failed)?;
+    let source = origin.map_or("elsewhere", |origin| origin.way.word());
+    Err(CliError::usage(format!(
+        "kek.source is \"shamir\", and the KEK of the store in {} comes from {source}, not from \
+         shares; set kek.source to where it is",
+        folder.path().display()
+    )))
 }
 
 /// Takes an opened store for one that is sealed, for a `reason` or because it is
@@ -105,34 +123,14 @@ pub(super) async fn seal_vault(
     reason: Option<String>,
 ) -> Result<SealedVault, CliError> {
     let options = options(config, folder.path().display().to_string());
-    let sealed = SealedVault::new(store.clone(), Arc::new(SystemClock), options, reason);
-    let sealed = sealed.await.map_err(|error| refused(&error, folder));
-    let outcome = match sealed {
-        Ok(sealed) => has_shares(config, &sealed, folder).await.map(|()| sealed),
-        Err(error) => Err(error),
-    };
-    if outcome.is_err() {
-        store.close().await;
+    let sealed = SealedVault::new(store.clone(), Arc::new(SystemClock), options, reason).await;
+    match sealed {
+        Ok(sealed) => Ok(sealed),
+        Err(error) => {
+            store.close().await;
+            Err(refused(&error, folder))
+        }
     }
-    outcome
-}
-
-/// Where shares are to open a store, there must be some.
-async fn has_shares(
-    config: &Config,
-    sealed: &SealedVault,
-    folder: &DataFolder,
-) -> Result<(), CliError> {
-    let status = sealed.status().await.map_err(|error| refused(&error, folder))?;
-    if config.kek.source != KekSource::Shamir || status.shares.is_some() {
-        return Ok(());
-    }
-    let source = status.source.unwrap_or_else(|| "elsewhere".to_owned());
-    Err(CliError::usage(format!(
-        "kek.source is \"shamir\", and the KEK of the store in {} comes from {source}, not from \
-         shares; set kek.source to where it is",
-        folder.path().display()
-    )))
 }
 
 /// Opens the vault of an entered folder.

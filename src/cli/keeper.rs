@@ -11,9 +11,9 @@ use super::failure::CliError;
 use super::{issuers, kek};
 use crate::api::admin::{Failure, FailureKind, Reply, Unsealing};
 use crate::config::{Config, KekSource};
-use crate::crypto::{Kek, Share};
+use crate::crypto::{Gathered, Kek, Share};
 use crate::http::{AppState, IssuerWatch, Turn, Wanted};
-use crate::vault::{OpenError, SealedVault, ShareError, ShareProgress, Vault};
+use crate::vault::{OpenError, SealedVault, Vault};
 
 /// How often the vault is kept in order.
 const HOUSE_EVERY: Duration = Duration::from_secs(1);
@@ -83,7 +83,7 @@ impl<'c> Keeper<'c> {
                 sealed
             }
         };
-        let outcome = status(&sealed).await;
+        let outcome = Ok(status(&sealed).await);
         (Self { config, state, keeps: Keeps::Sealed(sealed) }, outcome)
     }
 
@@ -95,7 +95,7 @@ impl<'c> Keeper<'c> {
         let kek = match self.kek_of(sealed, with).await {
             Ok(Some(kek)) => kek,
             Ok(None) => {
-                let outcome = status(sealed).await;
+                let outcome = Ok(status(sealed).await);
                 return (self, outcome);
             }
             Err(failure) => return (self, Err(failure)),
@@ -120,9 +120,10 @@ impl<'c> Keeper<'c> {
                 let share = Share::parse(share.expose());
                 let share = share.map_err(|error| usage(error.to_string()))?;
                 let number = share.number();
-                match sealed.give(share).await? {
-                    ShareProgress::Proved(kek) => Ok(Some(kek)),
-                    ShareProgress::Missing(missing) => {
+                let given = sealed.give(share).map_err(|error| usage(error.to_string()))?;
+                match given.map_err(|error| usage(error.to_string()))? {
+                    Gathered::Proved(kek) => Ok(Some(kek)),
+                    Gathered::Missing(missing) => {
                         log::info!("share number {number} was given; {missing} are missing");
                         Ok(None)
                     }
@@ -228,9 +229,8 @@ async fn keep_swept(vault: Arc<Vault>, every: Duration, retain: Duration) {
     }
 }
 
-async fn status(sealed: &SealedVault) -> Result<Reply, Failure> {
-    let status = sealed.status().await.map_err(|error| unopened(&error))?;
-    Ok(Reply::Sealed(Box::new(status)))
+async fn status(sealed: &SealedVault) -> Reply {
+    Reply::Sealed(Box::new(sealed.status().await))
 }
 
 /// It stays sealed.
@@ -240,15 +240,6 @@ fn unopened(error: &OpenError) -> Failure {
         _ => FailureKind::Internal,
     };
     failure(kind, format!("still sealed: {error}"))
-}
-
-impl From<ShareError> for Failure {
-    fn from(error: ShareError) -> Self {
-        match error {
-            ShareError::Open(error) => unopened(&error),
-            error => usage(error.to_string()),
-        }
-    }
 }
 
 fn usage(message: String) -> Failure {

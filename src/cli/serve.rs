@@ -157,14 +157,20 @@ pub(super) async fn run(args: ServeArgs, output: Output) -> Result<(), CliError>
 
 async fn open(folder: &DataFolder, config: &Config) -> Result<Held, CliError> {
     if config.kek.source == KekSource::Shamir {
-        return sealed(folder, config, None).await;
+        let store = folder.open(config).await?;
+        if let Err(error) = access::gathering(folder, &*store).await {
+            store.close().await;
+            return Err(error);
+        }
+        return sealed(folder, config, store, None).await;
     }
     // Before the databases are opened: a missing KEK should not take that long.
     let kek = match kek::load(config) {
         Ok(kek) => kek,
         Err(error) if config.kek.start_sealed => {
             log::error!("there is no KEK, so it starts sealed: {}", error.message);
-            return sealed(folder, config, Some(error.message)).await;
+            let store = folder.open(config).await?;
+            return sealed(folder, config, store, Some(error.message)).await;
         }
         Err(error) => return Err(error),
     };
@@ -172,8 +178,7 @@ async fn open(folder: &DataFolder, config: &Config) -> Result<Held, CliError> {
     if config.kek.start_sealed && Vault::is_kek_of(&*store, &kek).await == Ok(false) {
         let reason = OpenError::WrongKek.to_string();
         log::error!("it starts sealed: {reason}");
-        let sealed = access::seal_vault(folder, config, store, Some(reason)).await?;
-        return Ok(Held::Sealed(Arc::new(sealed)));
+        return sealed(folder, config, store, Some(reason)).await;
     }
     access::open_vault(folder, config, &kek, store).await.map(Held::Open)
 }
@@ -181,9 +186,9 @@ async fn open(folder: &DataFolder, config: &Config) -> Result<Held, CliError> {
 async fn sealed(
     folder: &DataFolder,
     config: &Config,
+    store: Arc<dyn Store>,
     reason: Option<String>,
 ) -> Result<Held, CliError> {
-    let store = folder.open(config).await?;
     let sealed = access::seal_vault(folder, config, store, reason).await?;
     Ok(Held::Sealed(Arc::new(sealed)))
 }

@@ -18,9 +18,9 @@ use super::maintain::Output;
 use super::serve::Made;
 use super::{access, internal, prompt};
 use crate::config::{Config, KekSource};
-use crate::crypto::{Kek, KekWay, Share, ShareSet, StoreId, split};
+use crate::crypto::{Gathered, Gathering, Kek, KekWay, Share, ShareSet, StoreId, split};
 use crate::store::Store;
-use crate::vault::{OpenError, SealedVault, ShareProgress, Vault};
+use crate::vault::{OpenError, Vault};
 
 /// A KEK for a new store that will be nowhere but in its shares.
 pub(super) struct SplitKek {
@@ -171,9 +171,9 @@ pub(super) enum Input {
     Taken,
 }
 
-/// Asks for shares until they make up the KEK of the store. At a terminal a wrong one
-/// is told and asked for again.
-pub(super) async fn gather(sealed: &SealedVault, input: Input) -> Result<Kek, CliError> {
+/// Asks for shares until they make up a KEK. At a terminal a wrong one is told and
+/// asked for again.
+pub(super) fn gather(mut gathering: Gathering, input: Input) -> Result<Kek, CliError> {
     let way_out = "or start 'tenure serve', give it the shares with 'tenure unseal', and run this \
                    again";
     let at_terminal = std::io::stdin().is_terminal();
@@ -184,8 +184,7 @@ pub(super) async fn gather(sealed: &SealedVault, input: Input) -> Result<Kek, Cl
         )));
     }
     loop {
-        let status = sealed.status().await.map_err(internal)?;
-        let missing = status.shares.map_or(0, |count| count.missing);
+        let missing = gathering.missing();
         let question = format!("{missing} shares are missing. One of them: ");
         let Some(line) = prompt::hidden_line(&question)? else {
             return Err(CliError::usage(format!(
@@ -193,18 +192,14 @@ pub(super) async fn gather(sealed: &SealedVault, input: Input) -> Result<Kek, Cl
                  them in, one on each line, {way_out}"
             )));
         };
-        match take(sealed, &line).await {
-            Ok(ShareProgress::Proved(kek)) => return Ok(kek),
-            Ok(ShareProgress::Missing(_)) => {}
+        let share = Share::parse(&line).map_err(CliError::usage);
+        match share.and_then(|share| gathering.give(share).map_err(CliError::usage)) {
+            Ok(Gathered::Proved(kek)) => return Ok(kek),
+            Ok(Gathered::Missing(_)) => {}
             Err(error) if at_terminal => say(&error.message)?,
             Err(error) => return Err(error),
         }
     }
-}
-
-async fn take(sealed: &SealedVault, line: &str) -> Result<ShareProgress, CliError> {
-    let share = Share::parse(line).map_err(CliError::usage)?;
-    sealed.give(share).await.map_err(CliError::usage)
 }
 
 fn say(message: &str) -> Result<(), CliError> {

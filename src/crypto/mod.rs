@@ -14,6 +14,7 @@
 //! of rows, tenants' names or files.
 
 mod envelope;
+mod gathering;
 mod kek_origin;
 mod keys;
 mod ring;
@@ -21,6 +22,7 @@ mod shamir;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
 pub use envelope::{Binding, Dek, DekSet, Purpose, Undecryptable};
+pub use gathering::{Gathered, Gathering, ShareError};
 pub use kek_origin::{Argon2Params, KekOrigin, KekWay, ShareSet, UnknownOrigin};
 pub use keys::{
     AnchorKeys, ApiKeyMac, ApiKeyTag, ChainKey, DekState, IndexKey, Kek, KekFormatError, LedgerKey,

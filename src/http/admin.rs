@@ -30,8 +30,8 @@ use zeroize::Zeroizing;
 use super::admin_frames::{self, HEADER_BYTES, Kind};
 use super::state::{AppState, Phase};
 use crate::api::admin::{Command, Failure, FailureKind, Progress, Reply, Unsealing};
+use crate::vault::Vault;
 use crate::vault::maintenance::{self, Exchange};
-use crate::vault::{SealedVault, Vault};
 
 const SOCKET: &str = "admin.sock";
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -286,7 +286,9 @@ async fn carry_out(
         (command, Phase::Open(vault)) => {
             maintain(vault, sealing, paced(command), input, output).await
         }
-        (Command::Status, Phase::Sealed(sealed)) => Some(sealed_status(&sealed).await),
+        (Command::Status, Phase::Sealed(sealed)) => {
+            Some(Ok(Reply::Sealed(Box::new(sealed.status().await))))
+        }
         (_, Phase::Sealed(_)) => {
             let why = "the server is sealed; run 'tenure unseal' first";
             Some(Err(failure(FailureKind::Unavailable, why)))
@@ -296,12 +298,6 @@ async fn carry_out(
             Some(Err(failure(FailureKind::Unavailable, why)))
         }
     }
-}
-
-async fn sealed_status(sealed: &SealedVault) -> Result<Reply, Failure> {
-    let status = sealed.status().await;
-    let status = status.map_err(|error| failure(FailureKind::Internal, &error.to_string()))?;
-    Ok(Reply::Sealed(Box::new(status)))
 }
 
 /// `None` where the caller went away first: nobody waits for it any more. What

@@ -162,6 +162,13 @@ impl Keyring {
         self.under().keys
     }
 
+    /// What the header of a complete store says now.
+    pub(super) fn header_now(&self) -> Header {
+        let Under { keys, origin, seal: _ } = self.under();
+        let (store_id, check) = (keys.store_id(), keys.check_value());
+        Header { phase: Phase::Complete, store_id, check, origin }
+    }
+
     /// Where the KEK comes from, if that is known.
     pub(super) fn origin(&self) -> Option<KekOrigin> {
         self.under().origin

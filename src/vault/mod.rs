@@ -45,7 +45,7 @@ use crate::auth::{
     ApiKeys, Authenticator, Limits, Permit, Principal, PublicRoot, Rates, Read, Refusal, Standing,
     TenantDirectory, Write,
 };
-use crate::crypto::{Kek, KekOrigin, KekWay, StoreId, random};
+use crate::crypto::{Gathering, Kek, KekOrigin, KekWay, StoreId, random};
 use crate::domain::{
     Clock, Floor, Now, SecretValue, Source, TenantId, TenantName, Timestamp, ValidityWindow,
 };
@@ -57,7 +57,7 @@ use heads::{Budget, Heads};
 use keyring::{Keyring, Phase, SpaceKeys};
 pub use list::{ListPage, ListRequest, PageSize};
 use seal::SpaceSeal;
-pub use sealed::{Progress as ShareProgress, SHARES_KEPT, SealedVault, ShareError};
+pub use sealed::{NoShares, SHARES_KEPT, SealedVault};
 use system::{CredentialChange, System, TenantRecord};
 use tenant::Tenant;
 use timekeeper::Timekeeper;
@@ -249,6 +249,12 @@ impl Vault {
     /// yet; `None` where it does not say, or where there is no store.
     pub async fn kek_origin(store: &dyn Store) -> Result<Option<KekOrigin>, OpenError> {
         Ok(Keyring::header(store).await?.and_then(|header| header.origin))
+    }
+
+    /// Where shares of its KEK are put together; `None` where it does not come from any.
+    pub async fn gathering(store: &dyn Store) -> Result<Option<Gathering>, OpenError> {
+        let header = Keyring::header(store).await?.ok_or(OpenError::NotInitialized)?;
+        Ok(Gathering::of(header.store_id, header.check, header.origin.as_ref()))
     }
 
     /// Whether this is the KEK of the store.
@@ -510,7 +516,8 @@ impl Vault {
     pub async fn seal(self: Arc<Self>) -> SealedVault {
         self.settle().await;
         let (store, clock) = (self.store.clone(), self.time.clock());
-        let sealed = SealedVault::of(store, clock, self.options.clone(), None);
+        let sealed =
+            SealedVault::of(store, clock, self.options.clone(), &self.keyring.header_now());
         let mut held = self.held.subscribe();
         drop(self);
         // Nothing is ever sent: it ends with an error, when the sender is dropped.

@@ -1,8 +1,8 @@
 //! Sealing, and unsealing with shares.
 
 use super::*;
-use crate::crypto::{Share, ShareSet, split};
-use crate::vault::{SHARES_KEPT, SealedVault, ShareError, ShareProgress};
+use crate::crypto::{Gathered, Share, ShareError, ShareSet, split};
+use crate::vault::{NoShares, SHARES_KEPT, SealedVault};
 
 const STORE: StoreId = StoreId::from_bytes([3; 16]);
 
@@ -37,8 +37,12 @@ impl Sealed {
         split(&self.kek, STORE, self.set)
     }
 
+    fn give(&self, share: Share) -> Result<Gathered, ShareError> {
+        self.vault.give(share).unwrap()
+    }
+
     async fn given(&self) -> u8 {
-        self.vault.status().await.unwrap().shares.unwrap().given
+        self.vault.status().await.shares.unwrap().given
     }
 }
 
@@ -47,16 +51,16 @@ async fn shares_given_one_after_another_unseal() {
     let sealed = Sealed::new().await;
     let mut shares = sealed.shares();
     for (place, missing) in [(4, 2), (1, 1)] {
-        match sealed.vault.give(shares.remove(place)).await.unwrap() {
-            ShareProgress::Missing(left) => assert_eq!(left, missing),
-            ShareProgress::Proved(_) => panic!("two of three are no KEK"),
+        match sealed.give(shares.remove(place)).unwrap() {
+            Gathered::Missing(left) => assert_eq!(left, missing),
+            Gathered::Proved(_) => panic!("two of three are no KEK"),
         }
     }
-    let status = sealed.vault.status().await.unwrap();
+    let status = sealed.vault.status().await;
     assert!(status.sealed && status.source.as_deref() == Some("shamir"));
     let count = status.shares.unwrap();
     assert_eq!((count.shares, count.threshold, count.given, count.missing), (5, 3, 2, 1));
-    let ShareProgress::Proved(kek) = sealed.vault.give(shares.remove(0)).await.unwrap() else {
+    let Gathered::Proved(kek) = sealed.give(shares.remove(0)).unwrap() else {
         panic!("three of three are the KEK")
     };
     assert_eq!(sealed.given().await, 0, "none is kept");
@@ -66,7 +70,7 @@ async fn shares_given_one_after_another_unseal() {
 #[tokio::test]
 async fn a_share_that_does_not_belong_is_refused_by_its_reason_and_not_kept() {
     let sealed = Sealed::new().await;
-    sealed.vault.give(sealed.share_of(1, |_| {})).await.unwrap();
+    sealed.give(sealed.share_of(1, |_| {})).unwrap();
     let elsewhere = StoreId::from_bytes([4; 16]);
     for (share, expected) in [
         (split(&sealed.kek, elsewhere, sealed.set).remove(1), ShareError::OtherStore),
@@ -81,7 +85,7 @@ async fn a_share_that_does_not_belong_is_refused_by_its_reason_and_not_kept() {
         ),
         (sealed.share_of(1, |_| {}), ShareError::Twice { number: 1 }),
     ] {
-        assert_eq!(sealed.vault.give(share).await.unwrap_err(), expected);
+        assert_eq!(sealed.give(share).unwrap_err(), expected);
         assert_eq!(sealed.given().await, 1);
     }
 }
@@ -92,13 +96,13 @@ async fn shares_that_are_not_the_kek_are_all_dropped() {
     // Of another splitting that calls itself the same.
     let stranger = split(&Kek::generate(), STORE, sealed.set).remove(0);
     let mut shares = sealed.shares();
-    sealed.vault.give(stranger).await.unwrap();
-    sealed.vault.give(shares.remove(1)).await.unwrap();
-    let refused = sealed.vault.give(shares.remove(1)).await.unwrap_err();
+    sealed.give(stranger).unwrap();
+    sealed.give(shares.remove(1)).unwrap();
+    let refused = sealed.give(shares.remove(1)).unwrap_err();
     assert_eq!(refused, ShareError::Wrong { given: 3 });
     assert_eq!(sealed.given().await, 0);
     for share in sealed.shares().into_iter().take(3) {
-        if let ShareProgress::Proved(kek) = sealed.vault.give(share).await.unwrap() {
+        if let Gathered::Proved(kek) = sealed.give(share).unwrap() {
             return drop(sealed.vault.unseal(&kek).await.unwrap());
         }
     }
@@ -111,14 +115,14 @@ async fn shares_wait_ten_minutes_for_the_next() {
     let almost = SHARES_KEPT.as_secs() - 1;
     let mut shares = sealed.shares();
     for _ in 0..2 {
-        sealed.vault.give(shares.remove(0)).await.unwrap();
+        sealed.give(shares.remove(0)).unwrap();
         sealed.clock.pass(almost);
         assert_eq!(sealed.vault.forget_stale_shares(), 0);
     }
     sealed.clock.pass(1);
     assert_eq!(sealed.vault.forget_stale_shares(), 2);
     assert_eq!(sealed.given().await, 0);
-    sealed.vault.give(shares.remove(0)).await.unwrap();
+    sealed.give(shares.remove(0)).unwrap();
     assert_eq!(sealed.vault.forget_shares(), 1);
     assert_eq!(sealed.given().await, 0);
 }
@@ -127,9 +131,9 @@ async fn shares_wait_ten_minutes_for_the_next() {
 async fn a_store_without_shares_takes_none() {
     let bench = Bench::new().await;
     let sealed = bench.vault.seal().await;
-    assert_eq!(sealed.status().await.unwrap().shares, None);
+    assert_eq!(sealed.status().await.shares, None);
     let share = split(&bench.kek, STORE, ShareSet::draw(2, 2).unwrap()).remove(0);
-    assert_eq!(sealed.give(share).await.unwrap_err(), ShareError::NoShares);
+    assert_eq!(sealed.give(share).unwrap_err(), NoShares);
     assert_eq!(sealed.unseal(&Kek::generate()).await.err(), Some(OpenError::WrongKek));
 }
 
