@@ -37,7 +37,7 @@ pub(super) enum Command {
     Dev(DevArgs),
     /// Make a new store, and its KEK where there is none
     #[command(after_help = "Example:\n  tenure init --config /etc/tenure/tenure.toml\n  \
-        tenure init --data /srv/tenure      # the KEK goes to /srv/tenure.kek\n\n\
+        tenure init --data /srv/tenure      # the KEK goes to /srv/tenure.kek\n  \
         tenure init --config F --shares 5 --threshold 3     # with kek.source = \"shamir\"\n\n\
         Copy the KEK to a safe place: without it the data cannot be read. With shares there is no\n\
         KEK to copy: each share goes to another person, and a server starts sealed.")]

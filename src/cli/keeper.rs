@@ -92,29 +92,39 @@ impl<'c> Keeper<'c> {
             let outcome = Ok(self.unsealed());
             return (self, outcome);
         };
-        let kek = match self.kek_of(sealed, with).await {
-            Ok(Some(kek)) => kek,
+        match self.opened(sealed, with).await {
+            Ok(Some(vault)) => self.open(vault),
             Ok(None) => {
                 let outcome = Ok(status(sealed).await);
-                return (self, outcome);
+                (self, outcome)
             }
-            Err(failure) => return (self, Err(failure)),
-        };
-        match sealed.unseal(&kek).await {
-            Ok(vault) => match Self::begin(self.config, &self.state, Held::Open(vault)) {
-                Ok(keeper) => {
-                    log::info!("unsealed");
-                    let outcome = Ok(keeper.unsealed());
-                    (keeper, outcome)
-                }
-                Err(error) => (self, Err(failure(FailureKind::Internal, error.message))),
-            },
-            Err(error) => (self, Err(unopened(&error))),
+            Err(failure) => (self, Err(failure)),
+        }
+    }
+
+    /// The vault, if what was given is enough to open it.
+    async fn opened(
+        &self,
+        sealed: &SealedVault,
+        with: Unsealing,
+    ) -> Result<Option<Arc<Vault>>, Failure> {
+        let Some(kek) = self.kek_of(sealed, with)? else { return Ok(None) };
+        sealed.unseal(&kek).await.map(Some).map_err(|error| unopened(&error))
+    }
+
+    fn open(self, vault: Arc<Vault>) -> (Self, Result<Reply, Failure>) {
+        match Self::begin(self.config, &self.state, Held::Open(vault)) {
+            Ok(keeper) => {
+                log::info!("unsealed");
+                let outcome = Ok(keeper.unsealed());
+                (keeper, outcome)
+            }
+            Err(error) => (self, Err(failure(FailureKind::Internal, error.message))),
         }
     }
 
     /// The KEK, if what was given is enough for it.
-    async fn kek_of(&self, sealed: &SealedVault, with: Unsealing) -> Result<Option<Kek>, Failure> {
+    fn kek_of(&self, sealed: &SealedVault, with: Unsealing) -> Result<Option<Kek>, Failure> {
         match with {
             Unsealing::Share { share } => {
                 let share = Share::parse(share.expose());
