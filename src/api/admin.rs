@@ -70,6 +70,12 @@ pub enum Command {
         dry_run: bool,
     },
     ClockAccept,
+    /// Takes the keys out of the memory of a running server.
+    Seal,
+    /// Gives them to it.
+    Unseal {
+        with: Unsealing,
+    },
     /// Under which KEK the store is, and where that comes from.
     KekStatus,
     /// Puts the store under another KEK, which whoever asks has in a safe place
@@ -112,6 +118,28 @@ pub enum Command {
         bytes: Option<u64>,
         kek: Option<HiddenText>,
     },
+}
+
+/// What a sealed server is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    tag = "kind",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Unsealing {
+    /// Nothing: it reads again what `kek.source` names.
+    Source,
+    Share {
+        share: HiddenText,
+    },
+    /// The KEK itself, which the caller has from a passphrase.
+    Kek {
+        kek: HiddenText,
+    },
+    /// Nothing: it drops the shares that it was given so far.
+    Reset,
 }
 
 /// A moment, as an operator says it.
@@ -200,24 +228,74 @@ pub type Report = dyn Fn(Progress) + Send + Sync;
 #[serde(tag = "reply", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Reply {
     Status(Box<Status>),
-    TenantCreated { name: String, id: String },
-    Tenants { tenants: Vec<Tenant> },
-    TenantDeleted { name: String },
-    Token { token: String, expires_on: String },
-    TokensRevoked { dry_run: bool, revocation: RevocationRow, api_keys: Vec<ApiKeyRow> },
-    Revocations { revocations: Vec<RevocationRow>, next: Option<String> },
-    RootRotated { roots: Vec<RootRow> },
-    Roots { roots: Vec<RootRow> },
-    ApiKeyCreated { key: String, api_key: ApiKeyRow },
-    ApiKeys { api_keys: Vec<ApiKeyRow> },
-    ApiKeyRevoked { dry_run: bool, api_key: ApiKeyRow },
-    Swept { dry_run: bool, tenants: Vec<SweptTenant> },
-    ClockAccepted { now: String, floor_before: String },
+    /// In place of a status, and of a command that left the server sealed.
+    Sealed(Box<SealedStatus>),
+    Unsealed {
+        data: String,
+    },
+    TenantCreated {
+        name: String,
+        id: String,
+    },
+    Tenants {
+        tenants: Vec<Tenant>,
+    },
+    TenantDeleted {
+        name: String,
+    },
+    Token {
+        token: String,
+        expires_on: String,
+    },
+    TokensRevoked {
+        dry_run: bool,
+        revocation: RevocationRow,
+        api_keys: Vec<ApiKeyRow>,
+    },
+    Revocations {
+        revocations: Vec<RevocationRow>,
+        next: Option<String>,
+    },
+    RootRotated {
+        roots: Vec<RootRow>,
+    },
+    Roots {
+        roots: Vec<RootRow>,
+    },
+    ApiKeyCreated {
+        key: String,
+        api_key: ApiKeyRow,
+    },
+    ApiKeys {
+        api_keys: Vec<ApiKeyRow>,
+    },
+    ApiKeyRevoked {
+        dry_run: bool,
+        api_key: ApiKeyRow,
+    },
+    Swept {
+        dry_run: bool,
+        tenants: Vec<SweptTenant>,
+    },
+    ClockAccepted {
+        now: String,
+        floor_before: String,
+    },
     Kek(KekStatus),
     KekReplaced(KekStatus),
-    DeksRotated { dry_run: bool, tenants: u64, system: bool, reencrypted: Option<Reencrypted> },
-    Deks { deks: Vec<DekRow> },
-    Compacted { dry_run: bool, databases: Vec<CompactedDatabase> },
+    DeksRotated {
+        dry_run: bool,
+        tenants: u64,
+        system: bool,
+        reencrypted: Option<Reencrypted>,
+    },
+    Deks {
+        deks: Vec<DekRow>,
+    },
+    Compacted {
+        dry_run: bool,
+        databases: Vec<CompactedDatabase>,
+    },
     Verified(Verification),
     BackupCreated(BackupMade),
     BackupVerified(BackupContents),
@@ -467,6 +545,40 @@ pub struct Status {
     pub clock: ClockStatus,
     /// RFC 3339; `None` where none ran since the process started.
     pub last_sweep: Option<String>,
+}
+
+/// What is known of a sealed store: nothing that is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SealedStatus {
+    pub version: String,
+    /// Whether a running server answered.
+    pub serving: bool,
+    /// Always, so that both kinds of status say it.
+    pub sealed: bool,
+    /// Why, where no operator sealed it.
+    pub reason: Option<String>,
+    pub data: String,
+    pub data_bytes: u64,
+    pub free_bytes: Option<u64>,
+    /// Where its KEK comes from, as `kek.source` calls it; `None`: the store was made
+    /// before this was written down.
+    pub source: Option<String>,
+    /// `None` where its KEK does not come from shares.
+    pub shares: Option<ShareCount>,
+}
+
+/// Shares of a KEK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShareCount {
+    /// How many there are.
+    pub shares: u8,
+    /// How many it takes.
+    pub threshold: u8,
+    /// How many the server was given so far.
+    pub given: u8,
+    pub missing: u8,
 }
 
 /// Secrets by the state of their window.

@@ -98,6 +98,8 @@ codes! {
     Corrupted = "corrupted", 500, "Stored data is corrupted";
 
     Starting = "starting", 503, "The server is starting";
+    /// It runs without its keys, until its operators give them to it.
+    Sealed = "sealed", 503, "The server is sealed";
     /// Nothing was changed; the same request may succeed later.
     Unavailable = "unavailable", 503, "The store is busy";
     /// Reads are answered, writes are not.

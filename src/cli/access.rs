@@ -13,6 +13,7 @@ use super::data::{DataFolder, Enter, way_out};
 use super::failure::CliError;
 use super::kek::Fetched;
 use super::progress::Bar;
+use super::shares::Input;
 use super::{internal, issuers, kek, process};
 use crate::api::admin::{Command, Reply};
 use crate::auth::Rates;
@@ -22,7 +23,7 @@ use crate::domain::Rate;
 use crate::http::{AdminClient, AdminError};
 use crate::store::{Store, StoreError};
 use crate::vault::maintenance::{self, Ends, Exchange};
-use crate::vault::{DekPolicy, OpenError, Vault, VaultOptions};
+use crate::vault::{DekPolicy, OpenError, SealedVault, Vault, VaultOptions};
 
 const SYSTEM_CONFIG: &str = "/etc/tenure/tenure.toml";
 const DEV_DATA: &str = "./.tenure";
@@ -81,6 +82,25 @@ fn kek_beside(data: &Path, dev: DevStore) -> PathBuf {
     PathBuf::from(beside)
 }
 
+/// Takes an opened store for one that is sealed, for a `reason` or because it is
+/// opened with shares.
+pub(super) async fn seal_vault(
+    folder: &DataFolder,
+    config: &Config,
+    store: Arc<dyn Store>,
+    reason: Option<String>,
+) -> Result<SealedVault, CliError> {
+    let options = options(config, folder.path().display().to_string());
+    let sealed = SealedVault::new(store.clone(), Arc::new(SystemClock), options, reason).await;
+    match sealed {
+        Ok(sealed) => Ok(sealed),
+        Err(error) => {
+            store.close().await;
+            Err(refused(&error, folder))
+        }
+    }
+}
+
 /// Opens the vault of an entered folder.
 pub(super) async fn open_vault(
     folder: &DataFolder,
@@ -98,7 +118,8 @@ pub(super) async fn open_vault(
     opened
 }
 
-async fn proved(
+/// The KEK that was fetched, if it is that of the store.
+pub(super) async fn proved(
     folder: &DataFolder,
     kek: Fetched,
     store: &Arc<dyn Store>,
@@ -244,12 +265,15 @@ pub(super) async fn execute_with(
                 Beside::Download(file) => (None, Some(file.as_mut())),
             };
         let mut reply = client.send(&command, upload, download, &mut |now| bar.show(now))?;
-        if let Reply::Status(status) = &mut reply {
-            status.serving = true;
+        match &mut reply {
+            Reply::Status(status) => status.serving = true,
+            Reply::Sealed(status) => status.serving = true,
+            _ => {}
         }
         return Ok(reply);
     }
-    let kek = kek::fetch(&config)?;
+    let input = if matches!(beside, Beside::Upload(_)) { Input::Taken } else { Input::Free };
+    let kek = kek::fetch_beside(&config, input)?;
     let store = folder.open(&config).await?;
     let vault = open_vault(&folder, &config, kek, store).await?;
     let outcome = here(&vault, command, beside, &bar).await;

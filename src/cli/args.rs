@@ -37,14 +37,32 @@ pub(super) enum Command {
     Dev(DevArgs),
     /// Make a new store, and its KEK where there is none
     #[command(after_help = "Example:\n  tenure init --config /etc/tenure/tenure.toml\n  \
-        tenure init --data /srv/tenure      # the KEK goes to /srv/tenure.kek\n\n\
+        tenure init --data /srv/tenure      # the KEK goes to /srv/tenure.kek\n  \
+        tenure init --config F --shares 5 --threshold 3     # with kek.source = \"shamir\"\n\n\
         Says how the KEK is protected. Copy it to a safe place: without it the data cannot be \
-        read.\nA passphrase (kek.source) is asked for twice.")]
-    Init(StoreArgs),
+        read.\nA passphrase (kek.source) is asked for twice. With shares there is no KEK to copy: \
+        each share\ngoes to another person, and a server starts sealed.")]
+    Init(InitArgs),
     /// Serve a store over HTTP
     #[command(after_help = "Example:\n  tenure serve --config /etc/tenure/tenure.toml\n\n\
         SIGTERM finishes what is under way and stops; SIGHUP reads the TLS certificate again.")]
     Serve(ServeArgs),
+    /// Give a sealed server its key: one share, or what kek.source names
+    #[command(
+        after_help = "Example:\n  tenure unseal                   # asks for a share, and does \
+        not show it\n  tenure unseal < share-1-of-5.txt\n  tenure unseal --reset           # drop the \
+        shares given so far\n\nWhere the KEK comes from shares, each who holds one runs this, within \
+        10 minutes of the one\nbefore, until it says that the server serves. Otherwise the server \
+        reads its KEK again."
+    )]
+    Unseal(UnsealArgs),
+    /// Take the keys out of a running server: every call is 503 until it is unsealed
+    #[command(
+        after_help = "Example:\n  tenure seal          # asks first\n  tenure seal --yes    # \
+        for scripts\n\nRequests under way are finished first. Where the KEK comes from a file, the \
+        environment or a\nprogram, a restart unseals by itself."
+    )]
+    Seal(SealArgs),
     /// Create, list or delete tenants
     Tenant(TenantArgs),
     /// Mint, narrow, inspect or revoke tokens, and rotate the key that signs them
@@ -89,6 +107,47 @@ pub(super) struct StoreArgs {
     /// either use ./.tenure where it exists
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+    #[command(flatten)]
+    pub(super) split: SplitArgs,
+}
+
+/// For a KEK in shares.
+#[derive(Debug, Args)]
+pub(super) struct SplitArgs {
+    /// Into how many shares the KEK is split, at most 32; for kek.source = "shamir" [default:
+    /// 5, or as many as before]
+    #[arg(long, value_name = "N")]
+    pub(super) shares: Option<u8>,
+    /// How many of them are needed, at least 2 [default: 3, or as many as before]
+    #[arg(long, value_name = "K")]
+    pub(super) threshold: Option<u8>,
+    /// Write each share to a file of its own in this folder, instead of showing it
+    #[arg(long, value_name = "DIR")]
+    pub(super) shares_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UnsealArgs {
+    /// Drop the shares given so far, and give none
+    #[arg(long)]
+    pub(super) reset: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SealArgs {
+    /// Do not ask
+    #[arg(long)]
+    pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
 }
 
 #[derive(Debug, Args)]
@@ -644,7 +703,8 @@ pub(super) enum KekCommand {
         under FILE.new takes that, and does the renaming.\n\
         env, credential, command: make the new KEK, keep it, and name it with --new-kek. Put it\n\
         where it is read from before the next start; 'tenure kek check' proves it.\n\
-        passphrase: asks for a new one twice; where no server runs, for the old one first.")]
+        passphrase: asks for a new one twice; where no server runs, for the old one first.\n\
+        shamir: shows new shares, and goes on when they are kept; the old ones are of no use then.")]
     Rotate(RotateArgs),
     /// Put the store under a new KEK from another source, while the server serves
     ///
@@ -653,7 +713,8 @@ pub(super) enum KekCommand {
     #[command(after_help = "Example:\n  tenure kek rewrap --to passphrase\n  \
         tenure kek rewrap --to file /etc/tenure/kek\n  \
         tenure kek rewrap --to command           # kek.command is set, and prints a new KEK\n  \
-        tenure kek rewrap --to credential --new-kek new.kek\n\n\
+        tenure kek rewrap --to credential --new-kek new.kek\n  \
+        tenure kek rewrap --to shamir --shares 5 --threshold 3\n\n\
         Keep both KEKs until it says that it is done: broken off anywhere, the store is under\n\
         one of the two, and 'tenure kek check' or a start says which. Backups made until then\n\
         need the old one.")]
@@ -669,6 +730,8 @@ pub(super) struct RotateArgs {
     /// Read the new passphrase, one line, from this descriptor and not from the terminal
     #[arg(long, value_name = "N")]
     pub(super) new_passphrase_fd: Option<u32>,
+    #[command(flatten)]
+    pub(super) split: SplitArgs,
     /// Do not keep the old KEK's file: without a copy of it, backups made until now are lost
     #[arg(long)]
     pub(super) discard_old: bool,
@@ -681,7 +744,7 @@ pub(super) struct RotateArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RewrapArgs {
-    /// file, env, credential, passphrase or command
+    /// file, env, credential, passphrase, command or shamir
     #[arg(long, value_name = "SOURCE")]
     pub(super) to: KekSource,
     /// Of file its path, of env the variable, of credential the name [default: as kek.file,
@@ -695,6 +758,8 @@ pub(super) struct RewrapArgs {
     /// Read the new passphrase, one line, from this descriptor and not from the terminal
     #[arg(long, value_name = "N")]
     pub(super) new_passphrase_fd: Option<u32>,
+    #[command(flatten)]
+    pub(super) split: SplitArgs,
     /// Only say what would be done
     #[arg(long)]
     pub(super) dry_run: bool,

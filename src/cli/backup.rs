@@ -14,6 +14,7 @@ use super::failure::{CliError, Exit};
 use super::kek::Fetched;
 use super::maintain::{Output, size, verification_text};
 use super::progress::Bar;
+use super::shares::Input;
 use super::{internal, kek, process};
 use crate::api::admin::{
     BackupContents, BackupMade, BackupRestored, Command, Failure, HiddenText, LeftOut, Progress,
@@ -111,6 +112,11 @@ fn left_out_text(left_out: &[LeftOut]) -> String {
     left_out.iter().map(|LeftOut { tenant, why }| format!("without '{tenant}': {why}\n")).collect()
 }
 
+/// Whether standard input is left for whoever is asked for shares.
+fn input_beside(file: &Path) -> Input {
+    if file == Path::new("-") { Input::Taken } else { Input::Free }
+}
+
 async fn verify(
     file: &Path,
     kek_file: Option<&Path>,
@@ -120,7 +126,10 @@ async fn verify(
     process::log_to_stderr(log::LevelFilter::Warn);
     let kek = match kek_file {
         Some(file) => kek::fetch_from(file)?,
-        None => kek::fetch(&access::configure(store, DevStore::Allowed, Vec::new())?)?,
+        None => {
+            let config = access::configure(store, DevStore::Allowed, Vec::new())?;
+            kek::fetch_beside(&config, input_beside(file))?
+        }
     };
     let contents = check(file, kek, &[]).await?;
     let sound = contents.sound;
@@ -173,7 +182,8 @@ struct Backup<'a> {
 
 impl Backup<'_> {
     fn kek(&self, config: &Config) -> Result<Fetched, CliError> {
-        self.kek_file.map_or_else(|| kek::fetch(config), kek::fetch_from)
+        let configured = || kek::fetch_beside(config, input_beside(self.file));
+        self.kek_file.map_or_else(configured, kek::fetch_from)
     }
 }
 

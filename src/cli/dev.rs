@@ -15,6 +15,7 @@ use super::args::DevArgs;
 use super::clock::SystemClock;
 use super::data::{DataFolder, write_private};
 use super::failure::CliError;
+use super::keeper::Held;
 use super::maintain::Output;
 use super::serve::{self, Service, StopSignals};
 use super::{internal, kek, memory, process};
@@ -53,13 +54,7 @@ pub(super) async fn run(args: DevArgs, output: Output) -> Result<(), CliError> {
     };
     let token = mint(&vault).await?;
     let stop = StopSignals::listen()?;
-    let admin = match &folder {
-        Some(folder) => Some(service.admit(folder, &vault).await?),
-        None => {
-            service.admit_requests(&vault);
-            None
-        }
-    };
+    let admitted = service.admit(folder.as_ref(), &config, Held::Open(vault), None)?;
     let data = folder.as_ref().map(|folder| folder.path().display().to_string());
     let welcome = Welcome { address: service.url(), tenant: TENANT, token, data };
     if let Some(folder) = &folder {
@@ -68,7 +63,7 @@ pub(super) async fn run(args: DevArgs, output: Output) -> Result<(), CliError> {
     output.show(&welcome, || welcome.text())?;
     // The token is theirs now.
     drop(welcome);
-    service.until_stopped(stop, &config, vault, admin).await
+    service.until_stopped(stop, admitted).await
 }
 
 fn configure(args: &DevArgs) -> Result<Config, CliError> {

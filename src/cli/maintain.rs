@@ -11,9 +11,9 @@ use super::args::{
     TokenArgs, TokenCommand, VerifyArgs,
 };
 use super::failure::{CliError, Exit};
-use super::{credentials, internal, narrow};
+use super::{credentials, internal, narrow, seal};
 use crate::api::admin::{
-    Command, CompactedDatabase, Databases, Reply, Status, Verification, VerifiedPart,
+    Command, CompactedDatabase, Databases, Reply, SealedStatus, Status, Verification, VerifiedPart,
 };
 use crate::auth::{self, Inspection};
 
@@ -226,8 +226,28 @@ pub(super) async fn status(store: &StoreArgs, output: Output) -> Result<(), CliE
     let reply = access::execute(store, Command::Status).await?;
     output.show(&reply, || match &reply {
         Reply::Status(status) => status_text(status),
+        Reply::Sealed(status) => sealed_text(status),
         _ => String::new(),
     })
+}
+
+fn sealed_text(status: &SealedStatus) -> String {
+    let SealedStatus { version, reason, data, data_bytes, free_bytes, source, .. } = status;
+    let why = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let lines = [
+        ("version", version.clone()),
+        ("server", "running".to_owned()),
+        ("state", format!("sealed{why}")),
+        ("data", data.clone()),
+        ("size", size(*data_bytes)),
+        ("free", free_bytes.map_or_else(|| "unknown".to_owned(), size)),
+        ("KEK from", source.clone().unwrap_or_else(|| "unknown".to_owned())),
+    ];
+    lined_up(lines) + &seal::next(status)
+}
+
+fn lined_up(lines: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    lines.into_iter().map(|(label, text)| format!("{label:<11} {text}\n")).collect()
 }
 
 fn status_text(status: &Status) -> String {
@@ -278,7 +298,7 @@ fn status_text(status: &Status) -> String {
         ("floor", clock.floor.clone()),
         ("last sweep", last_sweep.clone().unwrap_or_else(|| "never".to_owned())),
     ];
-    lines.into_iter().map(|(label, text)| format!("{label:<11} {text}\n")).collect()
+    lined_up(lines)
 }
 
 /// To one decimal, in the largest unit that leaves a whole part.

@@ -19,13 +19,17 @@ mod dev;
 mod failure;
 mod format;
 mod issuers;
+mod keeper;
 mod kek;
 mod maintain;
 mod memory;
 mod narrow;
 mod process;
 mod progress;
+mod prompt;
+mod seal;
 mod serve;
+mod shares;
 
 use std::process::ExitCode;
 
@@ -55,6 +59,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Dev(args) => dev::run(args, output).await,
             Command::Init(args) => serve::init(&args, output).await,
             Command::Serve(args) => serve::run(args, output).await,
+            Command::Unseal(args) => seal::unseal(args, output).await,
+            Command::Seal(args) => seal::seal(args, output).await,
             Command::Tenant(args) => maintain::tenant(args, output).await,
             Command::Token(args) => maintain::token(args, output).await,
             Command::ApiKey(args) => credentials::api_key(args, output).await,

@@ -7,29 +7,28 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::access::{self, DevStore};
-use super::args::{ServeArgs, StoreArgs};
-use super::backup_schedule::Schedule;
+use super::args::{InitArgs, ServeArgs, StoreArgs};
 use super::clock::SystemClock;
 use super::data::DataFolder;
 use super::failure::CliError;
+use super::keeper::{Held, Keeper};
 use super::kek::NewKek;
 use super::maintain::Output;
-use super::{internal, issuers, kek, memory, process};
-use crate::config::{Config, Exposure, LogLevel};
+use super::memory::Locking;
+use super::{internal, kek, memory, process, shares};
+use crate::config::{Config, Exposure, KekSource, LogLevel};
+use crate::crypto::Gathering;
 use crate::http::{
-    AdminServer, AppState, IssuerWatch, Running, Server, ServerOptions, Stop, TlsFiles, TlsReloader,
+    AdminServer, AppState, Desk, Running, Server, ServerOptions, Stop, TlsFiles, TlsReloader, Turn,
 };
 use crate::store::Store;
 use crate::vault::{OpenError, Vault};
 
-/// How often the vault is kept in order.
-const HOUSE_EVERY: Duration = Duration::from_secs(1);
-/// How often it is asked whether a database is worn.
-const COMPACT_EVERY: Duration = Duration::from_secs(5);
-/// How often it is asked whether keys are old, or something is to be encrypted anew.
-const KEYS_EVERY: Duration = Duration::from_secs(60);
+/// How often shares that were given are held against the time.
+const SHARES_LOOKED_AT: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,28 +39,41 @@ struct Initialized {
 }
 
 /// Makes a store.
-pub(super) async fn init(args: &StoreArgs, output: Output) -> Result<(), CliError> {
-    let config = access::configure(args, DevStore::Refused, Vec::new())?;
+pub(super) async fn init(args: &InitArgs, output: Output) -> Result<(), CliError> {
+    let config = access::configure(&args.store, DevStore::Refused, Vec::new())?;
     process::log_to_stderr(log::LevelFilter::Warn);
     config.require_kek_apart_from_data()?;
+    let split = shares::wanted(args, &config)?;
     let folder = DataFolder::create(&config.data)?;
     let store = folder.open(&config).await?;
-    let made = make(&config, &store).await;
+    let made = match &split {
+        Some(split) => split.make(&folder, &store, output).await,
+        None => make(&config, &store).await,
+    };
     store.close().await;
     let kek_created = match made? {
         Made::New { kek_created } => kek_created,
+        // The shares were the answer.
+        Made::Split if output.json => return Ok(()),
+        Made::Split => None,
         Made::Before => return Err(access::refused(&OpenError::AlreadyInitialized, &folder)),
     };
+    let first = if split.is_some() { Start::Sealed } else { Start::Ready };
     let answer = Initialized {
         data: folder.path().display().to_string(),
         kek_created: kek_created.map(|path| path.display().to_string()),
     };
-    output.show(&answer, || initialized_text(&answer, &kek::protection(&config), args))
+    output
+        .show(&answer, || initialized_text(&answer, first, &kek::protection(&config), &args.store))
 }
 
 /// Whether [`make`] had something to make.
 pub(super) enum Made {
-    New { kek_created: Option<PathBuf> },
+    New {
+        kek_created: Option<PathBuf>,
+    },
+    /// Its KEK is in its shares alone.
+    Split,
     Before,
 }
 
@@ -84,7 +96,19 @@ pub(super) async fn make(config: &Config, store: &Arc<dyn Store>) -> Result<Made
     Ok(Made::New { kek_created: created })
 }
 
-fn initialized_text(answer: &Initialized, protection: &str, args: &StoreArgs) -> String {
+/// How a server starts.
+#[derive(Clone, Copy)]
+enum Start {
+    Ready,
+    Sealed,
+}
+
+fn initialized_text(
+    answer: &Initialized,
+    start: Start,
+    protection: &str,
+    args: &StoreArgs,
+) -> String {
     let Initialized { data, kek_created } = answer;
     let which = match (&args.config, &args.data) {
         (Some(file), _) => format!(" --config {}", file.display()),
@@ -95,8 +119,12 @@ fn initialized_text(answer: &Initialized, protection: &str, args: &StoreArgs) ->
     if let Some(kek) = kek_created {
         text += &format!("made its KEK at {kek}\n");
     }
+    let unseal = match start {
+        Start::Ready => String::new(),
+        Start::Sealed => format!("  tenure unseal{which}   # each who holds a share\n"),
+    };
     text + &format!(
-        "\n{protection}\n\nnext:\n  tenure serve{which}\n  tenure tenant create acme{which}\n  tenure token mint \
+        "\n{protection}\n\nnext:\n  tenure serve{which}\n{unseal}  tenure tenant create acme{which}\n  tenure token mint \
          --tenant acme --scope Secret.Read --scope Secret.Write{which}\n"
     )
 }
@@ -115,31 +143,88 @@ pub(super) async fn run(args: ServeArgs, output: Output) -> Result<(), CliError>
     let config = access::configure(&args.store, DevStore::Refused, flags)?;
     process::log_to_stderr(level(config.log.level));
     config.require_kek_apart_from_data()?;
-    let memory = memory::lock(config.memory.lock)?;
+    let locking = memory::lock(config.memory.lock)?;
     let service = Service::bind(&config)?;
     let folder = access::enter(&config)?;
-    let vault = match open(&folder, &config).await {
-        Ok(vault) => vault,
+    let held = match open(&folder, &config).await {
+        Ok(held) => held,
         Err(error) => {
             service.abandon().await;
             return Err(error);
         }
     };
-    memory.report();
     let stop = StopSignals::listen()?;
-    let admin = service.admit(&folder, &vault).await?;
+    let sealed = matches!(held, Held::Sealed(_));
+    let admitted = service.admit(Some(&folder), &config, held, Some(locking))?;
     let serving = Serving { address: service.url(), data: folder.path().display().to_string() };
     log::info!("serving {} on {}", serving.data, serving.address);
+    if sealed {
+        log::warn!("it is sealed: every call is answered with 503 until 'tenure unseal'");
+    }
     // For people the log says it.
     output.show(&serving, String::new)?;
-    service.until_stopped(stop, &config, vault, Some(admin)).await
+    service.until_stopped(stop, admitted).await
 }
 
-async fn open(folder: &DataFolder, config: &Config) -> Result<Arc<Vault>, CliError> {
+async fn open(folder: &DataFolder, config: &Config) -> Result<Held, CliError> {
+    if config.kek.source == KekSource::Shamir {
+        let store = folder.open(config).await?;
+        if let Err(error) = has_shares(folder, &*store).await {
+            store.close().await;
+            return Err(error);
+        }
+        return sealed(folder, config, store, None).await;
+    }
     // Before the databases are opened: a missing KEK should not take that long.
-    let kek = kek::fetch(config)?;
+    let sealed_for = async |store, error: CliError| {
+        log::error!("it starts sealed: {}", error.message);
+        sealed(folder, config, store, Some(error.message)).await
+    };
+    let kek = match kek::fetch(config) {
+        Err(error) if config.kek.start_sealed => {
+            return sealed_for(folder.open(config).await?, error).await;
+        }
+        fetched => fetched?,
+    };
     let store = folder.open(config).await?;
-    access::open_vault(folder, config, kek, store).await
+    match access::proved(folder, kek, &store).await {
+        Ok(kek) => match access::open_under(folder, config, &kek, &store).await {
+            Ok(vault) => Ok(Held::Open(vault)),
+            Err(error) => {
+                store.close().await;
+                Err(error)
+            }
+        },
+        Err(error) if config.kek.start_sealed => sealed_for(store, error).await,
+        Err(error) => {
+            store.close().await;
+            Err(error)
+        }
+    }
+}
+
+/// Where shares are to open a store, there must be some.
+async fn has_shares(folder: &DataFolder, store: &dyn Store) -> Result<(), CliError> {
+    let record = access::kek_record(folder, store).await?;
+    if Gathering::of(&record).is_some() {
+        return Ok(());
+    }
+    let source = record.origin.map_or("elsewhere", |origin| origin.way.word());
+    Err(CliError::usage(format!(
+        "kek.source is \"shamir\", and the KEK of the store in {} comes from {source}, not from \
+         shares; set kek.source to where it is",
+        folder.path().display()
+    )))
+}
+
+async fn sealed(
+    folder: &DataFolder,
+    config: &Config,
+    store: Arc<dyn Store>,
+    reason: Option<String>,
+) -> Result<Held, CliError> {
+    let sealed = access::seal_vault(folder, config, store, reason).await?;
+    Ok(Held::Sealed(Arc::new(sealed)))
 }
 
 /// What ends a service in good order. From [`StopSignals::listen`] on they no
@@ -156,6 +241,13 @@ impl StopSignals {
         let interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
         Ok(Self { terminate, interrupt })
     }
+}
+
+/// What serves beside HTTP.
+pub(super) struct Admitted<'c> {
+    keeper: Keeper<'c>,
+    admin: Option<AdminServer>,
+    turns: mpsc::Receiver<Turn>,
 }
 
 /// A bound server, answering before the store is open.
@@ -201,63 +293,59 @@ impl Service {
         format!("{scheme}://{}", self.server.address())
     }
 
-    /// Begins to serve secrets, and the admin socket.
-    pub(super) async fn admit(
+    /// Begins to serve secrets, and, over a `folder`, the admin socket.
+    pub(super) fn admit<'c>(
         &self,
-        folder: &DataFolder,
-        vault: &Arc<Vault>,
-    ) -> Result<AdminServer, CliError> {
-        let admin = AdminServer::start(folder.path(), vault.clone()).map_err(internal)?;
-        self.admit_requests(vault);
-        Ok(admin)
+        folder: Option<&DataFolder>,
+        config: &'c Config,
+        held: Held,
+        locking: Option<Locking>,
+    ) -> Result<Admitted<'c>, CliError> {
+        // One at a time is carried out.
+        let (sender, turns) = mpsc::channel(1);
+        let desk = Desk { state: self.state.clone(), turns: sender };
+        let admin = folder.map(|folder| AdminServer::start(folder.path(), desk));
+        let admin = admin.transpose().map_err(internal)?;
+        let keeper = Keeper::begin(config, &self.state, locking, held)?;
+        Ok(Admitted { keeper, admin, turns })
     }
 
-    pub(super) fn admit_requests(&self, vault: &Arc<Vault>) {
-        self.state.set_ready(vault.clone());
-    }
-
-    /// Runs the background work until a signal stops it, then finishes what is
-    /// under way: requests first, then the store.
+    /// Serves until a signal stops it, then finishes what is under way: requests
+    /// first, then the store.
     pub(super) async fn until_stopped(
         mut self,
         stop: StopSignals,
-        config: &Config,
-        vault: Arc<Vault>,
-        admin: Option<AdminServer>,
+        admitted: Admitted<'_>,
     ) -> Result<(), CliError> {
-        let housekeeping = tokio::spawn(keep_house(vault.clone()));
-        let sweep = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
-        let sweeping = tokio::spawn(keep_swept(vault.clone(), sweep.0, sweep.1));
-        let backups = Schedule::start(&config.backup, &vault)?;
-        let keys = tokio::spawn(keep_keys(vault.clone()));
-        let compacting = tokio::spawn(keep_compact(vault.clone()));
-        let issuers = IssuerWatch::start(issuers::sources(config), &vault, &self.state);
-        self.wait_for(stop).await;
-        housekeeping.abort();
-        sweeping.abort();
-        keys.abort();
-        compacting.abort();
-        drop(issuers);
-        if let Some(backups) = backups {
-            backups.stop().await;
-        }
+        let Admitted { keeper, admin, turns } = admitted;
+        let held = self.keep(keeper, turns, stop).await.rest().await;
         log::info!("stopping: finishing requests under way");
         let served = self.server.stop(Stop::Graceful).await;
         let administered = match admin {
             Some(admin) => admin.stop().await,
             None => Ok(()),
         };
-        vault.close().await;
+        held.close().await;
         log::info!("stopped");
         served.and(administered).map_err(internal)
     }
 
-    async fn wait_for(&mut self, mut stop: StopSignals) {
+    /// A turn is taken to its end first: a signal to stop waits for it, as for any
+    /// request.
+    async fn keep<'c>(
+        &mut self,
+        mut keeper: Keeper<'c>,
+        mut turns: mpsc::Receiver<Turn>,
+        mut stop: StopSignals,
+    ) -> Keeper<'c> {
+        let mut every = tokio::time::interval(SHARES_LOOKED_AT);
         loop {
             tokio::select! {
-                _ = stop.terminate.recv() => return,
-                _ = stop.interrupt.recv() => return,
+                _ = stop.terminate.recv() => return keeper,
+                _ = stop.interrupt.recv() => return keeper,
                 _ = self.hangup.recv() => self.reload(),
+                Some(turn) = turns.recv() => keeper = keeper.turn(turn).await,
+                _ = every.tick() => keeper.forget_stale_shares(),
             }
         }
     }
@@ -268,43 +356,6 @@ impl Service {
             Ok(()) => log::info!("read the TLS certificate again"),
             Err(error) => log::error!("the TLS certificate stays the old one: {error}"),
         }
-    }
-}
-
-async fn keep_house(vault: Arc<Vault>) {
-    let mut every = tokio::time::interval(HOUSE_EVERY);
-    loop {
-        every.tick().await;
-        if let Err(error) = vault.keep_house().await {
-            log::warn!("the latest undisputed time was not stored: {error}");
-        }
-    }
-}
-
-async fn keep_keys(vault: Arc<Vault>) {
-    let mut every = tokio::time::interval(KEYS_EVERY);
-    loop {
-        every.tick().await;
-        vault.tend_keys().await;
-    }
-}
-
-async fn keep_compact(vault: Arc<Vault>) {
-    let mut every = tokio::time::interval(COMPACT_EVERY);
-    loop {
-        every.tick().await;
-        vault.renew_worn().await;
-    }
-}
-
-async fn keep_swept(vault: Arc<Vault>, every: Duration, retain: Duration) {
-    if every.is_zero() {
-        return;
-    }
-    let mut every = tokio::time::interval(every);
-    loop {
-        every.tick().await;
-        vault.sweep_expired(retain).await;
     }
 }
 

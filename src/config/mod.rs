@@ -106,6 +106,8 @@ pub struct Kek {
     /// A program and its arguments.
     pub command: Vec<String>,
     pub command_timeout: TimeSpan,
+    /// Whether a server whose source fails starts without it.
+    pub start_sealed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,11 +117,13 @@ pub enum KekSource {
     Credential,
     Passphrase,
     Command,
+    /// Several people have a share each.
+    Shamir,
 }
 
 impl KekSource {
-    const ALL: [Self; 5] =
-        [Self::File, Self::Env, Self::Credential, Self::Passphrase, Self::Command];
+    const ALL: [Self; 6] =
+        [Self::File, Self::Env, Self::Credential, Self::Passphrase, Self::Command, Self::Shamir];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -128,6 +132,7 @@ impl KekSource {
             Self::Credential => "credential",
             Self::Passphrase => "passphrase",
             Self::Command => "command",
+            Self::Shamir => "shamir",
         }
     }
 }
@@ -254,6 +259,7 @@ impl Default for Config {
                 passphrase_fd: None,
                 command: Vec::new(),
                 command_timeout: TimeSpan::seconds(10),
+                start_sealed: false,
             },
             store: Store {
                 cache_bytes: ByteSize::mib(256),

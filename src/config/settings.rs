@@ -104,6 +104,7 @@ const SETTINGS: &[Setting] = settings! {
     kek.passphrase_fd;
     #[may_hold_secret] kek.command;
     kek.command_timeout;
+    kek.start_sealed;
     store.cache_bytes;
     store.queue_bytes;
     store.full_floor_bytes;

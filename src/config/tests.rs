@@ -27,6 +27,7 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("kek.passphrase_fd", "3", "3"),
     ("kek.command", "['age', \"--decrypt\", '/keys/a b']", "['age', \"--decrypt\", '/keys/a b']"),
     ("kek.command_timeout", "'1m'", "1m"),
+    ("kek.start_sealed", "true", "true"),
     ("store.cache_bytes", "'1GiB'", "1GiB"),
     ("store.queue_bytes", "33554432", "32MiB"),
     ("store.full_floor_bytes", "'2GiB'", "2GiB"),

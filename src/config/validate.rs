@@ -161,8 +161,16 @@ impl Check<'_> {
     }
 
     fn kek(&self, config: &Config) -> Result<(), ConfigError> {
-        let Kek { source, file, env, credential, passphrase_fd: _, command, command_timeout } =
-            &config.kek;
+        let Kek {
+            source,
+            file,
+            env,
+            credential,
+            passphrase_fd: _,
+            command,
+            command_timeout,
+            start_sealed: _,
+        } = &config.kek;
         if *source == KekSource::File && file.is_none() {
             let remedy = "set kek.file to the key's path, or kek.source to \"env\"".to_owned();
             return Err(self.refused("kek.file", "is missing, and kek.source is \"file\"", remedy));

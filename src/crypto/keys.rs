@@ -30,6 +30,8 @@ impl StoreId {
 
 /// The key-encryption key. It is never used itself: only through the keys that
 /// [`Kek::for_store`] derives.
+///
+/// Boxed, so that handing it on leaves no copies of it on the stack.
 pub struct Kek(KeyBytes);
 
 /// A text that is no KEK. It never repeats the text.
@@ -61,6 +63,14 @@ impl Kek {
     /// Whether it is the same as another one, compared in constant time.
     pub fn is(&self, other: &Self) -> bool {
         ring::equal(self.0.as_ref(), other.0.as_ref())
+    }
+
+    pub(super) fn copied(bytes: &[u8; 32]) -> Self {
+        Self(KeyBytes::filled(|key| key.copy_from_slice(bytes)))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// `HKDF-SHA256(ikm = KEK, salt = store id, info = label)` for each label.

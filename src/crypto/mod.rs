@@ -16,16 +16,19 @@
 //! of rows, tenants' names or files.
 
 mod envelope;
+mod gathering;
 mod kek_origin;
 mod kept;
 mod keys;
 mod passphrase;
 mod ring;
+mod shamir;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
 pub use envelope::{
     Binding, Dek, DekSet, DekState, EnvelopeStamp, OldDeks, Purpose, Undecryptable,
 };
+pub use gathering::{Gathered, Gathering, ShareError};
 pub use kek_origin::{Argon2Params, KekOrigin, KekRecord, KekWay, ShareSet, UnknownOrigin};
 pub use kept::{Kept, keys_are_locked, lock_keys};
 pub use keys::{
@@ -33,3 +36,4 @@ pub use keys::{
     StoreKeys,
 };
 pub use passphrase::{DeriveError, Passphrase, PassphraseError};
+pub use shamir::{NoSuchSet, Share, ShareFormatError, Uncombinable, combine, split};

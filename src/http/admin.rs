@@ -23,13 +23,15 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use super::admin_frames::{self, HEADER_BYTES, Kind};
-use crate::api::admin::{Command, Failure, FailureKind, Progress, Reply};
+use super::state::{AppState, Phase};
+use crate::api::admin::{Command, Failure, FailureKind, Progress, Reply, Unsealing};
 use crate::vault::Vault;
+use crate::vault::key_commands;
 use crate::vault::maintenance::{self, Exchange};
 
 const SOCKET: &str = "admin.sock";
@@ -67,6 +69,34 @@ impl Address {
     }
 }
 
+/// What is asked of whoever started the server, and can alone seal and unseal it.
+pub struct Turn {
+    pub wanted: Wanted,
+    pub answer: oneshot::Sender<Result<Reply, Failure>>,
+}
+
+#[derive(Debug)]
+pub enum Wanted {
+    Seal,
+    Unseal(Unsealing),
+}
+
+/// What commands reach.
+#[derive(Clone)]
+pub struct Desk {
+    pub state: AppState,
+    pub turns: mpsc::Sender<Turn>,
+}
+
+impl Desk {
+    async fn turn(&self, wanted: Wanted) -> Result<Reply, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || failure(FailureKind::Unavailable, "the server stops");
+        self.turns.send(Turn { wanted, answer }).await.map_err(|_| gone())?;
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
 /// A served admin socket, on a thread of its own: a command may compute for long,
 /// and no request for a secret should wait for it.
 pub struct AdminServer {
@@ -77,7 +107,7 @@ pub struct AdminServer {
 
 impl AdminServer {
     /// Called by who holds the database's lock.
-    pub fn start(data: &Path, vault: Arc<Vault>) -> io::Result<Self> {
+    pub fn start(data: &Path, desk: Desk) -> io::Result<Self> {
         let listener = bind(data)?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -85,7 +115,7 @@ impl AdminServer {
         let serve = move || {
             runtime.block_on(async move {
                 match UnixListener::from_std(listener) {
-                    Ok(listener) => serve(listener, &vault, stopped).await,
+                    Ok(listener) => serve(listener, &desk, stopped).await,
                     Err(error) => log::error!("the admin socket is not served: {error}"),
                 }
             });
@@ -108,14 +138,14 @@ impl AdminServer {
     }
 }
 
-async fn serve(listener: UnixListener, vault: &Arc<Vault>, mut stopped: oneshot::Receiver<()>) {
+async fn serve(listener: UnixListener, desk: &Desk, mut stopped: oneshot::Receiver<()>) {
     let mut commands = JoinSet::new();
     loop {
         tokio::select! {
             _ = &mut stopped => break,
             Some(_) = commands.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(commands.spawn(answer(stream, Arc::clone(vault)))),
+                Ok((stream, _)) => drop(commands.spawn(answer(stream, desk.clone()))),
                 Err(error) => {
                     // Out of descriptors, most likely: others are given time to end.
                     log::warn!("the admin socket: {error}");
@@ -179,16 +209,14 @@ fn is_operator(peer: Option<u32>) -> bool {
 }
 
 /// Serves one connection: one command, and what flows beside it.
-async fn answer(stream: UnixStream, vault: Arc<Vault>) {
+async fn answer(stream: UnixStream, desk: Desk) {
     let peer = stream.peer_cred().ok().map(|credentials| credentials.uid());
     let (mut input, output) = stream.into_split();
     let mut output = Output(output);
     let outcome = if is_operator(peer) {
         match tokio::time::timeout(COMMAND_TIMEOUT, command(&mut input)).await {
             Ok(None) => return,
-            Ok(Some(Ok(command))) => match carry_out(&vault, paced(command), input, &mut output)
-                .await
-            {
+            Ok(Some(Ok(command))) => match carry_out(&desk, command, input, &mut output).await {
                 Some(outcome) => outcome,
                 None => return log::info!("a maintenance command was broken off by its caller"),
             },
@@ -215,7 +243,11 @@ async fn command(input: &mut OwnedReadHalf) -> Option<Result<Command, Failure>> 
         failure(FailureKind::Usage, why)
     };
     Some(match receive(input).await {
-        Ok((Kind::Command, payload)) => serde_json::from_slice(&payload).map_err(|_| unknown()),
+        Ok((Kind::Command, payload)) => {
+            // It may hold a token, a share or a KEK.
+            let payload = Zeroizing::new(payload);
+            serde_json::from_slice(&payload).map_err(|_| unknown())
+        }
         Ok(_) => Err(unknown()),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(unknown()),
         Err(_) => return None,
@@ -235,22 +267,68 @@ fn paced(command: Command) -> Command {
     }
 }
 
+/// `None` where the caller went away first.
+async fn carry_out(
+    desk: &Desk,
+    command: Command,
+    input: OwnedReadHalf,
+    output: &mut Output,
+) -> Option<Result<Reply, Failure>> {
+    let command = match command {
+        // Without a look at the vault: sealing waits until nobody holds it.
+        Command::Seal => return Some(desk.turn(Wanted::Seal).await),
+        Command::Unseal { with } => return Some(desk.turn(Wanted::Unseal(with)).await),
+        command => command,
+    };
+    // From before the look, so that no sealing is missed.
+    let sealing = desk.state.changes();
+    let phase = Phase::clone(&desk.state.phase());
+    match (command, phase) {
+        (command, Phase::Open(vault)) => {
+            maintain(vault, sealing, paced(command), input, output).await
+        }
+        (Command::Status, Phase::Sealed(sealed)) => {
+            Some(Ok(Reply::Sealed(Box::new(sealed.status().await))))
+        }
+        (Command::KekStatus, Phase::Sealed(sealed)) => {
+            Some(Ok(Reply::Kek(key_commands::describe(sealed.kek_record().clone()))))
+        }
+        (_, Phase::Sealed(_)) => {
+            let why = "the server is sealed; run 'tenure unseal' first";
+            Some(Err(failure(FailureKind::Unavailable, why)))
+        }
+        (_, Phase::Starting | Phase::Sealing) => {
+            let why = "the server is just starting or being sealed; try again in a moment";
+            Some(Err(failure(FailureKind::Unavailable, why)))
+        }
+    }
+}
+
 /// `None` where the caller went away first: nobody waits for it any more. What
 /// must not be left half done runs on a task of its own.
-async fn carry_out(
-    vault: &Arc<Vault>,
+async fn maintain(
+    vault: Arc<Vault>,
+    mut sealing: watch::Receiver<()>,
     command: Command,
     input: OwnedReadHalf,
     output: &mut Output,
 ) -> Option<Result<Reply, Failure>> {
     let (exchange, ends) = Exchange::new();
-    // The vault survives a panic as it does in `dispatch`.
-    let work = AssertUnwindSafe(maintenance::execute(vault, command, exchange)).catch_unwind();
-    let work = async {
-        work.await.unwrap_or_else(|_| {
-            log::error!("a maintenance command panicked");
-            Err(failure(FailureKind::Internal, "the server failed; its log says why"))
-        })
+    // It lets go of the vault at its end, however long its caller takes to read. The
+    // vault survives a panic as it does in `dispatch`.
+    let work = async move {
+        let work = AssertUnwindSafe(maintenance::execute(&vault, command, exchange));
+        tokio::select! {
+            done = work.catch_unwind() => done.unwrap_or_else(|_| {
+                log::error!("a maintenance command panicked");
+                Err(failure(FailureKind::Internal, "the server failed; its log says why"))
+            }),
+            _ = sealing.changed() => {
+                let why = "the server was sealed meanwhile, and the command broken off; run it \
+                           again when it is unsealed";
+                Err(failure(FailureKind::Unavailable, why))
+            }
+        }
     };
     let (ended, outcome) = (send_all(ends.progress, ends.download, output), work);
     tokio::select! {

@@ -47,7 +47,7 @@ type Answer = Result<HttpResponse, Refused>;
         (status = 413, description = "`body_too_large`", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: of this address, or with this credential", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`unavailable`, `outcome_unknown`, `full`, `starting`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`unavailable`, `outcome_unknown`, `full`, `starting`, `sealed`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = [])),
 )]
@@ -104,7 +104,7 @@ pub(super) async fn create(
         (status = 401, description = "No credential, or an invalid, expired or revoked one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: of this address, or with this credential", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`starting`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`starting`, `sealed`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = [])),
 )]
@@ -144,7 +144,7 @@ pub(super) fn list(vault: &Vault, permit: &ManagePermit, request: &HttpRequest) 
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`api_key_not_found`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: of this address, or with this credential", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`starting`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`starting`, `sealed`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = [])),
 )]
@@ -172,7 +172,7 @@ pub(super) fn show(vault: &Vault, permit: &ManagePermit, id: ApiKeyId) -> Answer
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`api_key_not_found`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: of this address, or with this credential", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`unavailable`, `outcome_unknown`, `full`, `starting`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`unavailable`, `outcome_unknown`, `full`, `starting`, `sealed`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = [])),
 )]

@@ -27,7 +27,7 @@ use super::idle::Busy;
 use super::problem::{self, Refused};
 use super::routes::{self, ApiKeyCall, Captures, Endpoint, Found, SecretCall};
 use super::secrets::{self, Call};
-use super::state::AppState;
+use super::state::{AppState, Phase};
 use super::{api_keys, credential, openapi, path, request_id, system};
 
 /// What all requests of a server share.
@@ -123,20 +123,19 @@ async fn served(
         Found::OtherMethods(allow) => return Err(openapi::method_not_allowed(&allow)),
         Found::Nothing => return Err(openapi::unknown()),
     };
-    match (route.endpoint, shared.state.vault()) {
+    match (route.endpoint, &**shared.state.phase()) {
         (Endpoint::Health, _) => Ok(system::health()),
-        (_, None) => Err(problem::starting()),
-        (Endpoint::Readiness, Some(vault)) => system::readiness(vault),
-        (Endpoint::BiscuitKeys, Some(vault)) => Ok(system::biscuit_keys(vault)),
-        (Endpoint::OpenApi, Some(_)) => Ok(openapi::serve_document(&shared.state.sign_in().docs())),
-        (Endpoint::DocsRoot, Some(_)) => Ok(openapi::redirect_to_docs()),
-        (Endpoint::Docs, Some(_)) => {
-            openapi::serve_docs(captures.tail, &shared.state.sign_in().docs())
-        }
-        (Endpoint::Secret(call), Some(vault)) => {
+        (_, Phase::Starting) => Err(problem::starting()),
+        (_, Phase::Sealing | Phase::Sealed(_)) => Err(problem::sealed()),
+        (Endpoint::Readiness, Phase::Open(vault)) => system::readiness(vault),
+        (Endpoint::BiscuitKeys, Phase::Open(vault)) => Ok(system::biscuit_keys(vault)),
+        (Endpoint::OpenApi, _) => Ok(openapi::serve_document(&shared.state.sign_in().docs())),
+        (Endpoint::DocsRoot, _) => Ok(openapi::redirect_to_docs()),
+        (Endpoint::Docs, _) => openapi::serve_docs(captures.tail, &shared.state.sign_in().docs()),
+        (Endpoint::Secret(call), Phase::Open(vault)) => {
             secret_call(shared, vault, call, captures, request, payload).await
         }
-        (Endpoint::ApiKeys(call), Some(vault)) => {
+        (Endpoint::ApiKeys(call), Phase::Open(vault)) => {
             api_key_call(shared, vault, call, captures, request, payload).await
         }
     }

@@ -8,7 +8,7 @@
 //! whole.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::Weak;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderValue};
@@ -125,9 +125,10 @@ pub(super) fn page_size(text: &str) -> Result<PageSize, String> {
     number.ok_or_else(|| format!("must be a whole number from 1 to {}", PageSize::MAX.get()))
 }
 
-/// A list under way, and what it takes to go on with it.
+/// A list under way, and what it takes to go on with it. Between two pages it does not
+/// hold the vault, which may be sealed meanwhile: a reader may take its time.
 pub(super) struct Walk {
-    pub vault: Arc<Vault>,
+    pub vault: Weak<Vault>,
     pub permit: ListPermit,
     pub query: ListQuery,
     pub line: Line,
@@ -154,8 +155,8 @@ pub(super) fn answer(mut walk: Walk, first: ListPage) -> HttpResponse {
 /// the next.
 fn pieces(
     first: ListPage,
-    page_after: impl AsyncFnMut(SecretName) -> Result<ListPage, VaultError>,
-) -> impl Stream<Item = Result<Bytes, VaultError>> {
+    page_after: impl AsyncFnMut(SecretName) -> Result<ListPage, BreakOff>,
+) -> impl Stream<Item = Result<Bytes, BreakOff>> {
     enum Next {
         First(ListPage),
         After(SecretName),
@@ -182,12 +183,22 @@ fn pieces(
 }
 
 impl Walk {
-    async fn page_after(&mut self, last: SecretName) -> Result<ListPage, VaultError> {
+    async fn page_after(&mut self, last: SecretName) -> Result<ListPage, BreakOff> {
         let _busy = self.line.busy();
+        let vault = self.vault.upgrade().ok_or(BreakOff::Sealed)?;
         self.query.after = Some(last);
-        let page = self.vault.list(&self.permit, &self.query.request(), self.vault.now()).await;
-        page.inspect_err(|error| log::error!("a list breaks off: {error}"))
+        let page = vault.list(&self.permit, &self.query.request(), vault.now()).await;
+        page.map_err(BreakOff::from).inspect_err(|error| log::error!("a list breaks off: {error}"))
     }
+}
+
+/// Why a list ends before its end.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum BreakOff {
+    #[error("the server was sealed")]
+    Sealed,
+    #[error(transparent)]
+    Vault(#[from] VaultError),
 }
 
 /// Which part of a JSON array.
@@ -361,7 +372,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_that_fails_on_its_way_does_not_end_as_one_that_is_whole() {
-        let gone = || VaultError::Store(StoreError::TenantGone);
+        let gone = || BreakOff::Vault(VaultError::Store(StoreError::TenantGone));
         let pieces = pieces(page(&["a"], true), async |_| Err(gone()));
         let pieces: Vec<_> = pieces.collect().await;
         assert_eq!(pieces, [Ok(Bytes::from_static(b"[\"a\"")), Err(gone())]);

@@ -35,7 +35,7 @@ mod state;
 mod system;
 mod tls;
 
-pub use admin::AdminServer;
+pub use admin::{AdminServer, Desk, Turn, Wanted};
 pub use admin_client::{AdminClient, AdminError};
 pub use issuers::{IssuerSource, IssuerWatch};
 pub use openapi::document as openapi_document;

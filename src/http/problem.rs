@@ -132,6 +132,15 @@ pub(super) fn starting() -> Refused {
         .retry_after(Duration::from_secs(1))
 }
 
+/// The same for everyone: without its keys the server cannot check a credential.
+pub(super) fn sealed() -> Refused {
+    Refused::new(
+        Code::Sealed,
+        "The server is sealed: it has no key. Try again when its operators have unsealed it.",
+    )
+    .retry_after(Duration::from_secs(30))
+}
+
 pub(super) fn not_found() -> Refused {
     Refused::new(Code::NotFound, "No secret of this name is valid now.")
 }

@@ -55,7 +55,7 @@ type Answer = Result<HttpResponse, Refused>;
         (status = 404, description = "`not_found`: nothing is valid there", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "`not_acceptable`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: of this address, or with this credential", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`starting`, `unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`starting`, `sealed`, `unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = []), ("apiKey" = [])),
 )]
@@ -102,7 +102,7 @@ pub(super) async fn read(call: &Call<'_>, permit: Permit<Read>) -> Answer {
         (status = 413, description = "`value_too_large`", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: of this address, or with this credential", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`unavailable`, `outcome_unknown`, `full`, `starting`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`unavailable`, `outcome_unknown`, `full`, `starting`, `sealed`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = []), ("apiKey" = [])),
 )]
@@ -143,7 +143,7 @@ pub(super) async fn write(
         (status = 409, description = "`conflict`", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "`precondition_failed`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: of this address, or with this credential", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`unavailable`, `outcome_unknown`, `full`, `starting`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`unavailable`, `outcome_unknown`, `full`, `starting`, `sealed`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = []), ("apiKey" = [])),
 )]
@@ -180,7 +180,7 @@ pub(super) async fn delete(call: &Call<'_>, permit: Permit<Write>) -> Answer {
         (status = 401, description = "No credential, or an invalid or expired one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: of this address, or with this credential", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`starting`, `unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`starting`, `sealed`, `unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = []), ("apiKey" = [])),
 )]
@@ -188,7 +188,7 @@ pub(super) async fn list(call: &Call<'_>, permit: ListPermit, request: &HttpRequ
     let query = ListQuery::parse(request.uri().query().unwrap_or_default())?;
     let first = call.vault.list(&permit, &query.request(), call.now).await?;
     let line = Line::of(request);
-    Ok(listing::answer(Walk { vault: call.vault.clone(), permit, query, line }, first))
+    Ok(listing::answer(Walk { vault: Arc::downgrade(call.vault), permit, query, line }, first))
 }
 
 /// A JSON string or `null`, in a buffer that is never outgrown (a buffer that

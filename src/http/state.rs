@@ -1,23 +1,43 @@
 //! What every request can reach.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use crate::vault::Vault;
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+
+use crate::vault::{SealedVault, Vault};
 
 use super::sign_in::SignIn;
 
-/// A server's view of the vault: not there yet, then there for good. Clones share
-/// it.
-#[derive(Clone, Default)]
+/// A server's view of the vault, which comes and goes. Clones share it.
+#[derive(Clone)]
 pub struct AppState {
-    vault: Arc<OnceLock<Arc<Vault>>>,
+    /// Every request looks at it. A look writes to nothing that other workers read,
+    /// and holds what it saw until it is dropped.
+    phase: Arc<ArcSwap<Phase>>,
+    /// Tells those who wait for a change that there was one.
+    changes: watch::Sender<()>,
     sign_in: Arc<SignIn>,
 }
 
+#[derive(Clone)]
+pub(super) enum Phase {
+    /// The store is being opened: all but `/healthz` is 503 `starting`.
+    Starting,
+    Open(Arc<Vault>),
+    /// What is under way is being finished; nothing new is begun.
+    Sealing,
+    /// All but `/healthz` is 503 `sealed`.
+    Sealed(Arc<SealedVault>),
+}
+
 impl AppState {
-    /// The vault is still being opened: all but `/healthz` is 503 `starting`.
     pub fn starting() -> Self {
-        Self::default()
+        Self {
+            phase: Arc::new(ArcSwap::from_pointee(Phase::Starting)),
+            changes: watch::Sender::new(()),
+            sign_in: Arc::default(),
+        }
     }
 
     pub fn ready(vault: Arc<Vault>) -> Self {
@@ -26,14 +46,32 @@ impl AppState {
         state
     }
 
-    /// Begins to serve. The first vault stays; a second is ignored.
+    /// Begins to serve.
     pub fn set_ready(&self, vault: Arc<Vault>) {
-        // An error hands the second vault back, which is dropped.
-        let _ = self.vault.set(vault);
+        self.set(Phase::Open(vault));
     }
 
-    pub(super) fn vault(&self) -> Option<&Arc<Vault>> {
-        self.vault.get()
+    /// Lets go of the vault. Requests under way hold it until they end.
+    pub fn set_sealing(&self) {
+        self.set(Phase::Sealing);
+    }
+
+    pub fn set_sealed(&self, vault: Arc<SealedVault>) {
+        self.set(Phase::Sealed(vault));
+    }
+
+    fn set(&self, phase: Phase) {
+        self.phase.store(Arc::new(phase));
+        self.changes.send_replace(());
+    }
+
+    pub(super) fn phase(&self) -> Guard<Arc<Phase>> {
+        self.phase.load()
+    }
+
+    /// Hears of every change from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// How people sign in at the documentation.

@@ -64,7 +64,7 @@ const PROBE_AGAIN: Duration = Duration::from_secs(5);
     operation_id = "readiness",
     responses(
         (status = 200, description = "It can", body = State),
-        (status = 503, description = "`starting`, `not_writable`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`starting`, `sealed`, `not_writable`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) fn readiness(vault: &Vault) -> Result<HttpResponse, Refused> {
@@ -88,7 +88,7 @@ pub(super) fn readiness(vault: &Vault) -> Result<HttpResponse, Refused> {
     operation_id = "biscuitKeys",
     responses(
         (status = 200, description = "Every root that tokens are accepted from", body = Vec<BiscuitKey>),
-        (status = 503, description = "`starting`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`starting`, `sealed`", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub(super) fn biscuit_keys(vault: &Vault) -> HttpResponse {

@@ -13,7 +13,11 @@ use crate::crypto::{Kek, KekOrigin, KekRecord, KekWay, OldDeks, StoreId};
 use crate::domain::TenantId;
 
 pub(super) fn status(vault: &Vault) -> KekStatus {
-    let record = vault.keyring.kek_record();
+    describe(vault.keyring.kek_record())
+}
+
+/// As an answer says it.
+pub fn describe(record: KekRecord) -> KekStatus {
     let fingerprint = record.fingerprint();
     let KekRecord { store_id, check, origin } = record;
     let set = origin.as_ref().and_then(|origin| match origin.way {
@@ -32,7 +36,7 @@ pub(super) fn status(vault: &Vault) -> KekStatus {
     }
 }
 
-/// What [`status`] said of the KEK, to prove one against elsewhere; `None` where it is
+/// What [`describe`] said of the KEK, to prove one against elsewhere; `None` where it is
 /// of no known form.
 pub fn record(status: &KekStatus) -> Option<KekRecord> {
     let origin = status
@@ -97,17 +101,16 @@ pub(super) async fn rotate_deks(
     Ok(Reply::DeksRotated { dry_run, tenants, system, reencrypted })
 }
 
-/// On a task of its own: where the caller goes away, a server goes on.
+/// Where the caller goes away, or the vault is sealed, it is broken off; a server goes on
+/// by itself in [`Vault::tend_keys`].
 async fn reencrypt(
     vault: &Arc<Vault>,
     per_second: Option<u32>,
     report: impl Fn(Progress) + Send + Sync + 'static,
 ) -> Result<admin::Reencrypted, Failure> {
-    let (vault, per_second) = (vault.clone(), per_second.or(vault.options.deks.per_second));
-    let work =
-        tokio::spawn(async move { vault.reencrypt(Pace::new(per_second), &report).await }).await;
-    let broken_off = || failure(FailureKind::Unavailable, "it was broken off".to_owned());
-    let Reencrypted { secrets, damaged } = work.map_err(|_| broken_off())?.map_err(|error| {
+    let pace = Pace::new(per_second.or(vault.options.deks.per_second));
+    let done = vault.reencrypt(pace, &report).await;
+    let Reencrypted { secrets, damaged } = done.map_err(|error| {
         let Failure { kind, message } = error.into();
         let message = format!(
             "the new DEKs encrypt, and encrypting the rest anew did not end: {message}; a running \

@@ -107,6 +107,13 @@ pub(super) struct Header {
     pub(super) origin: Option<KekOrigin>,
 }
 
+impl Header {
+    pub(super) fn kek_record(self) -> KekRecord {
+        let Self { phase: _, store_id, check, origin } = self;
+        KekRecord { store_id, check, origin }
+    }
+}
+
 impl Keyring {
     /// The header, as yet unproven; `None` where a store was never begun.
     pub(super) async fn header(store: &dyn Store) -> Result<Option<Header>, OpenError> {
@@ -125,11 +132,12 @@ impl Keyring {
     /// Begins a new store under `kek`, with keys for the system.
     pub(super) async fn create(
         store: Arc<dyn Store>,
+        id: StoreId,
         kek: &Kek,
         origin: KekOrigin,
     ) -> Result<Self, OpenError> {
         let dek = Dek::generate(1, origin.since);
-        let under = Under::new(kek.for_store(StoreId::generate()), Some(origin));
+        let under = Under::new(kek.for_store(id), Some(origin));
         let header = (header_key(), header(&under, Phase::Initializing));
         let anchor = AnchorKeys::generate(SYSTEM);
         let system = wrapped_rows(&under.keys, SYSTEM, &dek, &anchor);

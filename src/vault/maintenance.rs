@@ -119,6 +119,10 @@ pub async fn execute(
             sweep(vault, tenant.as_deref(), retain, mode).await
         }
         Command::ClockAccept => accept_clock(vault).await,
+        Command::Seal | Command::Unseal { .. } => Err(failure(
+            FailureKind::Internal,
+            "only who serves a store seals and unseals it".to_owned(),
+        )),
         Command::KekStatus => Ok(Reply::Kek(key_commands::status(vault))),
         Command::KekReplace { kek, origin } => {
             key_commands::replace_kek(vault, &kek, &origin).await

@@ -24,6 +24,7 @@ pub mod maintenance;
 mod pace;
 mod rotation;
 mod seal;
+mod sealed;
 mod sweep;
 mod system;
 mod tenant;
@@ -39,12 +40,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::auth::oidc::{IssuerPolicy, Issuers};
 use crate::auth::{
     ApiKeys, Authenticator, Limits, Permit, Principal, PublicRoot, Rates, Read, Refusal, Standing,
     TenantDirectory, Write,
 };
-use crate::crypto::{Kek, KekOrigin, KekRecord, KekWay, random};
+use crate::crypto::{Kek, KekOrigin, KekRecord, KekWay, StoreId, random};
 use crate::domain::{
     Clock, Floor, Now, SecretValue, Source, TenantId, TenantName, Timestamp, ValidityWindow,
 };
@@ -57,6 +60,7 @@ use keyring::{Header, Keyring, Phase, SpaceKeys};
 pub use list::{ListPage, ListRequest, PageSize};
 pub use rotation::{DekPolicy, Reencrypted};
 use seal::SpaceSeal;
+pub use sealed::{NoShares, SHARES_KEPT, SealedVault};
 use system::{CredentialChange, System, TenantRecord};
 use tenant::Tenant;
 use timekeeper::Timekeeper;
@@ -219,6 +223,9 @@ pub struct Vault {
     /// Tenants that exist no more, or never came to exist, and whose keys and
     /// rows are still to be destroyed.
     doomed: Mutex<Vec<TenantId>>,
+    /// Closed when the last holder let go of the vault. Last, so that all keys are
+    /// gone by then.
+    held: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -254,12 +261,7 @@ impl Vault {
     /// What the store says of its KEK, which nothing proves yet; `None` where there is
     /// no store.
     pub async fn kek_record(store: &dyn Store) -> Result<Option<KekRecord>, OpenError> {
-        let header = Keyring::header(store).await?;
-        Ok(header.map(|Header { phase: _, store_id, check, origin }| KekRecord {
-            store_id,
-            check,
-            origin,
-        }))
+        Ok(Keyring::header(store).await?.map(Header::kek_record))
     }
 
     /// Whether this is the KEK of the store.
@@ -276,6 +278,18 @@ impl Vault {
         way: KekWay,
         clock: &dyn Clock,
     ) -> Result<(), OpenError> {
+        Self::init_as(store, StoreId::generate(), kek, way, clock).await
+    }
+
+    /// The same with an id that was drawn before: shares of the KEK name it. One that
+    /// is finished keeps its own.
+    pub async fn init_as(
+        store: Arc<dyn Store>,
+        id: StoreId,
+        kek: &Kek,
+        way: KekWay,
+        clock: &dyn Clock,
+    ) -> Result<(), OpenError> {
         let since = clock.read().wall;
         let floor = Floor { epoch: 0, at: since };
         let keyring = if Keyring::phase(&*store).await?.is_some() {
@@ -284,7 +298,7 @@ impl Vault {
                 (keyring, Phase::Initializing) => keyring,
             }
         } else if is_untouched(&*store).await? {
-            Keyring::create(store.clone(), kek, KekOrigin { way, since }).await?
+            Keyring::create(store.clone(), id, kek, KekOrigin { way, since }).await?
         } else {
             return Err(OpenError::WithoutKeyring);
         };
@@ -351,6 +365,7 @@ impl Vault {
             floor_persisted: Mutex::new(floor),
             last_sweep: RwLock::new(contents.last_sweep),
             doomed: Mutex::new(Vec::new()),
+            held: watch::Sender::new(()),
         });
         vault.doom_leftovers().await?;
         vault.destroy_doomed().await;
@@ -514,6 +529,26 @@ impl Vault {
     /// Persists the floor, refuses further writes, finishes those under way,
     /// closes the files.
     pub async fn close(&self) {
+        self.settle().await;
+        self.store.close().await;
+    }
+
+    /// Takes the keys out of memory, and leaves the store open. Returns when everyone
+    /// else has let go of the vault, and so of every key of it: whoever holds it is
+    /// given the time to finish.
+    pub async fn seal(self: Arc<Self>) -> SealedVault {
+        self.settle().await;
+        let (store, clock) = (self.store.clone(), self.time.clock());
+        let sealed = SealedVault::of(store, clock, self.options.clone(), self.keyring.kek_record());
+        let mut held = self.held.subscribe();
+        drop(self);
+        // Nothing is ever sent: it ends with an error, when the sender is dropped.
+        while held.changed().await.is_ok() {}
+        sealed
+    }
+
+    /// Stores what a stop would lose.
+    async fn settle(&self) {
         self.time.now();
         if let Err(error) = self.store_uses().await {
             log::warn!("when API keys were last used was not stored: {error}");
@@ -521,7 +556,6 @@ impl Vault {
         if let Err(error) = self.system.persist_floor(self.time.floor()).await {
             log::warn!("the time of this stop was not stored: {error}");
         }
-        self.store.close().await;
     }
 
     fn tenant(&self, id: TenantId) -> Result<Arc<Tenant>, StoreError> {

@@ -4,6 +4,7 @@ mod counting;
 mod credentials;
 mod lists;
 mod rotation;
+mod sealing;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -425,6 +426,7 @@ async fn an_interrupted_init_is_finished_by_the_next() {
     let (store, kek, clock) = (Arc::new(MemoryStore::new()), Kek::generate(), Manual::at(START));
     Keyring::create(
         store.clone(),
+        StoreId::generate(),
         &kek,
         KekOrigin { way: KekWay::File, since: Timestamp::from_unix_seconds(START) },
     )

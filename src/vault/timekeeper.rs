@@ -80,6 +80,10 @@ impl Timekeeper {
         }
     }
 
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
+    }
+
     pub(super) fn floor(&self) -> Floor {
         self.lock().floor
     }

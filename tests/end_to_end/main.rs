@@ -41,6 +41,7 @@ mod oidc;
 mod operations;
 mod power_loss;
 mod revocation;
+mod sealing;
 mod shredding;
 mod support;
 mod time;

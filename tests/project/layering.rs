@@ -49,6 +49,7 @@ const PLAIN: &[&str] = &["serde", "time", "thiserror", "zeroize"];
 /// Where an outside library may be named, and in how many files at most. Tests
 /// may name any.
 const LIBRARIES: &[Library] = &[
+    Library { name: "arc_swap", under: &["src/http/state.rs"], files: 1 },
     Library { name: "actix_web", under: &["src/http/"], files: ANY },
     Library { name: "argon2", under: &["src/crypto/passphrase.rs"], files: 1 },
     Library { name: "biscuit_auth", under: &["src/auth/biscuit.rs"], files: 1 },
@@ -61,6 +62,7 @@ const LIBRARIES: &[Library] = &[
     Library { name: "jsonwebtoken", under: &["src/auth/oidc/jwt.rs"], files: 1 },
     Library { name: "prost", under: &["src/auth/biscuit.rs"], files: 1 },
     Library { name: "quick_cache", under: &["src/auth/", "src/vault/"], files: 1 },
+    Library { name: "rand_core", under: &["src/crypto/shamir.rs"], files: 1 },
     Library { name: "reqwest", under: &["src/http/"], files: 1 },
     Library { name: "ring", under: &["src/crypto/"], files: 1 },
     Library { name: "rustls", under: &["src/http/", "src/cli/"], files: ANY },
@@ -68,6 +70,7 @@ const LIBRARIES: &[Library] = &[
     Library { name: "toml", under: &["src/config/"], files: ANY },
     Library { name: "utoipa", under: &["src/api/", "src/http/"], files: ANY },
     Library { name: "utoipa_swagger_ui", under: &["src/http/"], files: 1 },
+    Library { name: "vsss_rs", under: &["src/crypto/shamir.rs"], files: 1 },
 ];
 const ANY: usize = usize::MAX;
 

@@ -16,6 +16,7 @@ mod reach;
 mod replace;
 mod rewrap;
 mod rotate;
+mod shamir;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ pub(in crate::cli) use file::from_named_file;
 
 use super::clock::SystemClock;
 use super::failure::CliError;
+use super::shares::Input;
 use crate::config::{Config, KekSource};
 use crate::crypto::{Kek, KekOrigin, KekRecord, KekWay};
 use crate::domain::Clock;
@@ -85,6 +87,10 @@ fn origin(way: KekWay) -> KekOrigin {
 }
 
 fn source(config: &Config) -> Box<dyn Source> {
+    source_beside(config, Input::Free)
+}
+
+fn source_beside(config: &Config, input: Input) -> Box<dyn Source> {
     let kek = &config.kek;
     match kek.source {
         KekSource::File => Box::new(file::Source(kek.file.clone())),
@@ -94,6 +100,7 @@ fn source(config: &Config) -> Box<dyn Source> {
         KekSource::Command => {
             Box::new(command::Source { words: kek.command.clone(), timeout: kek.command_timeout })
         }
+        KekSource::Shamir => Box::new(shamir::Source { input }),
     }
 }
 
@@ -106,7 +113,13 @@ pub(super) struct Fetched {
 
 /// Asks the configured source for the KEK of an existing store.
 pub(super) fn fetch(config: &Config) -> Result<Fetched, CliError> {
-    Ok(Fetched { material: source(config).fetch()?, source: Some(config.kek.source) })
+    fetch_beside(config, Input::Free)
+}
+
+/// The same for a command to which standard input may belong.
+pub(super) fn fetch_beside(config: &Config, input: Input) -> Result<Fetched, CliError> {
+    let material = source_beside(config, input).fetch()?;
+    Ok(Fetched { material, source: Some(config.kek.source) })
 }
 
 /// The KEK in a file that was named instead of the configured source.

@@ -10,11 +10,14 @@ use std::path::Path;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::super::args::SplitArgs;
+use super::super::maintain::Output;
+use super::super::shares::{self, SplitKek};
 use super::file;
 use super::reach::Reached;
 use super::{CliError, Fetched, NewKek};
 use crate::config::KekSource;
-use crate::crypto::{Kek, KekRecord, KekWay};
+use crate::crypto::{Gathering, Kek, KekRecord, KekWay};
 
 /// What was done, or would be.
 #[derive(Serialize)]
@@ -121,6 +124,51 @@ pub(super) async fn put_under(
     Ok(done)
 }
 
+/// Puts the store under a KEK in new shares, which are handed out first. `None` where they
+/// were the answer, for a script.
+pub(super) async fn put_in_shares(
+    place: &Path,
+    reached: Reached<'_>,
+    (present, source, next): (Option<Fetched>, KekSource, String),
+    args: &SplitArgs,
+    (mode, output): (Mode, Output),
+) -> Result<Option<Replaced>, CliError> {
+    let record = reached.record().clone();
+    let mut done = Replaced { next, ..Replaced::of(&record, source) };
+    let before = Gathering::of(&record).map(|gathering| gathering.set());
+    let (reached, set) = reached.go_on(shares::set_of(args, before)).await?;
+    let (reached, old) = reached.go_on(prove(present, place, &record)).await?;
+    if mode == Mode::LookOnly {
+        reached.close().await;
+        done.dry_run = true;
+        done.next = format!(
+            "it would be in {} shares, of which {} are needed, and they would be shown first\n",
+            set.shares, set.threshold
+        );
+        return Ok(Some(done));
+    }
+    let split = SplitKek::draw(record.store_id, set, args);
+    let kept = split.hand_out(place, output).and_then(|()| shares::confirm_kept());
+    let (reached, ()) = reached.go_on(kept).await?;
+    let (kek, way) = split.into_kek();
+    let new = NewKek { kek, way, created: None };
+    done.fingerprint = Some(record.fingerprint_of(&new.kek));
+    done.next += "shares of before are of no use any more, but for backups of before\n";
+    reached.replace(old.as_ref(), &new).await?;
+    Ok(Some(done).filter(|_| !output.json))
+}
+
+/// A KEK that somebody has as it is, is in no shares.
+pub(super) fn refuse_given(given: bool) -> Result<(), CliError> {
+    if given {
+        return Err(CliError::usage(
+            "--new-kek does not go with kek.source = \"shamir\": a KEK in shares is drawn here, and \
+             nobody has it whole",
+        ));
+    }
+    Ok(())
+}
+
 /// `None` where a server has the store open.
 pub(super) fn prove(
     present: Option<Fetched>,
@@ -150,7 +198,7 @@ pub(super) fn way_of(source: KekSource) -> KekWay {
         KekSource::Env => KekWay::Env,
         KekSource::Credential => KekWay::Credential,
         KekSource::Command => KekWay::Command,
-        // Of a passphrase nobody is given a key.
-        KekSource::File | KekSource::Passphrase => KekWay::File,
+        // Of a passphrase and of shares nobody is given a key.
+        KekSource::File | KekSource::Passphrase | KekSource::Shamir => KekWay::File,
     }
 }

@@ -3,11 +3,13 @@
 use super::super::access::{self, DevStore};
 use super::super::args::RewrapArgs;
 use super::super::maintain::Output;
-use super::super::process;
+use super::super::{process, shares};
 use super::file::Place;
 use super::passphrase;
 use super::reach::{self, Reached};
-use super::replace::{BACKUPS, Change, Mode, Replaced, given, prove, put_under, way_of};
+use super::replace::{
+    BACKUPS, Change, Mode, Replaced, given, prove, put_in_shares, put_under, refuse_given, way_of,
+};
 use super::{CliError, NewKek, source};
 use crate::config::{Config, KekSource};
 use crate::crypto::{Kek, KekRecord, KekWay};
@@ -21,6 +23,14 @@ pub(super) async fn rewrap(args: RewrapArgs, output: Output) -> Result<(), CliEr
     let given = args.new_kek.as_deref().map(given).transpose()?;
     let mode = Mode::of(args.dry_run);
     let (reached, present) = Reached::reach_with_kek(&folder, &config).await?;
+    if to.kek.source == KekSource::Shamir {
+        let kept = (present, KekSource::Shamir, change_configuration(&to));
+        let done = put_in_shares(folder.path(), reached, kept, &args.split, (mode, output));
+        return match done.await? {
+            Some(done) => output.show(&done, || done.text()),
+            None => Ok(()),
+        };
+    }
     let new = new_for(&to, given, args.new_passphrase_fd, mode);
     let (reached, new) = reached.go_on(new).await?;
     let (source, next) = (to.kek.source, change_configuration(&to));
@@ -52,7 +62,7 @@ fn target(config: &Config, args: &RewrapArgs) -> Result<Config, CliError> {
             KekSource::File => "kek.file",
             KekSource::Env => "kek.env",
             KekSource::Credential => "kek.credential",
-            KekSource::Passphrase | KekSource::Command => {
+            KekSource::Passphrase | KekSource::Command | KekSource::Shamir => {
                 return Err(CliError::usage(format!("--to {source} takes no place")));
             }
         };
@@ -64,6 +74,11 @@ fn target(config: &Config, args: &RewrapArgs) -> Result<Config, CliError> {
             "the KEK comes from there already (kek.source = \"{source}\"); 'tenure kek rotate' \
              replaces it"
         )));
+    }
+    if args.to == KekSource::Shamir {
+        refuse_given(args.new_kek.is_some())?;
+    } else {
+        shares::refuse_split(&args.split)?;
     }
     if args.new_kek.is_some() && args.to == KekSource::Passphrase {
         return Err(CliError::usage("--to passphrase takes no --new-kek: the passphrase makes it"));
@@ -138,6 +153,12 @@ fn change_configuration(to: &Config) -> String {
         KekSource::Credential => ("credential", quoted(&to.kek.credential)),
         KekSource::Command => ("command", "[what prints this KEK]".to_owned()),
         KekSource::Passphrase => ("passphrase_fd", "\"\"   # or the descriptor to read".to_owned()),
+        KekSource::Shamir => {
+            return format!(
+                "before the next start, say so in the configuration; it starts sealed then, and \
+                 'tenure unseal' takes the shares:\n  [kek]\n  source = \"shamir\"\n{BACKUPS}"
+            );
+        }
     };
     format!(
         "before the next start, say so in the configuration, and prove it with 'tenure kek \

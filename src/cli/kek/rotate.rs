@@ -5,11 +5,13 @@ use std::path::Path;
 use super::super::access::{self, DevStore};
 use super::super::args::RotateArgs;
 use super::super::maintain::Output;
-use super::super::process;
+use super::super::{process, shares};
 use super::file::{Old, Place};
 use super::passphrase;
 use super::reach::{self, Reached};
-use super::replace::{BACKUPS, Change, Mode, Replaced, given, prove, put_under, way_of};
+use super::replace::{
+    BACKUPS, Change, Mode, Replaced, given, prove, put_in_shares, put_under, refuse_given, way_of,
+};
 use super::{CliError, Fetched, NewKek};
 use crate::config::{Config, KekSource};
 use crate::crypto::{Kek, KekRecord, KekWay};
@@ -35,6 +37,14 @@ pub(super) async fn rotate(args: RotateArgs, output: Output) -> Result<(), CliEr
             let (reached, present) = Reached::reach_with_kek(&folder, &config).await?;
             rotate_passphrase(folder.path(), reached, present, descriptor, mode).await?
         }
+        (KekSource::Shamir, _) => {
+            let (reached, present) = Reached::reach_with_kek(&folder, &config).await?;
+            let kept = (present, KekSource::Shamir, String::new());
+            match put_in_shares(folder.path(), reached, kept, &args.split, (mode, output)).await? {
+                Some(done) => done,
+                None => return Ok(()),
+            }
+        }
         (source @ (KekSource::Env | KekSource::Credential | KekSource::Command), Some(kek)) => {
             let new = NewKek { kek, way: way_of(source), created: None };
             let change = Change { source, new, next: put_there(&config), mode };
@@ -55,6 +65,11 @@ pub(super) async fn rotate(args: RotateArgs, output: Output) -> Result<(), CliEr
 /// An option that would do nothing was meant for something else.
 fn refuse_idle_options(args: &RotateArgs, source: KekSource) -> Result<(), CliError> {
     let (of_file, of_passphrase) = (source == KekSource::File, source == KekSource::Passphrase);
+    if source == KekSource::Shamir {
+        refuse_given(args.new_kek.is_some())?;
+    } else {
+        shares::refuse_split(&args.split)?;
+    }
     for (is_idle, option, needs) in [
         (args.new_kek.is_some() && of_passphrase, "--new-kek", "another than \"passphrase\""),
         (
@@ -93,7 +108,9 @@ fn put_there(config: &Config) -> String {
             config.kek.credential
         ),
         KekSource::Command => "where kek.command reads it".to_owned(),
-        KekSource::File | KekSource::Passphrase => "where it is read".to_owned(),
+        KekSource::File | KekSource::Passphrase | KekSource::Shamir => {
+            "where it is read".to_owned()
+        }
     };
     format!(
         "before the next start, put the new KEK {place}, and prove it with 'tenure kek check'\n\

@@ -1,0 +1,305 @@
+//! Who keeps the keys of a store that is served: seals it and unseals it, and runs
+//! what works in the background while it is open.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::backup_schedule::Schedule;
+use super::failure::CliError;
+use super::memory::Locking;
+use super::{issuers, kek};
+use crate::api::admin::{Failure, FailureKind, Reply, Unsealing};
+use crate::config::{Config, KekSource};
+use crate::crypto::{Gathered, Kek, Share};
+use crate::http::{AppState, IssuerWatch, Turn, Wanted};
+use crate::vault::{OpenError, SealedVault, Vault};
+
+/// How often the vault is kept in order.
+const HOUSE_EVERY: Duration = Duration::from_secs(1);
+/// How often it is asked whether a database is worn.
+const COMPACT_EVERY: Duration = Duration::from_secs(5);
+/// How often it is asked whether keys are old, or something is to be encrypted anew.
+const KEYS_EVERY: Duration = Duration::from_secs(60);
+
+/// A store that is served, with its keys or without.
+pub(super) enum Held {
+    Open(Arc<Vault>),
+    Sealed(Arc<SealedVault>),
+}
+
+pub(super) struct Keeper<'c> {
+    config: &'c Config,
+    state: AppState,
+    /// What was locked of memory, to be told when there are keys in it; `None` tells
+    /// nothing.
+    locking: Option<Locking>,
+    keeps: Keeps,
+}
+
+enum Keeps {
+    Open { vault: Arc<Vault>, background: Background },
+    Sealed(Arc<SealedVault>),
+}
+
+impl<'c> Keeper<'c> {
+    /// Begins to serve. Must be called within a tokio runtime.
+    pub(super) fn begin(
+        config: &'c Config,
+        state: &AppState,
+        locking: Option<Locking>,
+        held: Held,
+    ) -> Result<Self, CliError> {
+        let keeps = match held {
+            Held::Open(vault) => {
+                let background = Background::start(config, state, &vault)?;
+                state.set_ready(vault.clone());
+                if let Some(locking) = locking {
+                    locking.report();
+                }
+                Keeps::Open { vault, background }
+            }
+            Held::Sealed(sealed) => {
+                state.set_sealed(sealed.clone());
+                Keeps::Sealed(sealed)
+            }
+        };
+        Ok(Self { config, state: state.clone(), locking, keeps })
+    }
+
+    /// Does what is wanted, and answers when it is done.
+    pub(super) async fn turn(self, turn: Turn) -> Self {
+        let Turn { wanted, answer } = turn;
+        let (keeper, outcome) = match wanted {
+            Wanted::Seal => self.seal().await,
+            Wanted::Unseal(with) => self.unseal(with).await,
+        };
+        // Who asked may be gone; what was done is done.
+        let _ = answer.send(outcome);
+        keeper
+    }
+
+    /// New requests are refused at once; those under way are finished, and then no key
+    /// is left.
+    async fn seal(self) -> (Self, Result<Reply, Failure>) {
+        let Self { config, state, locking, keeps } = self;
+        let sealed = match keeps {
+            Keeps::Sealed(sealed) => sealed,
+            Keeps::Open { vault, background } => {
+                state.set_sealing();
+                background.stop().await;
+                let sealed = Arc::new(vault.seal().await);
+                state.set_sealed(sealed.clone());
+                log::warn!("sealed: every call is answered with 503 until 'tenure unseal'");
+                sealed
+            }
+        };
+        let outcome = Ok(status(&sealed).await);
+        (Self { config, state, locking, keeps: Keeps::Sealed(sealed) }, outcome)
+    }
+
+    async fn unseal(self, with: Unsealing) -> (Self, Result<Reply, Failure>) {
+        let Keeps::Sealed(sealed) = &self.keeps else {
+            let outcome = Ok(self.unsealed());
+            return (self, outcome);
+        };
+        match self.opened(sealed, with).await {
+            Ok(Some(vault)) => self.open(vault),
+            Ok(None) => {
+                let outcome = Ok(status(sealed).await);
+                (self, outcome)
+            }
+            Err(failure) => (self, Err(failure)),
+        }
+    }
+
+    /// The vault, if what was given is enough to open it.
+    async fn opened(
+        &self,
+        sealed: &SealedVault,
+        with: Unsealing,
+    ) -> Result<Option<Arc<Vault>>, Failure> {
+        let Some(kek) = self.kek_of(sealed, with)? else { return Ok(None) };
+        sealed.unseal(&kek).await.map(Some).map_err(|error| unopened(&error))
+    }
+
+    fn open(self, vault: Arc<Vault>) -> (Self, Result<Reply, Failure>) {
+        match Self::begin(self.config, &self.state, self.locking, Held::Open(vault)) {
+            Ok(keeper) => {
+                log::info!("unsealed");
+                let outcome = Ok(keeper.unsealed());
+                (keeper, outcome)
+            }
+            Err(error) => (self, Err(failure(FailureKind::Internal, error.message))),
+        }
+    }
+
+    /// The KEK, if what was given is enough for it.
+    fn kek_of(&self, sealed: &SealedVault, with: Unsealing) -> Result<Option<Kek>, Failure> {
+        match with {
+            Unsealing::Share { share } => {
+                let share = Share::parse(share.expose());
+                let share = share.map_err(|error| usage(error.to_string()))?;
+                let number = share.number();
+                let given = sealed.give(share).map_err(|error| usage(error.to_string()))?;
+                match given.map_err(|error| usage(error.to_string()))? {
+                    Gathered::Proved(kek) => Ok(Some(kek)),
+                    Gathered::Missing(missing) => {
+                        log::info!("share number {number} was given; {missing} are missing");
+                        Ok(None)
+                    }
+                }
+            }
+            Unsealing::Reset => {
+                let dropped = sealed.forget_shares();
+                log::info!("{dropped} shares were dropped");
+                Ok(None)
+            }
+            Unsealing::Source if self.config.kek.source == KekSource::Shamir => {
+                Err(usage("this store is unsealed with shares: give one of them".to_owned()))
+            }
+            Unsealing::Kek { kek } => {
+                let kek = Kek::parse(kek.expose()).map_err(|error| usage(error.to_string()))?;
+                Ok(Some(kek))
+            }
+            Unsealing::Source => {
+                let place = Path::new(&self.config.data);
+                let fetched = kek::fetch(self.config);
+                let proved = fetched.and_then(|kek| kek.prove(place, sealed.kek_record()));
+                let proved = proved.map_err(|error| {
+                    failure(FailureKind::Unavailable, format!("still sealed: {}", error.message))
+                })?;
+                Ok(Some(proved.kek))
+            }
+        }
+    }
+
+    fn unsealed(&self) -> Reply {
+        Reply::Unsealed { data: self.config.data.display().to_string() }
+    }
+
+    /// Called every second.
+    pub(super) fn forget_stale_shares(&self) {
+        if let Keeps::Sealed(sealed) = &self.keeps
+            && let dropped @ 1.. = sealed.forget_stale_shares()
+        {
+            log::warn!("{dropped} shares were dropped: the next one did not come in time");
+        }
+    }
+
+    /// Ends the background work. Requests may still be under way.
+    pub(super) async fn rest(self) -> Held {
+        match self.keeps {
+            Keeps::Open { vault, background } => {
+                background.stop().await;
+                Held::Open(vault)
+            }
+            Keeps::Sealed(sealed) => Held::Sealed(sealed),
+        }
+    }
+}
+
+impl Held {
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Open(vault) => vault.close().await,
+            Self::Sealed(sealed) => sealed.close().await,
+        }
+    }
+}
+
+/// What works beside requests. Each part of it holds the vault until it is stopped.
+struct Background {
+    housekeeping: JoinHandle<()>,
+    sweeping: JoinHandle<()>,
+    keys: JoinHandle<()>,
+    compacting: JoinHandle<()>,
+    backups: Option<Schedule>,
+    issuers: IssuerWatch,
+}
+
+impl Background {
+    fn start(config: &Config, state: &AppState, vault: &Arc<Vault>) -> Result<Self, CliError> {
+        let backups = Schedule::start(&config.backup, vault)?;
+        let (every, retain) = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
+        Ok(Self {
+            housekeeping: tokio::spawn(keep_house(vault.clone())),
+            sweeping: tokio::spawn(keep_swept(vault.clone(), every, retain)),
+            keys: tokio::spawn(keep_keys(vault.clone())),
+            compacting: tokio::spawn(keep_compact(vault.clone())),
+            backups,
+            issuers: IssuerWatch::start(issuers::sources(config), vault, state),
+        })
+    }
+
+    async fn stop(self) {
+        let Self { housekeeping, sweeping, keys, compacting, backups, issuers } = self;
+        for task in [housekeeping, sweeping, keys, compacting] {
+            task.abort();
+        }
+        drop(issuers);
+        if let Some(backups) = backups {
+            backups.stop().await;
+        }
+    }
+}
+
+async fn keep_house(vault: Arc<Vault>) {
+    let mut every = tokio::time::interval(HOUSE_EVERY);
+    loop {
+        every.tick().await;
+        if let Err(error) = vault.keep_house().await {
+            log::warn!("the latest undisputed time was not stored: {error}");
+        }
+    }
+}
+
+async fn keep_keys(vault: Arc<Vault>) {
+    let mut every = tokio::time::interval(KEYS_EVERY);
+    loop {
+        every.tick().await;
+        vault.tend_keys().await;
+    }
+}
+
+async fn keep_compact(vault: Arc<Vault>) {
+    let mut every = tokio::time::interval(COMPACT_EVERY);
+    loop {
+        every.tick().await;
+        vault.renew_worn().await;
+    }
+}
+
+async fn keep_swept(vault: Arc<Vault>, every: Duration, retain: Duration) {
+    if every.is_zero() {
+        return;
+    }
+    let mut every = tokio::time::interval(every);
+    loop {
+        every.tick().await;
+        vault.sweep_expired(retain).await;
+    }
+}
+
+async fn status(sealed: &SealedVault) -> Reply {
+    Reply::Sealed(Box::new(sealed.status().await))
+}
+
+/// It stays sealed.
+fn unopened(error: &OpenError) -> Failure {
+    let kind = match error {
+        OpenError::WrongKek => FailureKind::Usage,
+        _ => FailureKind::Internal,
+    };
+    failure(kind, format!("still sealed: {error}"))
+}
+
+fn usage(message: String) -> Failure {
+    failure(FailureKind::Usage, message)
+}
+
+fn failure(kind: FailureKind, message: String) -> Failure {
+    Failure { kind, message }
+}
