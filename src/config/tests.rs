@@ -49,7 +49,7 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("limits.new_token_rate", "0", "0"),
     ("limits.new_token_burst", "1", "1"),
     ("api_keys.max_per_tenant", "7", "7"),
-    ("dek.rotate_after", "90d", "\"90d\""),
+    ("dek.rotate_after", "'90d'", "90d"),
     ("dek.rewrite", "true", "true"),
     ("dek.rewrite_rate", "50", "50"),
     ("memory.lock", "'off'", "off"),
