@@ -165,13 +165,13 @@ impl<'c> Keeper<'c> {
                 Ok(Some(kek))
             }
             Unsealing::Source => {
+                let still = |kind| {
+                    move |error: CliError| failure(kind, format!("still sealed: {}", error.message))
+                };
                 let place = Path::new(&self.config.data);
-                let fetched = kek::fetch(self.config);
-                let proved = fetched.and_then(|kek| kek.prove(place, sealed.kek_record()));
-                let proved = proved.map_err(|error| {
-                    failure(FailureKind::Unavailable, format!("still sealed: {}", error.message))
-                })?;
-                Ok(Some(proved.kek))
+                let fetched = kek::fetch(self.config).map_err(still(FailureKind::Unavailable))?;
+                let proved = fetched.prove(place, sealed.kek_record());
+                Ok(Some(proved.map_err(still(FailureKind::Usage))?.kek))
             }
         }
     }

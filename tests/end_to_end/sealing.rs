@@ -402,7 +402,7 @@ fn a_server_whose_source_fails_starts_sealed_where_it_is_told_to() {
     fails(&serve.run(&["unseal"]), 2, &["still sealed", "not the KEK of this store"]);
     assert_eq!(serve.stop_by("TERM").0, Some(0));
     let serve = start();
-    says(&serve.run(&["status"]), &["sealed (this is not the KEK of this store"]);
+    says(&serve.run(&["status"]), &["sealed (", "this is not the KEK of this store"]);
     fs::rename(&away, &kek).expect("ours");
     says(&serve.run(&["unseal"]), &["the server serves"]);
     assert_eq!(serve.send(&Request::get("/readyz")).status, 200);
@@ -518,6 +518,118 @@ fn a_store_whose_key_is_in_a_file_is_not_served_with_shares() {
     let mut serve = tenure();
     serve.env(SOURCE, "shamir").args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
     fails(&Output::of(&mut serve), 2, &["comes from file, not from shares", "set kek.source"]);
+}
+
+/// Text that was printed, and in it the shares.
+fn shares_in(printed: &Output) -> Vec<String> {
+    let lines = printed.stdout.lines().filter(|line| Share::parse(line).is_ok());
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_backup_of_a_store_in_shares_is_checked_and_restored_with_them() {
+    let mut place = Place::new();
+    says(&place.with_shares(&["tenant", "create", "acme"], &[0, 1, 2]), &["created"]);
+    let backup = place.data.with_extension("backup").display().to_string();
+    says(&place.with_shares(&["backup", "create", &backup], &[2, 1, 0]), &["1 tenant"]);
+    says(&place.with_shares(&["backup", "verify", &backup], &[4, 3, 2]), &["tenant acme"]);
+    let too_few = place.with_shares(&["backup", "verify", &backup], &[4, 3]);
+    fails(&too_few, 2, &["1 more shares are needed"]);
+    place.data = place.data.with_file_name("restored");
+    let restore = ["backup", "restore", &backup, "--credentials", "keep"];
+    says(&place.with_shares(&restore, &[0, 2, 4]), &["restored 1 tenants"]);
+    // Under the same shares.
+    let serve = place.serve();
+    assert!(is_sealed(&serve.send(&Request::get("/readyz"))));
+    place.unseal_wholly();
+    says(&serve.run(&["tenant", "list"]), &["acme"]);
+}
+
+#[test]
+fn new_shares_replace_the_old_ones_while_the_server_serves() {
+    let mut place = Place::new();
+    let serve = place.serve();
+    place.unseal_wholly();
+    let token = mint(&serve, "acme");
+    assert_eq!(serve.send(&put("a", "kept", &token)).status, 204);
+    let rotate = |args: &[&str]| {
+        let mut command = tenure();
+        command.args(["kek", "rotate"]).args(args).env(SOURCE, "shamir");
+        Output::of(command.arg("--data").arg(&place.data))
+    };
+    says(&rotate(&["--dry-run"]), &["would", "5 shares, of which 3"]);
+    fails(&rotate(&["--threshold", "9"]), 2, &["--shares, --threshold"]);
+    fails(&rotate(&["--new-kek", "x"]), 2, &["does not go with kek.source"]);
+    let rotated = rotate(&["--shares", "4", "--threshold", "2"]);
+    says(&rotated, &["Any 2 of these 4", "under a new KEK", "shares of before are of no use"]);
+    let new = shares_in(&rotated);
+    assert_eq!(new.len(), 4);
+    assert_eq!(serve.send(&get("a", &token)).json(), "kept");
+    says(&serve.run(&["seal", "--yes"]), &["sealed"]);
+    fails(&place.unseal(0), 2, &["of another set"]);
+    place.shares = new;
+    says(&place.unseal(3), &["1 are missing"]);
+    says(&place.unseal(1), &["the server serves"]);
+    assert_eq!(serve.send(&get("a", &token)).json(), "kept");
+    assert!(!place.shares.iter().any(|share| serve.log().contains(share)));
+}
+
+#[test]
+fn a_store_goes_from_a_file_into_shares_while_it_is_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = init(folder.path());
+    let serve = Serve::start(&data);
+    let token = mint(&serve, "acme");
+    assert_eq!(serve.send(&put("a", "kept", &token)).status, 204);
+    fails(
+        &serve.run(&["kek", "rewrap", "--to", "env", "--shares", "3"]),
+        2,
+        &["for a KEK in shares"],
+    );
+    let moved = serve.run(&["kek", "rewrap", "--to", "shamir"]);
+    says(&moved, &["under a new KEK", "source = \"shamir\"", "backups made until now"]);
+    let shares = shares_in(&moved);
+    assert_eq!(shares.len(), 5);
+    assert_eq!(serve.send(&get("a", &token)).json(), "kept");
+    assert_eq!(serve.stop_by("TERM").0, Some(0));
+    let mut with_file = tenure();
+    with_file.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
+    fails(&Output::of(&mut with_file), 2, &["comes from shamir since", "set kek.source"]);
+    let serve = Serve::start_with(&data, |command| {
+        command.env(SOURCE, "shamir").arg("--data").arg(&data);
+    });
+    assert!(is_sealed(&serve.send(&get("a", &token))));
+    shares[..2].iter().for_each(|share| says(&give(&data, share), &["missing"]));
+    says(&give(&data, &shares[4]), &["the server serves"]);
+    assert_eq!(serve.send(&get("a", &token)).json(), "kept");
+}
+
+#[test]
+fn a_passphrase_unseals() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, typed) = (folder.path().join("data"), folder.path().join("typed"));
+    fs::write(&typed, "correct horse battery\n").expect("ours");
+    let with = |command: &mut Command, passphrase: &Path| {
+        command.env(SOURCE, "passphrase").env("TENURE_KEK_PASSPHRASE_FD", "0");
+        command.stdin(File::open(passphrase).expect("it is there")).arg("--data").arg(&data);
+    };
+    let run = |args: &[&str], passphrase: &Path| {
+        let mut command = tenure();
+        with(command.args(args), passphrase);
+        Output::of(&mut command)
+    };
+    says(&run(&["init"], &typed), &["made a store"]);
+    let serve = Serve::start_with(&data, |command| with(command, &typed));
+    let token = mint(&serve, "acme");
+    assert_eq!(serve.send(&put("a", "kept", &token)).status, 204);
+    says(&serve.run(&["seal", "--yes"]), &["sealed"]);
+    let wrong = folder.path().join("wrong");
+    fs::write(&wrong, "correct horse batteries\n").expect("ours");
+    fails(&run(&["unseal"], &wrong), 2, &["not the passphrase"]);
+    assert!(is_sealed(&serve.send(&get("a", &token))));
+    says(&run(&["unseal"], &typed), &["the server serves"]);
+    assert_eq!(serve.send(&get("a", &token)).json(), "kept");
+    assert!(!serve.log().contains("correct horse"));
 }
 
 /// Where root may look into it.
