@@ -667,7 +667,7 @@ pub(super) enum CredentialsArg {
 #[command(after_help = "Example:\n  tenure kek check\n  tenure kek rotate --dry-run\n  \
     tenure kek rewrap --to passphrase\n\n\
     The KEK wraps the keys that secrets are encrypted with. kek.source in the configuration\n\
-    says where it comes from: file, env, credential, passphrase or command.")]
+    says where it comes from: file, env, credential, passphrase, command or shamir.")]
 pub(super) struct KekArgs {
     #[command(subcommand)]
     pub(super) command: KekCommand,

@@ -1,5 +1,6 @@
 //! The data folder: ours alone, of a known format, holding one store.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
@@ -57,7 +58,7 @@ impl DataFolder {
         let mut entries = fs::read_dir(path).map_err(|error| cannot("read", path, &error))?;
         // What an interrupted `create` or a dev KEK left is no reason to refuse.
         let foreign = entries.any(|entry| {
-            entry.is_ok_and(|entry| entry.file_name() != "kek" && entry.file_name() != TEMPORARY)
+            entry.is_ok_and(|entry| entry.file_name() != "kek" && !is_temporary(&entry.file_name()))
         });
         if foreign {
             return Err(CliError::usage(format!(
@@ -125,7 +126,7 @@ impl RestoreInto {
         };
         for entry in entries {
             let name = entry.map_err(|error| cannot("read", path, &error))?.file_name();
-            let ours = name == format::RESTORING || name == TEMPORARY || name == store;
+            let ours = name == format::RESTORING || is_temporary(&name) || name == store;
             if !ours || (name == store && !interrupted) {
                 return Err(CliError::usage(format!(
                     "{} holds other files ({}); name an empty or a new folder with --data",
@@ -239,7 +240,19 @@ fn check_owner_and_mode(path: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-const TEMPORARY: &str = ".tmp";
+/// Of a file until it is whole. Named for it: who writes another file into the same
+/// folder at the same time has another.
+fn temporary_of(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".tmp");
+    path.with_file_name(name)
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".") && name.ends_with(b".tmp")
+}
 
 /// Writes a file that only we can read, all or nothing, and durable.
 pub(super) fn write_private(path: &Path, contents: &[u8]) -> Result<(), CliError> {
@@ -255,7 +268,7 @@ pub(super) fn write_private_as(
 ) -> Result<(), CliError> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    let temporary = folder.join(TEMPORARY);
+    let temporary = temporary_of(path);
     let failed = |error: std::io::Error| cannot("write", path, &error);
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
@@ -282,4 +295,21 @@ pub(super) fn cannot(act: &str, path: &Path, error: &std::io::Error) -> CliError
         _ => "",
     };
     internal(format!("cannot {act} {}: {error}{hint}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two stores may have their KEKs in one folder.
+    #[test]
+    fn files_that_are_written_at_once_do_not_take_each_others_place() {
+        let temporaries = ["/k/a.kek", "/k/b.kek"].map(|path| temporary_of(Path::new(path)));
+        assert_eq!(
+            temporaries.each_ref().map(|path| path.to_str().unwrap()),
+            ["/k/.a.kek.tmp", "/k/.b.kek.tmp"]
+        );
+        assert!(temporaries.iter().all(|path| is_temporary(path.file_name().unwrap())));
+        assert!(!is_temporary(OsStr::new("kek")) && !is_temporary(OsStr::new("a.tmp")));
+    }
 }

@@ -15,7 +15,7 @@ use crate::api::admin::{Failure, FailureKind, Reply, Unsealing};
 use crate::config::{Config, KekSource};
 use crate::crypto::{Gathered, Kek, Share};
 use crate::http::{AppState, IssuerWatch, Turn, Wanted};
-use crate::vault::{OpenError, SealedVault, Vault};
+use crate::vault::{OpenError, SealedVault, Tended, Vault};
 
 /// How often the vault is kept in order.
 const HOUSE_EVERY: Duration = Duration::from_secs(1);
@@ -23,6 +23,9 @@ const HOUSE_EVERY: Duration = Duration::from_secs(1);
 const COMPACT_EVERY: Duration = Duration::from_secs(5);
 /// How often it is asked whether keys are old, or something is to be encrypted anew.
 const KEYS_EVERY: Duration = Duration::from_secs(60);
+/// How long either is left alone after something stood in its way: both read a lot before
+/// they find out that it still does.
+const AFTER_A_HINDRANCE: Duration = Duration::from_secs(15 * 60);
 
 /// A store that is served, with its keys or without.
 pub(super) enum Held {
@@ -260,7 +263,9 @@ async fn keep_keys(vault: Arc<Vault>) {
     let mut every = tokio::time::interval(KEYS_EVERY);
     loop {
         every.tick().await;
-        vault.tend_keys().await;
+        if vault.tend_keys().await == Tended::Hindered {
+            tokio::time::sleep(AFTER_A_HINDRANCE).await;
+        }
     }
 }
 
@@ -268,7 +273,9 @@ async fn keep_compact(vault: Arc<Vault>) {
     let mut every = tokio::time::interval(COMPACT_EVERY);
     loop {
         every.tick().await;
-        vault.renew_worn().await;
+        if vault.renew_worn().await.is_err() {
+            tokio::time::sleep(AFTER_A_HINDRANCE).await;
+        }
     }
 }
 

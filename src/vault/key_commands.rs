@@ -11,6 +11,7 @@ use crate::api::admin::{
 };
 use crate::crypto::{Kek, KekOrigin, KekRecord, KekWay, OldDeks, StoreId};
 use crate::domain::TenantId;
+use crate::store::StoreError;
 
 pub(super) fn status(vault: &Vault) -> KekStatus {
     describe(vault.keyring.kek_record())
@@ -67,7 +68,15 @@ pub(super) async fn replace_kek(
     let kek = Kek::parse(kek.expose()).map_err(|error| usage(format!("the new KEK: {error}")))?;
     let origin = hex::decode(origin).ok().and_then(|bytes| KekOrigin::decode(&bytes).ok());
     let origin = origin.ok_or_else(|| usage("where the new KEK comes from is unclear".into()))?;
-    vault.replace_kek(kek, origin).await?;
+    vault.replace_kek(kek, origin).await.map_err(|error| match error {
+        KeysError::Store(StoreError::Unknown) => failure(
+            FailureKind::Unavailable,
+            "whether the KEK was replaced is not known: keep both, the old and the new, until \
+             'tenure kek check' or a start says which it is"
+                .to_owned(),
+        ),
+        error => error.into(),
+    })?;
     Ok(Reply::KekReplaced(status(vault)))
 }
 

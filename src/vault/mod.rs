@@ -58,7 +58,7 @@ use crate::store::{
 use heads::{Budget, Heads};
 use keyring::{Header, Keyring, Phase, SpaceKeys};
 pub use list::{ListPage, ListRequest, PageSize};
-pub use rotation::{DekPolicy, Reencrypted};
+pub use rotation::{DekPolicy, Reencrypted, Tended};
 use seal::SpaceSeal;
 pub use sealed::{NoShares, SHARES_KEPT, SealedVault};
 use system::{CredentialChange, System, TenantRecord};
@@ -494,9 +494,15 @@ impl Vault {
     /// What has to be done from time to time: persists the floor if no commit did
     /// lately, and when API keys were last used, and goes on destroying what could
     /// not be destroyed at once. The edge calls it every second.
-    pub async fn keep_house(&self) -> Result<(), StoreError> {
+    pub async fn keep_house(self: &Arc<Self>) -> Result<(), StoreError> {
         self.time.now();
-        self.destroy_doomed().await;
+        let vault = self.clone();
+        // Half of it would go on behind the back of who opens the store next.
+        to_its_end(async move {
+            vault.destroy_doomed().await;
+            Ok::<_, StoreError>(())
+        })
+        .await?;
         if let Err(error) = self.store_uses().await {
             log::debug!("when API keys were last used is not stored yet: {error}");
         }
@@ -513,17 +519,21 @@ impl Vault {
 
     /// Writes anew the parts of the store that an opening after a crash would read for
     /// long, one after the other, while others read and write. The edge calls it every
-    /// few seconds.
-    pub async fn renew_worn(&self) {
+    /// few seconds; not so soon after an error.
+    pub async fn renew_worn(&self) -> Result<(), StoreError> {
         for part in self.store.worn() {
             match self.store.compact(&part, &|_, _| {}).await {
                 Ok(Some(Compacted { before, after })) => {
                     log::info!("compacted database {part} from {before} to {after} bytes");
                 }
                 Ok(None) => {}
-                Err(error) => log::warn!("database {part} was not compacted: {error}"),
+                Err(error) => {
+                    log::warn!("database {part} was not compacted, and is tried later: {error}");
+                    return Err(error);
+                }
             }
         }
+        Ok(())
     }
 
     /// Persists the floor, refuses further writes, finishes those under way,
@@ -539,12 +549,14 @@ impl Vault {
     pub async fn seal(self: Arc<Self>) -> SealedVault {
         self.settle().await;
         let (store, clock) = (self.store.clone(), self.time.clock());
-        let sealed = SealedVault::of(store, clock, self.options.clone(), self.keyring.kek_record());
+        let (options, record) = (self.options.clone(), self.keyring.kek_record());
         let mut held = self.held.subscribe();
         drop(self);
         // Nothing is ever sent: it ends with an error, when the sender is dropped.
         while held.changed().await.is_ok() {}
-        sealed
+        // One of them may have replaced the KEK.
+        let stored = Self::kek_record(&*store).await.ok().flatten();
+        SealedVault::of(store, clock, options, stored.unwrap_or(record))
     }
 
     /// Stores what a stop would lose.

@@ -18,6 +18,11 @@ impl Pace {
         Self { per_second: per_second.filter(|rate| *rate > 0), due: Instant::now() }
     }
 
+    /// Whether others are to notice little of it.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.per_second.is_some()
+    }
+
     /// Lets others go on; and waits, if these steps came too early.
     pub(super) async fn passed(&mut self, steps: u64) {
         let Some(rate) = self.per_second else { return tokio::task::yield_now().await };

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keyring::{DekAge, SYSTEM, SpaceKeys};
+use super::layout::Locator;
 use super::pace::Pace;
 use super::tenant::{Leaving, Tenant};
 use super::{KeysError, OpenError, Vault, VaultError, to_its_end};
@@ -26,11 +27,16 @@ use crate::crypto::{DekState, OldDeks};
 use crate::domain::TenantId;
 use crate::store::{Change, StoreError};
 
-/// How many secrets are encrypted anew in one commit: some milliseconds of work, and
-/// a few hundred KiB unless values are large.
-const SECRETS_AT_ONCE: usize = 64;
+/// How many secrets are encrypted anew in one commit where nobody is to wait for it: the
+/// engine reads nothing while it applies one, some 20 µs for each secret.
+const FEW_AT_ONCE: usize = 8;
+/// How many where it is to be over soon: some milliseconds of work, and a few hundred KiB
+/// unless values are large.
+const MANY_AT_ONCE: usize = 64;
 /// At which weight of values a commit is made before that.
 const BYTES_AT_ONCE: usize = 512 * 1024;
+/// How many heads that are passed over cost as much as one that is written anew.
+const PASSED_FOR_ONE: u64 = 20;
 /// How often a commit that the store had no room for is tried.
 const TRIES: u32 = 20;
 
@@ -40,6 +46,14 @@ pub struct Reencrypted {
     pub secrets: u64,
     /// What does not decrypt, or cannot be read. Its DEKs stay.
     pub damaged: u64,
+}
+
+/// What came of tending to keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tended {
+    Done,
+    /// By damage, or by something that takes its time.
+    Hindered,
 }
 
 /// When DEKs are rotated by themselves.
@@ -107,19 +121,28 @@ impl Vault {
     ) -> Result<Reencrypted, KeysError> {
         let _one = self.reencryption.lock().await;
         // Those that another rotation adds meanwhile may be passed already.
-        let mut leaving = self.keyring.leaving().await;
+        let mut leaving = {
+            // Not between the keyring's part of a rotation and that of memory: what the one
+            // says leaves may encrypt still.
+            let _settled = self.keys_in_use.read().await;
+            self.keyring.leaving().await
+        };
         if leaving.is_empty() {
             return Ok(Reencrypted::default());
         }
         self.let_writers_finish().await;
         let mut all = Reencrypted::default();
         for space in leaving.keys().copied().collect::<Vec<_>>() {
-            let Reencrypted { secrets, damaged } =
-                self.reencrypt_space(space, &mut pace, report).await?;
-            all.secrets += secrets;
-            all.damaged += damaged;
-            if damaged > 0 {
-                leaving.remove(&space);
+            match self.reencrypt_space(space, &mut pace, report).await? {
+                Some(Reencrypted { secrets, damaged }) => {
+                    all.secrets += secrets;
+                    all.damaged += damaged;
+                    if damaged > 0 {
+                        leaving.remove(&space);
+                    }
+                }
+                // Deleted, keys and all; or it comes back, if that fails.
+                None => drop(leaving.remove(&space)),
             }
         }
         self.drop_deks(leaving).await?;
@@ -151,28 +174,26 @@ impl Vault {
         .await
     }
 
+    /// `None` where there is no such tenant.
     async fn reencrypt_space(
         &self,
         space: TenantId,
         pace: &mut Pace,
         report: &Report,
-    ) -> Result<Reencrypted, StoreError> {
+    ) -> Result<Option<Reencrypted>, StoreError> {
         if space == SYSTEM {
             return match self.system.reencrypt(self.time.floor()).await {
-                Ok(()) => Ok(Reencrypted::default()),
-                Err(StoreError::Corrupted { what }) => Ok(damaged_space(&what)),
+                Ok(()) => Ok(Some(Reencrypted::default())),
+                Err(StoreError::Corrupted { what }) => Ok(Some(damaged_space(&what))),
                 Err(error) => Err(error),
             };
         }
-        let Ok(tenant) = self.tenant(space) else { return Ok(Reencrypted::default()) };
+        let Ok(tenant) = self.tenant(space) else { return Ok(None) };
         match self.reencrypt_tenant(&tenant, pace, report).await {
-            Ok(done) => Ok(done),
-            // Deleted meanwhile, keys and all.
-            Err(StoreError::TenantGone) if self.tenant(space).is_err() => {
-                Ok(Reencrypted::default())
-            }
-            Err(StoreError::TenantGone) => Ok(damaged_space(tenant.name.as_str())),
-            Err(StoreError::Corrupted { what }) => Ok(damaged_space(&what)),
+            Ok(done) => Ok(Some(done)),
+            Err(StoreError::TenantGone) if self.tenant(space).is_err() => Ok(None),
+            Err(StoreError::TenantGone) => Ok(Some(damaged_space(tenant.name.as_str()))),
+            Err(StoreError::Corrupted { what }) => Ok(Some(damaged_space(&what))),
             Err(error) => Err(error),
         }
     }
@@ -184,6 +205,7 @@ impl Vault {
         report: &Report,
     ) -> Result<Reencrypted, StoreError> {
         let (mut done, mut seen, mut after) = (Reencrypted::default(), 0, None);
+        let at_once = if pace.is_bounded() { FEW_AT_ONCE } else { MANY_AT_ONCE };
         loop {
             let Leaving { secrets, locators, next } =
                 tenant.leaving(after).await.map_err(inner_store_error)?;
@@ -191,6 +213,9 @@ impl Vault {
             for locator in &locators {
                 match tenant.reencrypted(locator).await {
                     Ok(None) => {}
+                    Ok(Some(changes)) if moves_rows(&changes) => {
+                        done.secrets += self.move_one(tenant, locator).await?;
+                    }
                     Ok(Some(changes)) => batch.add(changes),
                     Err(VaultError::Store(StoreError::Corrupted { what })) => {
                         log::warn!("it stays under its old DEK: {what} is corrupted");
@@ -198,7 +223,7 @@ impl Vault {
                     }
                     Err(error) => return Err(inner_store_error(error)),
                 }
-                if batch.is_full() {
+                if batch.secrets.len() >= at_once || batch.bytes >= BYTES_AT_ONCE {
                     done.secrets += self.rewrite(tenant, &mut batch, pace).await?;
                 }
             }
@@ -210,7 +235,20 @@ impl Vault {
                 return Ok(done);
             }
             after = next;
-            tokio::task::yield_now().await;
+            pace.passed(secrets / PASSED_FOR_ONE).await;
+        }
+    }
+
+    /// One whose rows get other keys, as those of an older layout do. Its writers must not
+    /// hold the old ones: they would delete those, and leave the new.
+    async fn move_one(&self, tenant: &Tenant, locator: &Locator) -> Result<u64, StoreError> {
+        let _lock = self.lock_name(tenant, locator).await;
+        let changes = tenant.reencrypted(locator).await.map_err(inner_store_error)?;
+        let Some(changes) = changes else { return Ok(0) };
+        match self.commit_patiently(tenant, changes).await {
+            Ok(()) => Ok(1),
+            Err(StoreError::Conflict) => Ok(0),
+            Err(error) => Err(error),
         }
     }
 
@@ -262,8 +300,9 @@ impl Vault {
 
     /// What has to be done about keys from time to time: rotates DEKs that are old
     /// enough, and goes on with what a rotation left to be encrypted anew. The edge
-    /// calls it every minute.
-    pub async fn tend_keys(self: &Arc<Self>) {
+    /// calls it every minute; not so soon where it answers that something stands in the
+    /// way.
+    pub async fn tend_keys(self: &Arc<Self>) -> Tended {
         let DekPolicy { rotate_after, old, per_second } = self.options.deks;
         if let Some(age) = rotate_after {
             match self.rotate_aged(age, old).await {
@@ -273,9 +312,10 @@ impl Vault {
             }
         }
         match self.reencrypt(Pace::new(per_second), &|_| {}).await {
-            Ok(Reencrypted { secrets: 0, damaged: 0 }) => {}
+            Ok(Reencrypted { secrets: 0, damaged: 0 }) => return Tended::Done,
             Ok(Reencrypted { secrets, damaged: 0 }) => {
                 log::info!("encrypted {secrets} secrets anew, and destroyed their old DEKs");
+                return Tended::Done;
             }
             Ok(Reencrypted { secrets, damaged }) => log::warn!(
                 "encrypted {secrets} secrets anew; {damaged} are damaged and keep their old DEKs: \
@@ -283,6 +323,7 @@ impl Vault {
             ),
             Err(error) => log::warn!("encrypting anew is tried again: {error}"),
         }
+        Tended::Hindered
     }
 
     /// Answers for how many. While the clock is disputed nothing has an age.
@@ -333,10 +374,10 @@ impl Rewriting {
         self.bytes += changes.iter().map(bytes).sum::<usize>();
         self.secrets.push(changes);
     }
+}
 
-    fn is_full(&self) -> bool {
-        self.secrets.len() >= SECRETS_AT_ONCE || self.bytes >= BYTES_AT_ONCE
-    }
+fn moves_rows(changes: &[Change]) -> bool {
+    changes.iter().any(|change| matches!(change, Change::Delete { .. }))
 }
 
 /// How many secrets there are, by how far in the space of all locators the first

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Client, Request, Serve, maintain, store_in};
+use crate::support::{Client, Request, Serve, eventually, maintain, store_in};
 
 fn vector(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name)
@@ -81,6 +81,10 @@ fn the_data_folder_of_format_1_is_migrated_and_served_as_it_was_left() {
     // What was written since went into the new one.
     assert_eq!(mark(data.join("store")), before);
     assert_ne!(mark(store_in(&data)), before);
+    // Its small values come beside their heads when they are encrypted anew.
+    let rotated = maintain(&data, &["dek", "rotate", "--rewrite"]);
+    assert_eq!(rotated.code, Some(0), "{rotated:?}");
+    serve_frozen_again(&data);
     let verified = maintain(&data, &["verify"]);
     assert_eq!(verified.code, Some(0), "{verified:?}");
 }
@@ -103,9 +107,38 @@ fn the_data_folder_of_format_2_is_served_as_it_was_left_with_its_credentials() {
     assert_eq!(verified.code, Some(0), "{verified:?}");
 }
 
+/// As kill -9 left it, amid a rewriting: that goes on.
+#[test]
+fn a_data_folder_with_deks_of_every_state_is_served_and_its_rewriting_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = unpacked(folder.path(), "data-v3");
+    let list = || maintain(&data, &["dek", "list"]).stdout;
+    let left = list();
+    assert!(["leaving", "retired", "active"].iter().all(|state| left.contains(state)), "{left}");
+    let serve = serve_frozen(&data);
+    eventually("the rewriting to end", || (!list().contains("leaving")).then_some(()));
+    assert_eq!(serve.stop_by("TERM").0, Some(0));
+    serve_frozen_again(&data);
+    let checked = maintain(&data, &["kek", "check"]);
+    assert!(checked.stdout.contains("since 2026-11-28T"), "{checked:?}");
+    let verified = maintain(&data, &["verify"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+}
+
+/// After another put a value in the place of one.
+fn serve_frozen_again(data: &Path) {
+    let acme = token(data, "acme");
+    let serve = Serve::start(data);
+    let get = |name: &str| {
+        serve.send(&Request::get(format!("/api/acme/secrets/{name}")).bearer(&acme)).json()
+    };
+    assert_eq!(get("largest"), *pattern(65_536));
+    assert_eq!((get("replaced"), get("plain")), ("second".into(), "new".into()));
+}
+
 #[test]
 fn backups_of_every_format_are_verified_and_restored() {
-    for format in ["v1", "v2"] {
+    for format in ["v1", "v2", "v3"] {
         restore_frozen(format);
     }
 }

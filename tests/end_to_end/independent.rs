@@ -32,7 +32,7 @@ fn every_sample_is_as_the_documents_have_it() {
 
 #[test]
 fn frozen_backups_are_read_by_another_program() {
-    for format in ["v1", "v2"] {
+    for format in ["v1", "v2", "v3"] {
         let backup = vector(&format!("backup-{format}.backup"));
         let found = secrets(&backup, &vector(&format!("data-{format}.kek")));
         let acme = &found["acme"];

@@ -139,7 +139,11 @@ impl Place {
         next: &Kek,
         old: Old,
     ) -> Result<Option<PathBuf>, CliError> {
-        let present = self.current().ok();
+        let present = match self.current() {
+            Err(_) if !self.0.exists() || old == Old::Removed => None,
+            // One that cannot be read just now is an old KEK all the same.
+            present => Some(present?),
+        };
         if present.as_ref().is_some_and(|present| present.is(next)) {
             return Ok(None);
         }

@@ -190,7 +190,7 @@ impl Files {
         }
         let new = match step {
             Step::Write(present, new) => {
-                let (reached, ()) = reached.go_on(place.write_next(&new.kek)).await?;
+                let (reached, ()) = reached.go_on(write_next(&place, &new.kek)).await?;
                 reached.replace(Some(&present), &new).await?;
                 new.kek
             }
@@ -217,6 +217,19 @@ impl Files {
         done.old_kek_file = kept.map(|kept| kept.display().to_string());
         Ok(done)
     }
+}
+
+/// Before the store hangs on it, it is seen to be there.
+fn write_next(place: &Place, new: &Kek) -> Result<(), CliError> {
+    place.write_next(new)?;
+    if place.next()?.is_some_and(|written| written.is(new)) {
+        return Ok(());
+    }
+    Err(CliError::usage(format!(
+        "{} does not hold what was written there: does another rotation use the same file? \
+         Nothing was changed",
+        place.next_path().display()
+    )))
 }
 
 /// What is left to do, by which KEK proves.

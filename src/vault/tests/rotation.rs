@@ -266,6 +266,45 @@ async fn a_dek_that_begins_to_leave_during_a_rewriting_is_not_destroyed_by_it() 
     assert_eq!(bench.get("a").await, Some(Some("v".into())));
 }
 
+/// The keyring says already that the old DEK leaves, and memory encrypts under it still.
+#[tokio::test]
+async fn a_rewriting_does_not_begin_amid_a_rotation() {
+    let bench = Bench::new().await;
+    bench.put("a", Some("v"), OPEN()).await.unwrap();
+    let acme = bench.vault.tenant_named(&acme()).unwrap().id;
+    let rotating = bench.vault.keys_in_use.write().await;
+    let floor = bench.vault.time.floor();
+    let now = bench.vault.now().wall();
+    let keyring = &bench.vault.keyring;
+    let drawn = keyring.rotate_deks(&[acme], OldDeks::Replace, now, floor).await;
+    let mut drawn = drawn.unwrap();
+    let tending = bench.vault.tend_keys();
+    tokio::pin!(tending);
+    let waited = tokio::time::timeout(Duration::from_millis(100), &mut tending).await;
+    assert!(waited.is_err(), "it waits for the rotation");
+    assert_eq!(bench.acme_deks().await, states(&[(1, "leaving"), (2, "active")]));
+    let (_, dek) = drawn.remove(0);
+    bench.vault.tenant(acme).unwrap().keys().0.rotate(dek, OldDeks::Replace);
+    drop(rotating);
+    assert_eq!(tending.await, Tended::Done);
+    assert_eq!(bench.used_deks(bench.acme_space()).await, BTreeSet::from([2]));
+    assert_eq!(bench.get("a").await, Some(Some("v".into())));
+}
+
+#[tokio::test]
+async fn a_tenant_whose_deletion_fails_keeps_its_deks() {
+    let bench = Bench::new().await;
+    bench.put("a", Some("v"), OPEN()).await.unwrap();
+    let tenant = bench.vault.tenant_named(&acme()).unwrap();
+    bench.vault.rotate_deks(vec![tenant.id], OldDeks::Replace).await.unwrap();
+    // As a deletion does before it is stored.
+    bench.vault.tenants.write().unwrap().remove(&tenant);
+    bench.vault.tend_keys().await;
+    bench.vault.tenants.write().unwrap().insert(tenant);
+    assert_eq!(bench.acme_deks().await, states(&[(1, "leaving"), (2, "active")]));
+    assert_eq!(bench.get("a").await, Some(Some("v".into())));
+}
+
 #[tokio::test]
 async fn what_was_interrupted_goes_on_after_a_restart() {
     let mut bench = Bench::new().await;
