@@ -73,14 +73,14 @@ impl Inner {
     /// A crash makes the next opening read all that was written since the last one, and
     /// the files of a database that is written to grow. Both end when it is written
     /// anew; which costs as much as it holds, so that a large one waits longer for it:
-    /// for a sixth of its files.
+    /// for a quarter of its files.
     pub(super) fn worn(&self) -> Vec<String> {
         let enough = self.options.worn_bytes;
         let is_worn = |database: &Arc<Database>| {
             let written = database.shared.written.load(Ordering::Relaxed);
             enough > 0
                 && written >= enough
-                && written >= files::bytes_below(&database.site.folder) / 6
+                && written >= files::bytes_below(&database.site.folder) / 4
                 && database.shared.status() == Status::Serving
         };
         let worn = self.databases().into_iter().filter(is_worn);
