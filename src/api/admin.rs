@@ -326,7 +326,7 @@ pub struct KekStatus {
 }
 
 /// What became of the secrets under old DEKs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reencrypted {
     pub secrets: u64,
     /// What could not be decrypted, and keeps its old DEK.

@@ -92,13 +92,18 @@ pub(super) async fn seal_vault(
 ) -> Result<SealedVault, CliError> {
     let options = options(config, folder.path().display().to_string());
     let sealed = SealedVault::new(store.clone(), Arc::new(SystemClock), options, reason).await;
-    match sealed {
-        Ok(sealed) => Ok(sealed),
-        Err(error) => {
-            store.close().await;
-            Err(refused(&error, folder))
-        }
+    or_close(&store, sealed.map_err(|error| refused(&error, folder))).await
+}
+
+/// Closes the store where there is nothing to go on with.
+pub(super) async fn or_close<T>(
+    store: &Arc<dyn Store>,
+    outcome: Result<T, CliError>,
+) -> Result<T, CliError> {
+    if outcome.is_err() {
+        store.close().await;
     }
+    outcome
 }
 
 /// Opens the vault of an entered folder.
@@ -112,10 +117,7 @@ pub(super) async fn open_vault(
         Ok(kek) => open_under(folder, config, &kek, &store).await,
         Err(error) => Err(error),
     };
-    if opened.is_err() {
-        store.close().await;
-    }
-    opened
+    or_close(&store, opened).await
 }
 
 /// The KEK that was fetched, if it is that of the store.
@@ -232,6 +234,14 @@ impl From<AdminError> for CliError {
     }
 }
 
+/// The folder of the store that a maintenance command is about.
+pub(super) fn enter_for(args: &StoreArgs) -> Result<(Config, DataFolder), CliError> {
+    let config = configure(args, DevStore::Allowed, Vec::new())?;
+    process::log_to_stderr(log::LevelFilter::Warn);
+    let folder = enter(&config)?;
+    Ok((config, folder))
+}
+
 /// A file beside a command.
 pub(super) enum Beside {
     Nothing,
@@ -253,9 +263,7 @@ pub(super) async fn execute_with(
     command: Command,
     mut beside: Beside,
 ) -> Result<Reply, CliError> {
-    let config = configure(args, DevStore::Allowed, Vec::new())?;
-    process::log_to_stderr(log::LevelFilter::Warn);
-    let folder = enter(&config)?;
+    let (config, folder) = enter_for(args)?;
     let bar = Bar::new();
     if let Some(client) = AdminClient::connect(folder.path())? {
         let (upload, download): (Option<&mut (dyn Read + Send)>, Option<&mut dyn Write>) =

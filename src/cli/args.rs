@@ -727,19 +727,11 @@ pub(super) struct RotateArgs {
     /// needed where kek.source is env, credential or command
     #[arg(long, value_name = "FILE")]
     pub(super) new_kek: Option<PathBuf>,
-    /// Read the new passphrase, one line, from this descriptor and not from the terminal
-    #[arg(long, value_name = "N")]
-    pub(super) new_passphrase_fd: Option<u32>,
-    #[command(flatten)]
-    pub(super) split: SplitArgs,
     /// Do not keep the old KEK's file: without a copy of it, backups made until now are lost
     #[arg(long)]
     pub(super) discard_old: bool,
-    /// Only say what would be done
-    #[arg(long)]
-    pub(super) dry_run: bool,
     #[command(flatten)]
-    pub(super) store: StoreArgs,
+    pub(super) change: ChangeKekArgs,
 }
 
 #[derive(Debug, Args)]
@@ -755,6 +747,13 @@ pub(super) struct RewrapArgs {
     /// yet
     #[arg(long, value_name = "FILE")]
     pub(super) new_kek: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) change: ChangeKekArgs,
+}
+
+/// What each change of the KEK takes.
+#[derive(Debug, Args)]
+pub(super) struct ChangeKekArgs {
     /// Read the new passphrase, one line, from this descriptor and not from the terminal
     #[arg(long, value_name = "N")]
     pub(super) new_passphrase_fd: Option<u32>,

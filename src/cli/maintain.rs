@@ -11,7 +11,7 @@ use super::args::{
     TokenArgs, TokenCommand, VerifyArgs,
 };
 use super::failure::{CliError, Exit};
-use super::{credentials, internal, narrow, seal};
+use super::{credentials, internal, narrow, prompt, seal};
 use crate::api::admin::{
     Command, CompactedDatabase, Databases, Reply, SealedStatus, Status, Verification, VerifiedPart,
 };
@@ -87,17 +87,13 @@ fn tenant_table(reply: &Reply) -> String {
 
 /// Asks for the name again: there is no way back.
 fn confirm_deletion(name: &str) -> Result<(), CliError> {
-    let mut stderr = std::io::stderr();
     if !std::io::stdin().is_terminal() {
         return Err(CliError::usage(
             "deleting a tenant destroys its secrets for good; say --yes where nobody can be asked",
         ));
     }
     let ask = format!("This destroys every secret of '{name}' for good. Type its name to go on: ");
-    stderr.write_all(ask.as_bytes()).and_then(|()| stderr.flush()).map_err(internal)?;
-    let mut typed = String::new();
-    std::io::stdin().read_line(&mut typed).map_err(internal)?;
-    if typed.trim() == name {
+    if prompt::typed(&ask)?.trim() == name {
         return Ok(());
     }
     Err(CliError { exit: Exit::Usage, message: "not deleted: that is another name".to_owned() })

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, IsTerminal, Read, Stdin, Write};
 
+use std::os::fd::AsFd;
+
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
@@ -21,12 +23,23 @@ pub(super) fn hidden_line(question: &str) -> Result<Option<Zeroizing<String>>, C
     let mut stderr = io::stderr();
     stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush()).map_err(internal)?;
     let line = {
-        let _hidden = Hidden::on(&stdin)?;
+        // What was typed before it was asked for is no answer.
+        let _hidden = Hidden::on(&stdin, OptionalActions::Flush).map_err(internal)?;
         read_line(&stdin)
     };
     // The line break that was typed was not shown either.
     stderr.write_all(b"\n").map_err(internal)?;
     line
+}
+
+/// Asks on standard error, and answers what is typed on standard input, to be seen.
+pub(super) fn typed(question: &str) -> Result<String, CliError> {
+    let mut stderr = io::stderr();
+    stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush()).map_err(internal)?;
+    let mut typed = String::new();
+    io::stdin().read_line(&mut typed).map_err(internal)?;
+    typed.truncate(typed.trim_end().len());
+    Ok(typed)
 }
 
 fn read_line(stdin: &Stdin) -> Result<Option<Zeroizing<String>>, CliError> {
@@ -40,24 +53,26 @@ fn read_line(stdin: &Stdin) -> Result<Option<Zeroizing<String>>, CliError> {
 }
 
 /// A terminal that does not show what is typed, until this is dropped.
-struct Hidden<'t> {
-    terminal: &'t Stdin,
+pub(super) struct Hidden<T: AsFd> {
+    terminal: T,
     before: Termios,
+    when: OptionalActions,
 }
 
-impl<'t> Hidden<'t> {
-    fn on(terminal: &'t Stdin) -> Result<Self, CliError> {
-        let before = tcgetattr(terminal).map_err(internal)?;
+impl<T: AsFd> Hidden<T> {
+    /// `when`: what becomes of what was typed or shown before.
+    pub(super) fn on(terminal: T, when: OptionalActions) -> io::Result<Self> {
+        let before = tcgetattr(&terminal)?;
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(terminal, OptionalActions::Flush, &hidden).map_err(internal)?;
-        Ok(Self { terminal, before })
+        tcsetattr(&terminal, when, &hidden)?;
+        Ok(Self { terminal, before, when })
     }
 }
 
-impl Drop for Hidden<'_> {
+impl<T: AsFd> Drop for Hidden<T> {
     fn drop(&mut self) {
         // A terminal that is gone needs nothing restored.
-        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
+        let _ = tcsetattr(&self.terminal, self.when, &self.before);
     }
 }

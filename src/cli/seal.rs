@@ -1,13 +1,13 @@
 //! `tenure seal` and `tenure unseal`: take the keys from a running server, and give
 //! them to it.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
-use super::access::{self, DevStore};
+use super::access;
 use super::args::{SealArgs, StoreArgs, UnsealArgs};
 use super::failure::CliError;
 use super::maintain::Output;
-use super::{internal, kek, process, prompt};
+use super::{internal, kek, prompt};
 use crate::api::admin::{Command, HiddenText, Reply, SealedStatus, ShareCount, Unsealing};
 use crate::config::{Config, KekSource};
 use crate::http::AdminClient;
@@ -39,11 +39,7 @@ fn confirm() -> Result<(), CliError> {
     }
     let ask = "Every call will be answered with 503 until 'tenure unseal', which needs the shares \
                or what kek.source names. Type seal to go on: ";
-    let mut stderr = std::io::stderr();
-    stderr.write_all(ask.as_bytes()).and_then(|()| stderr.flush()).map_err(internal)?;
-    let mut typed = String::new();
-    std::io::stdin().read_line(&mut typed).map_err(internal)?;
-    if typed.trim() == "seal" { Ok(()) } else { Err(CliError::usage("not sealed")) }
+    if prompt::typed(ask)?.trim() == "seal" { Ok(()) } else { Err(CliError::usage("not sealed")) }
 }
 
 pub(super) async fn unseal(args: UnsealArgs, output: Output) -> Result<(), CliError> {
@@ -117,9 +113,7 @@ pub(super) fn next(status: &SealedStatus) -> String {
 }
 
 fn running(store: &StoreArgs) -> Result<(AdminClient, Config), CliError> {
-    let config = access::configure(store, DevStore::Allowed, Vec::new())?;
-    process::log_to_stderr(log::LevelFilter::Warn);
-    let folder = access::enter(&config)?;
+    let (config, folder) = access::enter_for(store)?;
     let server = AdminClient::connect(folder.path())?.ok_or_else(|| {
         CliError::unavailable(format!(
             "no server runs on {}: only one that runs has keys in memory, or none",

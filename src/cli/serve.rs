@@ -169,10 +169,7 @@ pub(super) async fn run(args: ServeArgs, output: Output) -> Result<(), CliError>
 async fn open(folder: &DataFolder, config: &Config) -> Result<Held, CliError> {
     if config.kek.source == KekSource::Shamir {
         let store = folder.open(config).await?;
-        if let Err(error) = has_shares(folder, &*store).await {
-            store.close().await;
-            return Err(error);
-        }
+        access::or_close(&store, has_shares(folder, &*store).await).await?;
         return sealed(folder, config, store, None).await;
     }
     // Before the databases are opened: a missing KEK should not take that long.
@@ -187,20 +184,12 @@ async fn open(folder: &DataFolder, config: &Config) -> Result<Held, CliError> {
         fetched => fetched?,
     };
     let store = folder.open(config).await?;
-    match access::proved(folder, kek, &store).await {
-        Ok(kek) => match access::open_under(folder, config, &kek, &store).await {
-            Ok(vault) => Ok(Held::Open(vault)),
-            Err(error) => {
-                store.close().await;
-                Err(error)
-            }
-        },
-        Err(error) if config.kek.start_sealed => sealed_for(store, error).await,
-        Err(error) => {
-            store.close().await;
-            Err(error)
-        }
-    }
+    let opened = match access::proved(folder, kek, &store).await {
+        Ok(kek) => access::open_under(folder, config, &kek, &store).await,
+        Err(error) if config.kek.start_sealed => return sealed_for(store, error).await,
+        Err(error) => Err(error),
+    };
+    access::or_close(&store, opened).await.map(Held::Open)
 }
 
 /// Where shares are to open a store, there must be some.

@@ -97,7 +97,8 @@ impl SplitKek {
         if Vault::exists(&**store).await.map_err(failed)? {
             return Ok(Made::Before);
         }
-        if Vault::kek_origin(&**store).await.map_err(failed)?.is_some() {
+        let begun = Vault::kek_record(&**store).await.map_err(failed)?;
+        if begun.is_some_and(|record| record.origin.is_some()) {
             return Err(CliError::usage(format!(
                 "the making of a store in {0} was interrupted, and the shares of then are of no \
                  use: remove {0}, which holds nothing yet, and run this again",
@@ -186,12 +187,8 @@ pub(super) fn confirm_kept() -> Result<(), CliError> {
     if !std::io::stdin().is_terminal() {
         return Ok(());
     }
-    let mut stderr = std::io::stderr();
     let ask = "Type kept when each share is where it belongs; the old key holds until then: ";
-    stderr.write_all(ask.as_bytes()).and_then(|()| stderr.flush()).map_err(internal)?;
-    let mut typed = String::new();
-    std::io::stdin().read_line(&mut typed).map_err(internal)?;
-    if typed.trim() == "kept" {
+    if prompt::typed(ask)?.trim() == "kept" {
         return Ok(());
     }
     Err(CliError::usage("nothing was changed: these shares are of no use, and the old key holds"))

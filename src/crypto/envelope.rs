@@ -233,6 +233,11 @@ impl DekSet {
         Self { active, old }
     }
 
+    /// When the one that encrypts was made, if that is known.
+    pub fn active_made_on(&self) -> Option<Timestamp> {
+        self.active.made_on
+    }
+
     /// `new` encrypts from now on.
     pub fn rotate(&mut self, new: Dek, old: OldDeks) {
         let before = std::mem::replace(&mut self.active, new);

@@ -44,10 +44,6 @@ impl Kek {
         Self(KeyBytes::filled(ring::fill))
     }
 
-    pub(super) fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
-        Self(bytes.into())
-    }
-
     /// 64 hexadecimal digits, white space around them ignored.
     pub fn parse(text: &str) -> Result<Self, KekFormatError> {
         let mut key = Self(Zeroizing::new([0; 32]).into());

@@ -94,7 +94,7 @@ impl Passphrase {
         argon2
             .hash_password_into_with_memory(password, &salt, key.as_mut(), &mut memory.0)
             .map_err(|_| out_of_bounds)?;
-        Ok(Kek::from_bytes(key))
+        Ok(Kek::copied(&key))
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::keyring::SYSTEM;
 use super::maintenance::{failure, find_tenant};
 use super::pace::Pace;
-use super::{KeysError, Reencrypted, Vault};
+use super::{KeysError, Vault};
 use crate::api::admin::{
-    self, DekRow, Failure, FailureKind, HiddenText, KekStatus, Progress, Reply,
+    DekRow, Failure, FailureKind, HiddenText, KekStatus, Progress, Reencrypted, Reply,
 };
 use crate::crypto::{Kek, KekOrigin, KekRecord, KekWay, OldDeks, StoreId};
 use crate::domain::TenantId;
@@ -116,18 +116,16 @@ async fn reencrypt(
     vault: &Arc<Vault>,
     per_second: Option<u32>,
     report: impl Fn(Progress) + Send + Sync + 'static,
-) -> Result<admin::Reencrypted, Failure> {
+) -> Result<Reencrypted, Failure> {
     let pace = Pace::new(per_second.or(vault.options.deks.per_second));
-    let done = vault.reencrypt(pace, &report).await;
-    let Reencrypted { secrets, damaged } = done.map_err(|error| {
+    vault.reencrypt(pace, &report).await.map_err(|error| {
         let Failure { kind, message } = error.into();
         let message = format!(
             "the new DEKs encrypt, and encrypting the rest anew did not end: {message}; a running \
              server goes on by itself, and so does the next 'tenure dek rotate --rewrite'"
         );
         Failure { kind, message }
-    })?;
-    Ok(admin::Reencrypted { secrets, damaged })
+    })
 }
 
 pub(super) async fn list_deks(vault: &Vault, tenant: Option<&str>) -> Result<Reply, Failure> {

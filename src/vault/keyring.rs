@@ -207,11 +207,6 @@ impl Keyring {
         KekRecord { store_id: keys.store_id(), check: keys.check_value(), origin }
     }
 
-    /// Where the KEK comes from, if that is known.
-    pub(super) fn origin(&self) -> Option<KekOrigin> {
-        self.under().origin
-    }
-
     /// Wraps everything under another KEK. When it returns, the files that held the
     /// rows under the old one are unlinked.
     ///

@@ -58,7 +58,7 @@ use crate::store::{
 use heads::{Budget, Heads};
 use keyring::{Header, Keyring, Phase, SpaceKeys};
 pub use list::{ListPage, ListRequest, PageSize};
-pub use rotation::{DekPolicy, Reencrypted, Tended};
+pub use rotation::{DekPolicy, Tended};
 use seal::SpaceSeal;
 pub use sealed::{NoShares, SHARES_KEPT, SealedVault};
 use system::{CredentialChange, System, TenantRecord};
@@ -131,6 +131,16 @@ pub enum OpenError {
     WrongKek,
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl OpenError {
+    /// For what is no opening, where nothing else than the store goes wrong.
+    fn into_store_error(self) -> StoreError {
+        match self {
+            Self::Store(error) => error,
+            _ => StoreError::Unknown,
+        }
+    }
 }
 
 /// Why keys were not changed.
@@ -252,22 +262,10 @@ impl Vault {
         Ok(Keyring::phase(store).await? == Some(Phase::Complete))
     }
 
-    /// Where the KEK of the store comes from, as the store says and nothing proves
-    /// yet; `None` where it does not say, or where there is no store.
-    pub async fn kek_origin(store: &dyn Store) -> Result<Option<KekOrigin>, OpenError> {
-        Ok(Keyring::header(store).await?.and_then(|header| header.origin))
-    }
-
     /// What the store says of its KEK, which nothing proves yet; `None` where there is
     /// no store.
     pub async fn kek_record(store: &dyn Store) -> Result<Option<KekRecord>, OpenError> {
         Ok(Keyring::header(store).await?.map(Header::kek_record))
-    }
-
-    /// Whether this is the KEK of the store.
-    pub async fn is_kek_of(store: &dyn Store, kek: &Kek) -> Result<bool, OpenError> {
-        let header = Keyring::header(store).await?.ok_or(OpenError::NotInitialized)?;
-        Ok(kek.for_store(header.store_id).proves(&header.check))
     }
 
     /// Makes a new store under `kek`, which one comes by in this `way`. Finishes one
@@ -588,15 +586,27 @@ impl Vault {
         kek: Kek,
         origin: KekOrigin,
     ) -> Result<(), KeysError> {
+        self.change_keys(move |vault| async move {
+            let rewrapped = vault.keyring.rewrap(&kek, origin, vault.time.floor()).await;
+            Ok(rewrapped.map_err(OpenError::into_store_error)?)
+        })
+        .await
+    }
+
+    /// Changes keys while nobody goes through rows with those of before; to its end, as
+    /// [`Vault::write`] does.
+    async fn change_keys<F>(
+        self: &Arc<Self>,
+        change: impl FnOnce(Arc<Self>) -> F,
+    ) -> Result<(), KeysError>
+    where
+        F: Future<Output = Result<(), KeysError>> + Send + 'static,
+    {
         let alone = self.keys_alone().await?;
-        let vault = self.clone();
+        let changing = change(self.clone());
         to_its_end(async move {
             let _alone = alone;
-            let rewrapped = vault.keyring.rewrap(&kek, origin, vault.time.floor()).await;
-            rewrapped.map_err(|error| match error {
-                OpenError::Store(error) => KeysError::Store(error),
-                _ => KeysError::Store(StoreError::Unknown),
-            })
+            changing.await
         })
         .await
     }
@@ -721,10 +731,7 @@ impl Vault {
     async fn admit(&self, record: &TenantRecord) -> Result<Arc<Tenant>, StoreError> {
         let heads = Heads::new(self.list_budget.clone());
         let opened = open_tenant(&self.store, &self.keyring, record, heads).await;
-        let (tenant, _) = opened.map_err(|error| match error {
-            OpenError::Store(error) => error,
-            _ => StoreError::Unknown,
-        })?;
+        let (tenant, _) = opened.map_err(OpenError::into_store_error)?;
         let tenant = Arc::new(tenant);
         self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone());
         Ok(tenant)

@@ -21,9 +21,9 @@ use super::keyring::{DekAge, SYSTEM, SpaceKeys};
 use super::layout::Locator;
 use super::pace::Pace;
 use super::tenant::{Leaving, Tenant};
-use super::{KeysError, OpenError, Vault, VaultError, to_its_end};
-use crate::api::admin::{Progress, Report};
-use crate::crypto::{DekState, OldDeks};
+use super::{KeysError, OpenError, Vault, VaultError};
+use crate::api::admin::{Progress, Reencrypted, Report};
+use crate::crypto::OldDeks;
 use crate::domain::TenantId;
 use crate::store::{Change, StoreError};
 
@@ -39,14 +39,6 @@ const BYTES_AT_ONCE: usize = 512 * 1024;
 const PASSED_FOR_ONE: u64 = 20;
 /// How often a commit that the store had no room for is tried.
 const TRIES: u32 = 20;
-
-/// What became of secrets under DEKs that leave.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reencrypted {
-    pub secrets: u64,
-    /// What does not decrypt, or cannot be read. Its DEKs stay.
-    pub damaged: u64,
-}
 
 /// What came of tending to keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,10 +70,7 @@ impl Vault {
         spaces: Vec<TenantId>,
         old: OldDeks,
     ) -> Result<(), KeysError> {
-        let alone = self.keys_alone().await?;
-        let vault = self.clone();
-        to_its_end(async move {
-            let _alone = alone;
+        self.change_keys(move |vault| async move {
             let _one = vault.administration.lock().await;
             let now = vault.now().wall();
             let exists = |space: &TenantId| *space == SYSTEM || vault.tenant(*space).is_ok();
@@ -90,7 +79,7 @@ impl Vault {
             while !left.is_empty() {
                 let floor = vault.time.floor();
                 let drawn = vault.keyring.rotate_deks(left, old, now, floor).await;
-                let drawn = drawn.map_err(store_error)?;
+                let drawn = drawn.map_err(OpenError::into_store_error)?;
                 left = left.get(drawn.len()..).unwrap_or_default();
                 for (space, dek) in drawn {
                     vault.with_keys(space, |keys| keys.rotate(dek, old));
@@ -161,10 +150,7 @@ impl Vault {
         self: &Arc<Self>,
         deks: BTreeMap<TenantId, Vec<u32>>,
     ) -> Result<(), KeysError> {
-        let alone = self.keys_alone().await?;
-        let vault = self.clone();
-        to_its_end(async move {
-            let _alone = alone;
+        self.change_keys(move |vault| async move {
             vault.keyring.drop_deks(&deks, vault.time.floor()).await?;
             for (space, ids) in deks {
                 vault.with_keys(space, |keys| keys.forget(&ids));
@@ -207,14 +193,14 @@ impl Vault {
         let (mut done, mut seen, mut after) = (Reencrypted::default(), 0, None);
         let at_once = if pace.is_bounded() { FEW_AT_ONCE } else { MANY_AT_ONCE };
         loop {
-            let Leaving { secrets, locators, next } =
+            let Leaving { secrets, heads, next } =
                 tenant.leaving(after).await.map_err(inner_store_error)?;
             let mut batch = Rewriting::default();
-            for locator in &locators {
-                match tenant.reencrypted(locator).await {
+            for (locator, head) in heads {
+                match tenant.reencrypted(&locator, head).await {
                     Ok(None) => {}
                     Ok(Some(changes)) if moves_rows(&changes) => {
-                        done.secrets += self.move_one(tenant, locator).await?;
+                        done.secrets += self.move_one(tenant, &locator).await?;
                     }
                     Ok(Some(changes)) => batch.add(changes),
                     Err(VaultError::Store(StoreError::Corrupted { what })) => {
@@ -243,11 +229,22 @@ impl Vault {
     /// hold the old ones: they would delete those, and leave the new.
     async fn move_one(&self, tenant: &Tenant, locator: &Locator) -> Result<u64, StoreError> {
         let _lock = self.lock_name(tenant, locator).await;
-        let changes = tenant.reencrypted(locator).await.map_err(inner_store_error)?;
-        let Some(changes) = changes else { return Ok(0) };
+        let changes = tenant.reencrypted_now(locator).await.map_err(inner_store_error)?;
+        match changes {
+            None => Ok(0),
+            Some(changes) => Ok(self.commit_unless_replaced(tenant, changes).await?.into()),
+        }
+    }
+
+    /// Answers whether it was; where not, what is there is under the newest DEK.
+    async fn commit_unless_replaced(
+        &self,
+        tenant: &Tenant,
+        changes: Vec<Change>,
+    ) -> Result<bool, StoreError> {
         match self.commit_patiently(tenant, changes).await {
-            Ok(()) => Ok(1),
-            Err(StoreError::Conflict) => Ok(0),
+            Ok(()) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -264,18 +261,11 @@ impl Vault {
             return Ok(0);
         }
         let count = secrets.len() as u64;
-        match self.commit_patiently(tenant, secrets.concat()).await {
-            Ok(()) => {}
+        if !self.commit_unless_replaced(tenant, secrets.concat()).await? {
             // One of them was replaced meanwhile; which, is told one by one.
-            Err(StoreError::Conflict) => {
-                for changes in secrets {
-                    match self.commit_patiently(tenant, changes).await {
-                        Ok(()) | Err(StoreError::Conflict) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
+            for changes in secrets {
+                self.commit_unless_replaced(tenant, changes).await?;
             }
-            Err(error) => return Err(error),
         }
         pace.passed(count).await;
         Ok(count)
@@ -338,10 +328,9 @@ impl Vault {
         let spaces = tenants.iter().map(|tenant| (tenant.id, tenant.created_on)).chain(system);
         let mut due = Vec::new();
         for (space, created_on) in spaces {
-            let deks = self.keyring.deks(space).await.map_err(store_error)?;
-            let active = deks.iter().find(|(_, state, _)| *state == DekState::Active);
-            let made_on = active.and_then(|(_, _, made_on)| *made_on).unwrap_or(created_on);
-            if made_on.saturating_add(age) <= now.wall() {
+            let mut made_on = None;
+            self.with_keys(space, |keys| made_on = keys.deks().active_made_on());
+            if made_on.unwrap_or(created_on).saturating_add(age) <= now.wall() {
                 due.push(space);
             }
         }
@@ -354,7 +343,7 @@ impl Vault {
 
     /// The DEKs of a tenant, or of [`SYSTEM`].
     pub(super) async fn deks(&self, space: TenantId) -> Result<Vec<DekAge>, StoreError> {
-        self.keyring.deks(space).await.map_err(store_error)
+        self.keyring.deks(space).await.map_err(OpenError::into_store_error)
     }
 }
 
@@ -392,13 +381,6 @@ fn estimate(seen: u64, head_key: &[u8]) -> u64 {
 fn damaged_space(what: &str) -> Reencrypted {
     log::warn!("its DEKs stay: {what} is corrupted");
     Reencrypted { secrets: 0, damaged: 1 }
-}
-
-fn store_error(error: OpenError) -> StoreError {
-    match error {
-        OpenError::Store(error) => error,
-        _ => StoreError::Unknown,
-    }
 }
 
 fn inner_store_error(error: VaultError) -> StoreError {

@@ -44,7 +44,8 @@ pub(super) struct Tenant {
 pub(super) struct Leaving {
     /// How many were looked at.
     pub(super) secrets: u64,
-    pub(super) locators: Vec<Locator>,
+    /// Their heads, as they were read.
+    pub(super) heads: Vec<(Locator, Row)>,
     /// After which row the next stretch begins; `None` at the end.
     pub(super) next: Option<RowKey>,
 }
@@ -89,12 +90,9 @@ impl Tenant {
             if let Some(value) = self.value(name, &locator, &stored).await? {
                 return Ok(Some(Secret { value, version }));
             }
-            // A writer replaced the head and removed the rows of the old version
-            // between our two reads, or all was encrypted anew; or rows are lost.
-            match self.head(&locator).await? {
+            match self.newer(&locator, &stored).await? {
                 None => return Ok(None),
-                Some(newer) if newer.stamp != stored.stamp => stored = newer,
-                Some(_) => return Err(self.corrupted("a value")),
+                Some(newer) => stored = newer,
             }
         }
     }
@@ -345,6 +343,21 @@ impl Tenant {
         }
     }
 
+    /// The head as it is by now, where the rows of its value were not those of `stored`:
+    /// a writer replaced the head and removed the rows of the old version between our
+    /// two reads, or all was encrypted anew; or rows are lost.
+    async fn newer(
+        &self,
+        locator: &Locator,
+        stored: &StoredHead,
+    ) -> Result<Option<StoredHead>, VaultError> {
+        let newer = self.head(locator).await?;
+        if newer.as_ref().is_some_and(|newer| newer.stamp == stored.stamp) {
+            return Err(self.corrupted("a value"));
+        }
+        Ok(newer)
+    }
+
     fn open_head(&self, locator: &Locator, row: &Row) -> Result<StoredHead, VaultError> {
         let binding = self.head_binding(locator, row.version);
         let plaintext = self.keys.deks().decrypt(&binding, &row.bytes);
@@ -448,37 +461,48 @@ impl Tenant {
 
     /// The next secrets after a row whose heads are under a DEK that leaves.
     pub(super) async fn leaving(&self, after: Option<RowKey>) -> Result<Leaving, VaultError> {
-        let page = self.page(layout::HEAD_PREFIX, after, PAGE_ROWS).await?;
-        let (mut secrets, mut locators) = (0, Vec::new());
+        let Page { rows, more } = self.page(layout::HEAD_PREFIX, after, PAGE_ROWS).await?;
+        let next = rows.last().filter(|_| more).map(|(key, _)| key.clone());
+        let (mut secrets, mut heads) = (0, Vec::new());
         let deks = self.keys.deks();
-        for (key, row) in &page.rows {
-            let Ok(locator) = layout::parse_head_key(key) else { continue };
+        for (key, row) in rows {
+            let Ok(locator) = layout::parse_head_key(&key) else { continue };
             secrets += 1;
             if deks.is_leaving(&row.bytes) {
-                locators.push(locator);
+                heads.push((locator, row));
             }
         }
-        let last = page.rows.last().filter(|_| page.more).map(|(key, _)| key.clone());
-        Ok(Leaving { secrets, locators, next: last })
+        Ok(Leaving { secrets, heads, next })
     }
 
     /// All rows of a secret, encrypted anew under the newest DEK. They keep their
-    /// version: it is the same value, and its ETag holds. `None` where it is gone, or
-    /// was replaced meanwhile.
+    /// version: it is the same value, and its ETag holds. `head` is its head as it was
+    /// read before. `None` where it is gone.
     pub(super) async fn reencrypted(
         &self,
         locator: &Locator,
+        head: Row,
     ) -> Result<Option<Vec<Change>>, VaultError> {
-        let Some(mut old) = self.head(locator).await? else { return Ok(None) };
+        let Some(mut old) = self.head_as_read(locator, head).await? else { return Ok(None) };
         loop {
             if let Some(value) = self.value(&old.head.name, locator, &old).await? {
                 return Ok(Some(self.rewriting(locator, old, value)));
             }
-            match self.head(locator).await? {
+            match self.newer(locator, &old).await? {
                 None => return Ok(None),
-                Some(newer) if newer.stamp != old.stamp => old = newer,
-                Some(_) => return Err(self.corrupted("a value")),
+                Some(newer) => old = newer,
             }
+        }
+    }
+
+    /// The same, of the head as it is now.
+    pub(super) async fn reencrypted_now(
+        &self,
+        locator: &Locator,
+    ) -> Result<Option<Vec<Change>>, VaultError> {
+        match self.row(&layout::head_key(locator)).await? {
+            None => Ok(None),
+            Some(head) => self.reencrypted(locator, head).await,
         }
     }
 

@@ -2,11 +2,10 @@
 //! fails, its exit code, and what it tells to do.
 
 use std::fs;
-use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -44,20 +43,6 @@ impl Place {
     }
 }
 
-fn with_input(command: &mut Command, input: &str) -> Output {
-    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = piped.spawn().expect("the program starts");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(input.as_bytes()).expect("it reads");
-    drop(stdin);
-    let output = child.wait_with_output().expect("the child is ours");
-    Output {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
-        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
-    }
-}
-
 #[track_caller]
 fn done(output: Output) -> String {
     assert_eq!(output.code, Some(0), "{output:?}");
@@ -65,17 +50,9 @@ fn done(output: Output) -> String {
     output.stdout
 }
 
-/// A failure with this code that says nothing on standard output, and on standard
-/// error one line with these words.
 #[track_caller]
 fn fails(output: &Output, code: i32, words: &[&str]) {
-    assert_eq!(output.code, Some(code), "{output:?}");
-    assert_eq!(output.stdout, "", "{output:?}");
-    let said = output.stderr.lines().last().expect("a message");
-    assert!(said.starts_with("error: "), "{output:?}");
-    for word in words {
-        assert!(said.contains(word), "no {word:?} in {said:?}");
-    }
+    output.assert_fails(code, words);
 }
 
 #[track_caller]
@@ -453,7 +430,7 @@ fn a_minted_token_opens_what_it_says_and_inspect_says_it() {
         command.args(["token", "inspect"]);
         command
     };
-    let from_stdin = done(with_input(&mut inspect(), &format!("{token}\n")));
+    let from_stdin = done(Output::with_input(&mut inspect(), &format!("{token}\n")));
     for words in [
         "tenant      acme (id ",
         "subject     ci\n",
@@ -477,10 +454,10 @@ fn a_minted_token_opens_what_it_says_and_inspect_says_it() {
         "revocationIds": ["*"],
     });
     assert_eq!(inspected, expected);
-    let broken = with_input(&mut inspect(), &token[..token.len() / 2]);
+    let broken = Output::with_input(&mut inspect(), &token[..token.len() / 2]);
     fails(&broken, 2, &["not well-formed"]);
     assert!(!broken.stderr.contains(&token[..20]), "{broken:?}");
-    fails(&with_input(&mut inspect(), ""), 2, &[]);
+    fails(&Output::with_input(&mut inspect(), ""), 2, &[]);
 }
 
 #[test]
@@ -577,7 +554,7 @@ fn deleting_a_tenant_asks_for_its_name_on_a_terminal() {
     );
     let typed = |text: &str| {
         let mut script = Command::new("script");
-        with_input(script.args(["-qec", &delete, "/dev/null"]), text)
+        Output::with_input(script.args(["-qec", &delete, "/dev/null"]), text)
     };
     let other = typed("amce\n");
     assert_eq!(other.code, Some(2), "{other:?}");

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::support::{Dev, Output, Random, Writers, eventually, maintain, quiet, two_tenants};
 
 const WRITERS: u64 = 8;
+const REWRITE: [&str; 5] = ["dek", "rotate", "--rewrite", "--rate", "2000"];
 
 /// Id and state of each DEK, by its tenant; the system's under "".
 fn deks(output: &Output) -> BTreeMap<String, Vec<(u64, String)>> {
@@ -74,24 +75,6 @@ fn the_commands_say_what_they_did_with_a_server_and_without() {
     assert_eq!(dev.get("newer").json(), "since the second");
 }
 
-/// Draws and rewrites again and again, until the server is gone; answers how often it
-/// came to the end.
-fn rotate(dev: &Dev) -> u64 {
-    let mut whole = 0;
-    loop {
-        let output = dev.run(&["dek", "rotate", "--rewrite", "--rate", "2000"]);
-        match output.code {
-            // By the server; or after its death by the command itself.
-            Some(0) => whole += 1,
-            Some(5) => return whole,
-            _ => panic!("{output:?}"),
-        }
-        if !std::path::Path::new(&format!("/proc/{}/exe", dev.pid())).exists() {
-            return whole;
-        }
-    }
-}
-
 #[test]
 fn nothing_is_lost_by_kill_9_at_any_moment_of_a_rotation_and_the_rewriting_goes_on() {
     let rounds = if std::env::var_os("TENURE_TEST_LONG").is_some() { 50 } else { 8 };
@@ -107,7 +90,7 @@ fn nothing_is_lost_by_kill_9_at_any_moment_of_a_rotation_and_the_rewriting_goes_
         writers.assert_kept(address);
         let done = writers.under_load(address, |_| {
             std::thread::scope(|scope| {
-                let rotating = scope.spawn(|| rotate(&dev));
+                let rotating = scope.spawn(|| dev.run_until_gone(&REWRITE));
                 random.pause(Duration::from_millis(1_000));
                 dev.signal("KILL");
                 whole += rotating.join().expect("it rotates");

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -41,24 +40,6 @@ fn nothing_acknowledged_is_lost_by_kill_9_at_any_moment() {
     assert!(total > 2 * rounds, "there was next to no load: {total} writes");
 }
 
-/// Compacts all databases again and again, until the server is gone; answers how
-/// often it came to the end.
-fn compact(dev: &Dev) -> u64 {
-    let mut whole = 0;
-    loop {
-        let output = dev.run(&["compact", "--all"]);
-        match output.code {
-            // By the server; or after its death by the command itself.
-            Some(0) => whole += 1,
-            Some(5) => return whole,
-            _ => panic!("{output:?}"),
-        }
-        if !is_alive(dev) {
-            return whole;
-        }
-    }
-}
-
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9_during_a_compaction() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -73,7 +54,7 @@ fn nothing_acknowledged_is_lost_by_kill_9_during_a_compaction() {
         writers.assert_kept(address);
         let done = writers.under_load(address, |_| {
             thread::scope(|scope| {
-                let compacting = scope.spawn(|| compact(&dev));
+                let compacting = scope.spawn(|| dev.run_until_gone(&["compact", "--all"]));
                 random.pause(Duration::from_millis(1_500));
                 dev.signal("KILL");
                 whole += compacting.join().expect("it compacts");
@@ -143,17 +124,13 @@ fn tenants_created_and_deleted_stay_so_after_kill_9_at_any_moment() {
                     _ => panic!("{output:?}"),
                 }
                 total += 1;
-                if !is_alive(&dev) {
+                if !dev.is_alive() {
                     break;
                 }
             }
         });
     }
     assert!(total > 10, "there was next to no load: {total} commands");
-}
-
-fn is_alive(dev: &Dev) -> bool {
-    TcpStream::connect(dev.address).is_ok()
 }
 
 #[test]

@@ -4,10 +4,9 @@
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use super::super::access::{self, DevStore};
+use super::super::access;
 use super::super::args::{KekArgs, KekCommand, StoreArgs};
 use super::super::maintain::Output;
-use super::super::process;
 use super::reach::Reached;
 use super::{CliError, fetch, protection, rewrap, rotate};
 use crate::crypto::{Kek, KekRecord};
@@ -36,9 +35,7 @@ struct Checked {
 }
 
 async fn check(store: &StoreArgs, output: Output) -> Result<(), CliError> {
-    let config = access::configure(store, DevStore::Allowed, Vec::new())?;
-    process::log_to_stderr(log::LevelFilter::Warn);
-    let folder = access::enter(&config)?;
+    let (config, folder) = access::enter_for(store)?;
     let kek = fetch(&config)?;
     let reached = Reached::reach(&folder, &config).await?;
     let record = reached.record().clone();

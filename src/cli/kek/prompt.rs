@@ -6,8 +6,10 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 use rustix::process::{ForeignRawFd, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::OptionalActions;
 use zeroize::Zeroizing;
+
+use super::super::prompt::Hidden;
 
 /// The terminal that this process belongs to, wherever its standard streams go.
 pub(super) fn terminal() -> io::Result<File> {
@@ -17,10 +19,10 @@ pub(super) fn terminal() -> io::Result<File> {
 /// Asks on a terminal, which does not show what is typed.
 pub(super) fn ask(terminal: &File, prompt: &str, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut shown = terminal;
-    let quiet = Quiet::begin(terminal)?;
+    let hidden = Hidden::on(terminal, OptionalActions::Drain)?;
     shown.write_all(prompt.as_bytes())?;
     let typed = line(terminal, most);
-    drop(quiet);
+    drop(hidden);
     shown.write_all(b"\n")?;
     typed
 }
@@ -78,27 +80,4 @@ fn line(mut from: &File, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
         line.pop();
     }
     Ok(line)
-}
-
-/// A terminal that does not show what is typed, until this is dropped.
-struct Quiet<'a> {
-    terminal: &'a File,
-    before: Termios,
-}
-
-impl<'a> Quiet<'a> {
-    fn begin(terminal: &'a File) -> io::Result<Self> {
-        let before = tcgetattr(terminal)?;
-        let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(terminal, OptionalActions::Drain, &quiet)?;
-        Ok(Self { terminal, before })
-    }
-}
-
-impl Drop for Quiet<'_> {
-    fn drop(&mut self) {
-        // A terminal that is gone shows nothing.
-        let _ = tcsetattr(self.terminal, OptionalActions::Drain, &self.before);
-    }
 }

@@ -65,13 +65,9 @@ impl<'a> Reached<'a> {
 
     async fn here(folder: &'a DataFolder, config: &'a Config) -> Result<Self, CliError> {
         let store = folder.open(config).await?;
-        match access::kek_record(folder, &*store).await {
-            Ok(record) => Ok(Self { folder, config, record, way: Way::Here(store) }),
-            Err(error) => {
-                store.close().await;
-                Err(error)
-            }
-        }
+        let record = access::kek_record(folder, &*store).await;
+        let record = access::or_close(&store, record).await?;
+        Ok(Self { folder, config, record, way: Way::Here(store) })
     }
 
     /// What the store said of its KEK when it was reached.
@@ -112,17 +108,11 @@ impl<'a> Reached<'a> {
             },
             Way::Here(store) => {
                 let old = old.ok_or_else(|| internal("the store was reached without its KEK"))?;
-                match access::open_under(self.folder, self.config, old, store).await {
-                    Ok(vault) => {
-                        let done = maintenance::execute(&vault, command, Exchange::none()).await;
-                        vault.close().await;
-                        Ok(done.map(drop)?)
-                    }
-                    Err(error) => {
-                        store.close().await;
-                        Err(error)
-                    }
-                }
+                let opened = access::open_under(self.folder, self.config, old, store).await;
+                let vault = access::or_close(store, opened).await?;
+                let done = maintenance::execute(&vault, command, Exchange::none()).await;
+                vault.close().await;
+                Ok(done.map(drop)?)
             }
         }
     }

@@ -124,19 +124,28 @@ pub(super) async fn put_under(
     Ok(done)
 }
 
-/// Puts the store under a KEK in new shares, which are handed out first. `None` where they
-/// were the answer, for a script.
+/// The shares that a store is to come under.
+pub(super) struct NewShares<'a> {
+    pub(super) split: &'a SplitArgs,
+    /// What is left to do then, for people.
+    pub(super) next: String,
+    pub(super) mode: Mode,
+    pub(super) output: Output,
+}
+
+/// Puts the store under a KEK in new shares, which are handed out first, and says so. For
+/// a script the shares are the answer.
 pub(super) async fn put_in_shares(
     place: &Path,
     reached: Reached<'_>,
-    (present, source, next): (Option<Fetched>, KekSource, String),
-    args: &SplitArgs,
-    (mode, output): (Mode, Output),
-) -> Result<Option<Replaced>, CliError> {
+    present: Option<Fetched>,
+    new: NewShares<'_>,
+) -> Result<(), CliError> {
+    let NewShares { split, next, mode, output } = new;
     let record = reached.record().clone();
-    let mut done = Replaced { next, ..Replaced::of(&record, source) };
+    let mut done = Replaced { next, ..Replaced::of(&record, KekSource::Shamir) };
     let before = Gathering::of(&record).map(|gathering| gathering.set());
-    let (reached, set) = reached.go_on(shares::set_of(args, before)).await?;
+    let (reached, set) = reached.go_on(shares::set_of(split, before)).await?;
     let (reached, old) = reached.go_on(prove(present, place, &record)).await?;
     if mode == Mode::LookOnly {
         reached.close().await;
@@ -145,9 +154,9 @@ pub(super) async fn put_in_shares(
             "it would be in {} shares, of which {} are needed, and they would be shown first\n",
             set.shares, set.threshold
         );
-        return Ok(Some(done));
+        return output.show(&done, || done.text());
     }
-    let split = SplitKek::draw(record.store_id, set, args);
+    let split = SplitKek::draw(record.store_id, set, split);
     let kept = split.hand_out(place, output).and_then(|()| shares::confirm_kept());
     let (reached, ()) = reached.go_on(kept).await?;
     let (kek, way) = split.into_kek();
@@ -155,7 +164,10 @@ pub(super) async fn put_in_shares(
     done.fingerprint = Some(record.fingerprint_of(&new.kek));
     done.next += "shares of before are of no use any more, but for backups of before\n";
     reached.replace(old.as_ref(), &new).await?;
-    Ok(Some(done).filter(|_| !output.json))
+    if output.json {
+        return Ok(());
+    }
+    output.show(&done, || done.text())
 }
 
 /// A KEK that somebody has as it is, is in no shares.

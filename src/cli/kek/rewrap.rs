@@ -3,35 +3,31 @@
 use super::super::access::{self, DevStore};
 use super::super::args::RewrapArgs;
 use super::super::maintain::Output;
-use super::super::{process, shares};
+use super::super::shares;
 use super::file::Place;
 use super::passphrase;
 use super::reach::{self, Reached};
 use super::replace::{
-    BACKUPS, Change, Mode, Replaced, given, prove, put_in_shares, put_under, refuse_given, way_of,
+    BACKUPS, Change, Mode, NewShares, Replaced, given, prove, put_in_shares, put_under,
+    refuse_given, way_of,
 };
 use super::{CliError, NewKek, source};
 use crate::config::{Config, KekSource};
 use crate::crypto::{Kek, KekRecord, KekWay};
 
 pub(super) async fn rewrap(args: RewrapArgs, output: Output) -> Result<(), CliError> {
-    let config = access::configure(&args.store, DevStore::Allowed, Vec::new())?;
-    process::log_to_stderr(log::LevelFilter::Warn);
-    let folder = access::enter(&config)?;
+    let (config, folder) = access::enter_for(&args.change.store)?;
     let _alone = reach::alone(&folder)?;
     let to = target(&config, &args)?;
     let given = args.new_kek.as_deref().map(given).transpose()?;
-    let mode = Mode::of(args.dry_run);
+    let mode = Mode::of(args.change.dry_run);
     let (reached, present) = Reached::reach_with_kek(&folder, &config).await?;
     if to.kek.source == KekSource::Shamir {
-        let kept = (present, KekSource::Shamir, change_configuration(&to));
-        let done = put_in_shares(folder.path(), reached, kept, &args.split, (mode, output));
-        return match done.await? {
-            Some(done) => output.show(&done, || done.text()),
-            None => Ok(()),
-        };
+        let next = change_configuration(&to);
+        let new = NewShares { split: &args.change.split, next, mode, output };
+        return put_in_shares(folder.path(), reached, present, new).await;
     }
-    let new = new_for(&to, given, args.new_passphrase_fd, mode);
+    let new = new_for(&to, given, args.change.new_passphrase_fd, mode);
     let (reached, new) = reached.go_on(new).await?;
     let (source, next) = (to.kek.source, change_configuration(&to));
     let done = match new {
@@ -68,7 +64,7 @@ fn target(config: &Config, args: &RewrapArgs) -> Result<Config, CliError> {
         };
         flags.push((key, place.clone()));
     }
-    let to = access::configure(&args.store, DevStore::Allowed, flags)?;
+    let to = access::configure(&args.change.store, DevStore::Allowed, flags)?;
     if to.kek == config.kek {
         return Err(CliError::usage(format!(
             "the KEK comes from there already (kek.source = \"{source}\"); 'tenure kek rotate' \
@@ -78,12 +74,12 @@ fn target(config: &Config, args: &RewrapArgs) -> Result<Config, CliError> {
     if args.to == KekSource::Shamir {
         refuse_given(args.new_kek.is_some())?;
     } else {
-        shares::refuse_split(&args.split)?;
+        shares::refuse_split(&args.change.split)?;
     }
     if args.new_kek.is_some() && args.to == KekSource::Passphrase {
         return Err(CliError::usage("--to passphrase takes no --new-kek: the passphrase makes it"));
     }
-    if args.new_passphrase_fd.is_some() && args.to != KekSource::Passphrase {
+    if args.change.new_passphrase_fd.is_some() && args.to != KekSource::Passphrase {
         return Err(CliError::usage("--new-passphrase-fd goes with --to passphrase"));
     }
     to.require_kek_apart_from_data()?;

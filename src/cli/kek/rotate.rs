@@ -2,29 +2,28 @@
 
 use std::path::Path;
 
-use super::super::access::{self, DevStore};
+use super::super::access;
 use super::super::args::RotateArgs;
 use super::super::maintain::Output;
-use super::super::{process, shares};
+use super::super::shares;
 use super::file::{Old, Place};
 use super::passphrase;
 use super::reach::{self, Reached};
 use super::replace::{
-    BACKUPS, Change, Mode, Replaced, given, prove, put_in_shares, put_under, refuse_given, way_of,
+    BACKUPS, Change, Mode, NewShares, Replaced, given, prove, put_in_shares, put_under,
+    refuse_given, way_of,
 };
 use super::{CliError, Fetched, NewKek};
 use crate::config::{Config, KekSource};
 use crate::crypto::{Kek, KekRecord, KekWay};
 
 pub(super) async fn rotate(args: RotateArgs, output: Output) -> Result<(), CliError> {
-    let config = access::configure(&args.store, DevStore::Allowed, Vec::new())?;
-    process::log_to_stderr(log::LevelFilter::Warn);
-    let folder = access::enter(&config)?;
+    let (config, folder) = access::enter_for(&args.change.store)?;
     let _alone = reach::alone(&folder)?;
     refuse_idle_options(&args, config.kek.source)?;
     let given = args.new_kek.as_deref().map(given).transpose()?;
     let old = if args.discard_old { Old::Removed } else { Old::Kept };
-    let mode = Mode::of(args.dry_run);
+    let mode = Mode::of(args.change.dry_run);
     let done = match (config.kek.source, given) {
         (KekSource::File, given) => {
             let files = Files::look_at(Place::of(config.kek.file.as_deref())?)?;
@@ -32,18 +31,15 @@ pub(super) async fn rotate(args: RotateArgs, output: Output) -> Result<(), CliEr
             files.rotate(folder.path(), reached, given, old, mode).await?
         }
         (KekSource::Passphrase, _) => {
-            let descriptor = args.new_passphrase_fd;
+            let descriptor = args.change.new_passphrase_fd;
             refuse_one_descriptor_for_two(config.kek.passphrase_fd, descriptor)?;
             let (reached, present) = Reached::reach_with_kek(&folder, &config).await?;
             rotate_passphrase(folder.path(), reached, present, descriptor, mode).await?
         }
         (KekSource::Shamir, _) => {
             let (reached, present) = Reached::reach_with_kek(&folder, &config).await?;
-            let kept = (present, KekSource::Shamir, String::new());
-            match put_in_shares(folder.path(), reached, kept, &args.split, (mode, output)).await? {
-                Some(done) => done,
-                None => return Ok(()),
-            }
+            let new = NewShares { split: &args.change.split, next: String::new(), mode, output };
+            return put_in_shares(folder.path(), reached, present, new).await;
         }
         (source @ (KekSource::Env | KekSource::Credential | KekSource::Command), Some(kek)) => {
             let new = NewKek { kek, way: way_of(source), created: None };
@@ -68,12 +64,12 @@ fn refuse_idle_options(args: &RotateArgs, source: KekSource) -> Result<(), CliEr
     if source == KekSource::Shamir {
         refuse_given(args.new_kek.is_some())?;
     } else {
-        shares::refuse_split(&args.split)?;
+        shares::refuse_split(&args.change.split)?;
     }
     for (is_idle, option, needs) in [
         (args.new_kek.is_some() && of_passphrase, "--new-kek", "another than \"passphrase\""),
         (
-            args.new_passphrase_fd.is_some() && !of_passphrase,
+            args.change.new_passphrase_fd.is_some() && !of_passphrase,
             "--new-passphrase-fd",
             "\"passphrase\"",
         ),

@@ -11,7 +11,7 @@ use super::BackupError;
 use super::format::{Header, Void};
 use super::writer::Writer;
 use crate::api::admin::{BackupMade, LeftOut, Progress, Report};
-use crate::crypto::random;
+use crate::crypto::{KekRecord, random};
 use crate::store::{Space, StoreError};
 
 /// How often a store that is busy is asked for the same page, and how often a
@@ -34,16 +34,16 @@ pub(in crate::vault) async fn create(
         let keyring = vault.keyring.export().await?;
         (keyring, vault.system.export().await?, vault.all_tenants())
     };
-    let keys = vault.keyring.store_keys();
+    let KekRecord { store_id, check, origin } = vault.keyring.kek_record();
     let header = Header {
-        store_id: keys.store_id(),
-        kek_check: keys.check_value(),
+        store_id,
+        kek_check: check,
         backup_id: random(),
         begun_on,
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        kek_origin: vault.keyring.origin(),
+        kek_origin: origin,
     };
-    let mut writer = Writer::begin(sink, &keys, header).await?;
+    let mut writer = Writer::begin(sink, &vault.keyring.store_keys(), header).await?;
     small_space(&mut writer, Space::Keyring, &keyring).await?;
     small_space(&mut writer, Space::System, &system).await?;
     let mut made = BackupMade { begun_on: begun_on.to_string(), ..BackupMade::default() };

@@ -54,6 +54,14 @@ impl Bench {
         }
     }
 
+    /// A restart, over a store that can hold back what is written.
+    async fn reopen_counting(&mut self) -> Arc<Counting> {
+        let (store, clock) = (Counting::over(self.store.clone()), self.clock.clone());
+        let options = VaultOptions::default();
+        self.vault = Vault::open(store.clone(), &self.kek, clock, options).await.unwrap();
+        store
+    }
+
     /// A restart with other options.
     async fn reopen_with(&mut self, options: VaultOptions) {
         let clock = self.clock.clone();
@@ -209,9 +217,7 @@ async fn nothing_is_lost_or_torn_while_everything_is_encrypted_anew() {
 async fn a_write_under_way_is_waited_for_before_its_dek_is_destroyed() {
     let mut bench = Bench::new().await;
     for space in [bench.acme_space(), Space::System] {
-        let store = Counting::over(bench.store.clone());
-        let (clock, options) = (bench.clock.clone(), VaultOptions::default());
-        bench.vault = Vault::open(store.clone(), &bench.kek, clock, options).await.unwrap();
+        let store = bench.reopen_counting().await;
         let gate = store.hold(space).await;
         let rotate = async {
             store.holds_one().await;
@@ -245,9 +251,7 @@ async fn a_dek_that_begins_to_leave_during_a_rewriting_is_not_destroyed_by_it() 
     let mut bench = Bench::new().await;
     bench.put("a", Some("v"), OPEN()).await.unwrap();
     let space = bench.acme_space();
-    let store = Counting::over(bench.store.clone());
-    let (clock, options) = (bench.clock.clone(), VaultOptions::default());
-    bench.vault = Vault::open(store.clone(), &bench.kek, clock, options).await.unwrap();
+    let store = bench.reopen_counting().await;
     let gate = store.hold(space).await;
     let acme = vec![bench.vault.tenant_named(&acme()).unwrap().id];
     let rewriting = bench.rotate_deks(Some("acme"), true);
@@ -433,6 +437,7 @@ async fn a_replaced_kek_opens_nothing_and_the_new_one_all() {
     bench.reopen().await;
     assert_eq!(bench.get("a").await, Some(Some("v".into())));
     assert_eq!(bench.get("b").await, Some(Some("w".into())));
-    assert_eq!(Vault::kek_origin(&*bench.store).await, Ok(Some(origin())));
+    let record = Vault::kek_record(&*bench.store).await.unwrap().unwrap();
+    assert_eq!(record.origin, Some(origin()));
     assert!(bench.is_sound().await);
 }

@@ -146,16 +146,9 @@ pub fn done(output: &Output) -> String {
     output.stdout.clone()
 }
 
-/// A failure with this code, and one line with these words.
 #[track_caller]
 pub fn fails(output: &Output, code: i32, words: &[&str]) {
-    assert_eq!(output.code, Some(code), "{output:?}");
-    assert_eq!(output.stdout, "", "{output:?}");
-    let said = output.stderr.lines().last().expect("a message");
-    assert!(said.starts_with("error: "), "{output:?}");
-    for word in words {
-        assert!(said.contains(word), "no {word:?} in {said:?}");
-    }
+    output.assert_fails(code, words);
 }
 
 #[track_caller]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,12 +33,7 @@ pub struct Output {
 
 impl Output {
     pub fn of(command: &mut Command) -> Self {
-        let output = command.output().expect("the program starts");
-        Self {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).expect("standard output is UTF-8"),
-            stderr: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
-        }
+        Self::from(command.output().expect("the program starts"))
     }
 
     /// Of one that is given this on standard input.
@@ -49,7 +44,25 @@ impl Output {
         // One that refuses early does not read it.
         let _ = stdin.write_all(input.as_bytes());
         drop(stdin);
-        let output = child.wait_with_output().expect("the child is ours");
+        Self::from(child.wait_with_output().expect("the child is ours"))
+    }
+
+    /// That it failed with this code, and said so in one line with these words, and
+    /// nothing on standard output.
+    #[track_caller]
+    pub fn assert_fails(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        let said = self.stderr.lines().last().expect("a message");
+        assert!(said.starts_with("error: "), "{self:?}");
+        for word in words {
+            assert!(said.contains(word), "no {word:?} in {said:?}");
+        }
+    }
+}
+
+impl From<std::process::Output> for Output {
+    fn from(output: std::process::Output) -> Self {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).expect("standard output is UTF-8"),
@@ -195,6 +208,28 @@ impl Dev {
     pub fn kill(mut self) {
         self.child.kill().expect("the child is ours");
         self.child.wait().expect("the child is ours");
+    }
+
+    pub fn is_alive(&self) -> bool {
+        TcpStream::connect(self.address).is_ok()
+    }
+
+    /// A command again and again, until the server is gone; answers how often it came to
+    /// its end.
+    pub fn run_until_gone(&self, args: &[&str]) -> u64 {
+        let mut whole = 0;
+        loop {
+            let output = self.run(args);
+            match output.code {
+                // By the server; or after its death by the command itself.
+                Some(0) => whole += 1,
+                Some(5) => return whole,
+                _ => panic!("{output:?}"),
+            }
+            if !self.is_alive() {
+                return whole;
+            }
+        }
     }
 
     /// Waits for the end of one that was killed.
