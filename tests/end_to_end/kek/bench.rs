@@ -224,7 +224,8 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn open(config: &Path, args: &[&str]) -> Self {
-        let line = format!("{} {}", env!("CARGO_BIN_EXE_tenure"), args.join(" "));
+        // Without `exec`, some shells end by the Ctrl-C that the program answered.
+        let line = format!("exec {} {}", env!("CARGO_BIN_EXE_tenure"), args.join(" "));
         let mut script = Command::new("script");
         script.args(["-qefc", &line, "/dev/null"]).env("TENURE_CONFIG", config);
         script.env("NO_COLOR", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
