@@ -2,12 +2,13 @@
 //! are enforced.
 //!
 //! Imports point down: `domain -> { api, crypto, store } -> auth -> vault ->
-//! { http, config } -> cli -> main` (docs/ARCHITECTURE.md; tests/project/layering.rs
+//! { http, config, client } -> cli -> main` (docs/ARCHITECTURE.md; tests/project/layering.rs
 //! holds it).
 
 pub mod api;
 pub mod auth;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod crypto;
 pub mod domain;

@@ -14,7 +14,7 @@ use super::failure::CliError;
 use super::kek::Fetched;
 use super::progress::Bar;
 use super::shares::Input;
-use super::{internal, issuers, kek, process};
+use super::{internal, issuers, kek, process, secret};
 use crate::api::admin::{Command, Reply};
 use crate::auth::Rates;
 use crate::config::{self, Config};
@@ -26,7 +26,6 @@ use crate::vault::maintenance::{self, Ends, Exchange};
 use crate::vault::{DekPolicy, OpenError, SealedVault, Vault, VaultOptions};
 
 const SYSTEM_CONFIG: &str = "/etc/tenure/tenure.toml";
-const DEV_DATA: &str = "./.tenure";
 /// The KEK of a development store lies in its folder; nobody else's does.
 pub(super) const DEV_KEK: &str = "kek";
 
@@ -51,7 +50,7 @@ pub(super) fn configure(
     };
     let set = |variable: &str| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
     let mut data = args.data.clone();
-    let dev_data = PathBuf::from(DEV_DATA);
+    let dev_data = Path::new(".").join(secret::FOLDER);
     if data.is_none() && file.is_none() && dev == DevStore::Allowed && !set("TENURE_DATA") {
         data = Some(dev_data).filter(|data| data.exists());
     }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::secret::{GetArgs, ListArgs};
+
 use crate::api::admin::When;
 use crate::config::{KekSource, TimeSpan};
 use crate::domain::{NamePrefix, SecretName, Timestamp};
@@ -18,7 +20,7 @@ use crate::domain::{NamePrefix, SecretName, Timestamp};
         tenure dev                 a local store, a token and three commands to paste\n  \
         tenure init --config F     a store for a server; then: tenure serve --config F\n\n\
         Exit codes: 0 done, 1 internal, 2 usage, 3 not found, 4 conflict, 5 unavailable,\n\
-        6 clock disputed, 7 damage found. Colour only on a terminal; NO_COLOR turns it off.",
+        6 clock disputed, 7 damage found, 8 denied, 9 it may have been done. Colour only on a terminal; NO_COLOR turns it off.",
     arg_required_else_help = true
 )]
 pub(super) struct Cli {
@@ -31,6 +33,14 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Print the value of a secret, and nothing else
+    #[command(after_help = "Example:\n  tenure get db-password\n  \
+        psql \"$(tenure get database-url)\"\n\nThe value ends with a line break on a terminal only. \
+        --json adds version and window.")]
+    Get(GetArgs),
+    /// List the names of secrets
+    #[command(after_help = "Example:\n  tenure list\n  tenure list shop-\n  tenure list --json")]
+    List(ListArgs),
     /// Run a local development store: no setup, data in ./.tenure
     #[command(after_help = "Example:\n  tenure dev\n  . ./.tenure/dev.env   # in another shell: \
         TENURE_ADDR, TENURE_TENANT, TENURE_TOKEN")]
@@ -95,6 +105,13 @@ pub(super) enum Command {
     Dek(DekArgs),
     /// Check the key-encryption key, replace it, or change where it comes from
     Kek(KekArgs),
+}
+
+impl Command {
+    /// Whether it opens no store, and speaks to a server over HTTP.
+    pub(super) fn is_of_a_client(&self) -> bool {
+        matches!(self, Self::Get(_) | Self::List(_))
+    }
 }
 
 /// Which store.

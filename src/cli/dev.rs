@@ -17,6 +17,7 @@ use super::data::{DataFolder, write_private};
 use super::failure::CliError;
 use super::keeper::Held;
 use super::maintain::Output;
+use super::secret::ENV_FILE;
 use super::serve::{self, Service, StopSignals};
 use super::{internal, kek, memory, process};
 use crate::api::admin::{Command, FailureKind, Reply};
@@ -28,7 +29,6 @@ use crate::vault::Vault;
 use crate::vault::maintenance::{self, Exchange};
 
 const TENANT: &str = "dev";
-const ENV_FILE: &str = "dev.env";
 /// The token is minted anew at each start.
 const TOKEN_DAYS: u64 = 30;
 

@@ -16,6 +16,10 @@ pub(super) enum Exit {
     Unavailable = 5,
     ClockDisputed = 6,
     Damaged = 7,
+    /// The credential is not good, or not good for that.
+    Denied = 8,
+    /// A change whose answer was lost: it may have been made.
+    Unknown = 9,
 }
 
 #[derive(Debug)]

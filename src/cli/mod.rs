@@ -28,6 +28,7 @@ mod process;
 mod progress;
 mod prompt;
 mod seal;
+mod secret;
 mod serve;
 mod shares;
 
@@ -52,10 +53,16 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {
-    process::harden();
+    if cli.command.is_of_a_client() {
+        process::harden_client();
+    } else {
+        process::harden();
+    }
     let output = maintain::Output { json: cli.json };
     let work = async move {
         match cli.command {
+            Command::Get(args) => secret::get(args, output).await,
+            Command::List(args) => secret::list(args, output).await,
             Command::Dev(args) => dev::run(args, output).await,
             Command::Init(args) => serve::init(&args, output).await,
             Command::Serve(args) => serve::run(args, output).await,

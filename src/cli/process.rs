@@ -24,6 +24,15 @@ pub(super) fn harden() {
     }
 }
 
+/// The same for a command that may become another program: what a program inherits is
+/// left as it is. That this process is not dumpable ends with it.
+pub(super) fn harden_client() {
+    hush_panics();
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        log::warn!("the process stays dumpable: {error}");
+    }
+}
+
 /// Raises the limit of open files as far as it goes: each connection takes two.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);

@@ -11,11 +11,13 @@ use super::{Config, ConfigError, Origin};
 
 /// Variables of the command line as a client, of the key and of the tests; they
 /// configure nothing here.
-const NOT_CONFIGURATION: [&str; 6] = [
+const NOT_CONFIGURATION: [&str; 8] = [
     "TENURE_ADDR",
     "TENURE_API_KEY",
+    "TENURE_CA",
     "TENURE_CONFIG",
     "TENURE_KEK",
+    "TENURE_PROFILE",
     "TENURE_TENANT",
     "TENURE_TOKEN",
 ];

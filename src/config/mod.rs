@@ -17,6 +17,7 @@
 mod error;
 mod load;
 mod oidc;
+mod project;
 mod settings;
 mod unit;
 mod validate;
@@ -32,6 +33,7 @@ use crate::domain::Network;
 pub use error::{ConfigError, Origin};
 pub use load::environment;
 pub use oidc::{Oidc, OidcKey, oidc_keys};
+pub use project::{ProjectFile, project};
 pub use settings::{LogLevel, MemoryLock, Setting, keys};
 pub use unit::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use validate::Exposure;

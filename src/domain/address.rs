@@ -53,6 +53,12 @@ impl WebAddress {
         self.0.starts_with(ENCRYPTED)
     }
 
+    /// Whether it is on this machine, whatever a resolver says.
+    pub fn is_loopback(&self) -> bool {
+        let rest = self.0.strip_prefix(ENCRYPTED).or_else(|| self.0.strip_prefix(PLAIN));
+        host(split_authority(rest.unwrap_or_default()).0).is_some_and(is_loopback)
+    }
+
     pub fn has_query(&self) -> bool {
         self.0.contains('?')
     }

@@ -19,6 +19,7 @@ mod browser;
 mod cli;
 mod compaction;
 mod credentials;
+mod daily;
 mod damage;
 mod dek;
 mod dev;

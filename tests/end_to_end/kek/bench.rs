@@ -1,16 +1,15 @@
 //! A store whose configuration says where its KEK comes from.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::support::{Output, Request, Serve, ended, eventually, tenure};
+use crate::support::{Output, Request, Serve, Terminal, eventually, tenure};
 
 pub struct Place {
     folder: tempfile::TempDir,
@@ -87,12 +86,18 @@ impl Place {
 
     /// At a terminal, where this is typed once that was asked.
     pub fn at_terminal(&self, args: &[&str], dialogue: &[(&str, &str)]) -> (Option<i32>, String) {
-        let mut terminal = Terminal::open(&self.path("tenure.toml"), args);
+        let mut terminal = self.terminal(args);
         for (asked, typed) in dialogue {
             terminal.expect(asked);
             terminal.type_in(typed);
         }
         terminal.ended()
+    }
+
+    pub fn terminal(&self, args: &[&str]) -> Terminal {
+        Terminal::open(args, |script| {
+            script.env("TENURE_CONFIG", self.path("tenure.toml"));
+        })
     }
 
     pub fn serve(&self, adapt: impl FnOnce(&mut Command)) -> Serve {
@@ -212,55 +217,4 @@ fn a_secret_among_the_words_of_a_process_is_found() {
     child.kill().expect("ours");
     child.wait().expect("ours");
     assert!(found.contains(secret));
-}
-
-/// `tenure` on a terminal of its own.
-pub struct Terminal {
-    child: Child,
-    stdin: ChildStdin,
-    shown: Arc<Mutex<String>>,
-    reader: JoinHandle<()>,
-}
-
-impl Terminal {
-    pub fn open(config: &Path, args: &[&str]) -> Self {
-        // Without `exec`, some shells end by the Ctrl-C that the program answered.
-        let line = format!("exec {} {}", env!("CARGO_BIN_EXE_tenure"), args.join(" "));
-        let mut script = Command::new("script");
-        script.args(["-qefc", &line, "/dev/null"]).env("TENURE_CONFIG", config);
-        script.env("NO_COLOR", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = script.spawn().expect("script is there");
-        let stdin = child.stdin.take().expect("a pipe");
-        let mut stdout = child.stdout.take().expect("a pipe");
-        let shown = Arc::new(Mutex::new(String::new()));
-        let screen = shown.clone();
-        let reader = std::thread::spawn(move || {
-            let mut piece = [0; 4_096];
-            while let Ok(length @ 1..) = stdout.read(&mut piece) {
-                let text = String::from_utf8_lossy(&piece[..length]);
-                screen.lock().expect("a screen").push_str(&text);
-            }
-        });
-        Self { child, stdin, shown, reader }
-    }
-
-    pub fn shown(&self) -> String {
-        self.shown.lock().expect("a screen").clone()
-    }
-
-    pub fn expect(&self, text: &str) {
-        eventually(text, || self.shown().contains(text).then_some(()));
-    }
-
-    pub fn type_in(&mut self, text: &str) {
-        self.stdin.write_all(text.as_bytes()).and_then(|()| self.stdin.flush()).expect("a pty");
-    }
-
-    /// The exit code, and all that was shown.
-    pub fn ended(mut self) -> (Option<i32>, String) {
-        let status = ended(&mut self.child);
-        self.reader.join().expect("it reads");
-        let shown = self.shown.lock().expect("a screen").clone();
-        (status.code(), shown)
-    }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::bench::{Place, Terminal, assert_silent, done, fails, mode, new_key};
+use super::bench::{Place, assert_silent, done, fails, mode, new_key};
 use crate::support::{Client, Output, Request};
 
 const PASSPHRASE: &str = "correct horse battery staple";
@@ -127,8 +127,7 @@ fn a_passphrase_is_typed_twice_at_first_and_once_at_each_start_and_never_shown()
     );
     assert_silent(&shown, &["horse"]);
 
-    let mut terminal =
-        Terminal::open(&place.path("tenure.toml"), &["serve", "--listen", "127.0.0.1:0"]);
+    let mut terminal = place.terminal(&["serve", "--listen", "127.0.0.1:0"]);
     terminal.expect("Passphrase of the store: ");
     terminal.type_in(&line);
     terminal.expect(" serving ");

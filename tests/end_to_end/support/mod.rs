@@ -13,6 +13,7 @@ pub mod program;
 pub mod random;
 pub mod serve;
 pub mod tenants;
+pub mod terminal;
 pub mod tokens;
 pub mod writers;
 
@@ -22,4 +23,5 @@ pub use program::{Dev, Output, Starting, secret, tenure};
 pub use random::Random;
 pub use serve::{Serve, ended, eventually, init, maintain, signal, store_in};
 pub use tenants::Tenants;
+pub use terminal::Terminal;
 pub use writers::{Writers, quiet, two_tenants};

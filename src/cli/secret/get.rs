@@ -1,0 +1,78 @@
+//! `tenure get`: the value, and nothing else.
+
+use std::io::{IsTerminal, Write};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::super::failure::{CliError, Exit};
+use super::super::internal;
+use super::super::maintain::Output;
+use super::target::{Names, Target, TargetArgs};
+use crate::client::Secret;
+use crate::domain::SecretValue;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct GetArgs {
+    /// Name of the secret
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+pub(in crate::cli) async fn get(args: GetArgs, output: Output) -> Result<(), CliError> {
+    let (client, names) = Target::find(&args.target)?.open()?;
+    let name = names.whole(&args.name)?;
+    let read = client.read(&name).await.map_err(|error| names.place.failed(error))?;
+    let secret = read.ok_or_else(|| missing(&names, &args.name))?;
+    if output.json {
+        return output.show(&Shown::of(&args.name, &secret), String::new);
+    }
+    let value = secret.value.as_ref().ok_or_else(|| CliError {
+        exit: Exit::NotFound,
+        message: format!("the value of '{}' is null; --json shows it", args.name),
+    })?;
+    bare(value)
+}
+
+pub(super) fn missing(names: &Names, name: &str) -> CliError {
+    CliError {
+        exit: Exit::NotFound,
+        message: format!(
+            "there is no secret '{name}' in tenant '{}' that is valid now; 'tenure list' shows \
+             which there are",
+            names.place.tenant
+        ),
+    }
+}
+
+/// With a line break only where a person would miss it.
+fn bare(value: &SecretValue) -> Result<(), CliError> {
+    let mut stdout = std::io::stdout().lock();
+    let end: &[u8] = if stdout.is_terminal() { b"\n" } else { b"" };
+    let written = stdout.write_all(value.expose().as_bytes());
+    written.and_then(|()| stdout.write_all(end)).and_then(|()| stdout.flush()).map_err(internal)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'s> {
+    name: &'s str,
+    value: Option<&'s str>,
+    version: &'s str,
+    not_before: Option<String>,
+    expires_on: Option<String>,
+}
+
+impl<'s> Shown<'s> {
+    fn of(name: &'s str, Secret { value, version, window }: &'s Secret) -> Self {
+        Self {
+            name,
+            value: value.as_ref().map(SecretValue::expose),
+            version: version.as_str(),
+            not_before: window.not_before().map(|time| time.to_string()),
+            expires_on: window.expires_on().map(|time| time.to_string()),
+        }
+    }
+}

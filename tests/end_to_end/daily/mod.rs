@@ -1,0 +1,7 @@
+//! The commands of daily use, as a user types them: against a real server, on a
+//! terminal where they behave differently there.
+
+mod desk;
+mod get;
+
+pub use desk::Desk;
