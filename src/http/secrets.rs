@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use zeroize::Zeroizing;
@@ -13,7 +13,7 @@ use crate::api::problem::Problem;
 use crate::api::secret::{PutSecret, PutSecretBody};
 use crate::auth::{ListPermit, Permit, Read, Write};
 use crate::domain::{Now, SecretValue};
-use crate::vault::{Deleted, NewSecret, Vault};
+use crate::vault::{Deleted, NewSecret, Secret, Vault};
 
 use super::accept::{self, Form};
 use super::body::{self, Bounds};
@@ -30,6 +30,10 @@ pub(super) struct Call<'r> {
 }
 
 type Answer = Result<HttpResponse, Refused>;
+
+/// The ends of a secret's window.
+const NOT_BEFORE: &str = "tenure-not-before";
+const EXPIRES_ON: &str = "tenure-expires-on";
 
 /// Read a secret
 ///
@@ -48,7 +52,11 @@ type Answer = Result<HttpResponse, Refused>;
         (status = 200, description = "The value", content(
             (Option<String> = "application/json"),
             (String = "text/plain"),
-        ), headers(("ETag" = String, description = "The secret's version"))),
+        ), headers(
+            ("ETag" = String, description = "The secret's version"),
+            ("Tenure-Not-Before" = String, description = "Since when it can be read, RFC 3339 in UTC; absent where it always could"),
+            ("Tenure-Expires-On" = String, description = "From when on it cannot be read, RFC 3339 in UTC; absent where it does not expire"),
+        )),
         (status = 400, description = "`invalid_name`, `ambiguous_credential`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No credential, or an invalid or expired one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
@@ -62,17 +70,24 @@ type Answer = Result<HttpResponse, Refused>;
 pub(super) async fn read(call: &Call<'_>, permit: Permit<Read>) -> Answer {
     let form = accept::form(call.headers)?;
     let secret = call.vault.read(&permit, call.now).await?.ok_or_else(problem::not_found)?;
-    let (media_type, body) = match (form, &secret.value) {
+    let Secret { value, version, window } = secret;
+    let (media_type, body) = match (form, &value) {
         (Form::Json, value) => ("application/json", json_of(value.as_ref())),
         (Form::Text, Some(value)) => ("text/plain; charset=utf-8", wiped(value.expose().into())),
         (Form::Text, None) => {
             return Err(accept::not_acceptable("The value is null, which text/plain cannot say."));
         }
     };
-    Ok(HttpResponse::Ok()
+    let mut response = HttpResponse::Ok();
+    response
         .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(media_type)))
-        .insert_header((header::ETAG, conditions::etag(secret.version)))
-        .body(body))
+        .insert_header((header::ETAG, conditions::etag(version)));
+    for (end, at) in [(NOT_BEFORE, window.not_before()), (EXPIRES_ON, window.expires_on())] {
+        if let Some(at) = at {
+            response.insert_header((HeaderName::from_static(end), at.to_string()));
+        }
+    }
+    Ok(response.body(body))
 }
 
 /// Store or replace a secret

@@ -72,6 +72,7 @@ pub struct Secret {
     pub value: Option<SecretValue>,
     /// Rises with every write of the tenant; its ETag.
     pub version: u64,
+    pub window: ValidityWindow,
 }
 
 /// What is to be written.
