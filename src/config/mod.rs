@@ -18,7 +18,6 @@ mod error;
 mod load;
 mod oidc;
 mod settings;
-mod unit;
 mod validate;
 
 #[cfg(test)]
@@ -29,11 +28,11 @@ use std::path::PathBuf;
 
 use crate::domain::Network;
 
+pub use crate::domain::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use error::{ConfigError, Origin};
 pub use load::environment;
 pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use settings::{LogLevel, MemoryLock, Setting, keys};
-pub use unit::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use validate::Exposure;
 
 /// Everything that can be configured. `config/tenure.toml` explains each key.
