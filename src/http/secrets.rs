@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use zeroize::Zeroizing;
 
 use crate::api::problem::Problem;
-use crate::api::secret::{PutSecret, PutSecretBody};
+use crate::api::secret::{PutSecret, PutSecretBody, SecretList};
 use crate::auth::{ListPermit, Permit, Read, Write};
 use crate::domain::{Now, SecretValue};
 use crate::vault::{Deleted, NewSecret, Secret, Vault};
@@ -173,7 +173,8 @@ pub(super) async fn delete(call: &Call<'_>, permit: Permit<Write>) -> Answer {
 /// List secrets
 ///
 /// The names that are stored and not expired and that the credential may read,
-/// sorted. Never a value. Without `limit` all of them; with it a page, whose
+/// sorted. Never a value. With `details=true` the version, state and window of each
+/// beside its name. Without `limit` all of them; with it a page, whose
 /// `Link` leads to the next one. A list is not a picture of one moment: a name
 /// that is there throughout is listed exactly once.
 #[utoipa::path(
@@ -186,9 +187,11 @@ pub(super) async fn delete(call: &Call<'_>, permit: Permit<Write>) -> Answer {
         ("prefix" = Option<String>, Query, description = "Only names that begin with it", pattern = "^[A-Za-z0-9_-]{0,127}$"),
         ("after" = Option<String>, Query, description = "Only names that sort after this one, which need not exist", pattern = "^[A-Za-z0-9_-]{1,127}$"),
         ("limit" = Option<u16>, Query, description = "At most this many names", minimum = 1, maximum = 10_000),
+        ("details" = Option<bool>, Query, description = "Whether to answer objects instead of names"),
+        ("expiringWithin" = Option<String>, Query, description = "Only secrets that expire within so long from now: a number and one of s, m, h and d, from 1s to 3650d", pattern = "^[0-9]+[smhd]$"),
     ),
     responses(
-        (status = 200, description = "Sorted names", body = Vec<String>, headers(
+        (status = 200, description = "Sorted names, or objects sorted by name", body = SecretList, headers(
             ("Link" = String, description = "`<?…>; rel=\"next\"`, relative to this address: the next page. Absent where no names remain, and without `limit`"),
         )),
         (status = 400, description = "`invalid_name`, `validation_failed`, `ambiguous_credential`", body = Problem, content_type = "application/problem+json"),
