@@ -142,7 +142,8 @@ async fn served(
 }
 
 /// Credential first, so that a stranger learns nothing, not even which names are
-/// well-formed; then the names; then the permit, without which no handler runs.
+/// well-formed; then the names; then the permit, without which no handler runs. (Where
+/// the names are in the body, it is asked about them when that was read.)
 async fn secret_call(
     shared: &Shared,
     vault: &Arc<Vault>,
@@ -166,6 +167,12 @@ async fn secret_call(
             let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
             let bounds = Bounds { holds, timeout: shared.body_timeout };
             secrets::write(&context, permit, payload, bounds).await
+        }
+        SecretCall::WriteAll => {
+            let tenant = path::tenant(captures.segment)?;
+            let permit = principal.may_write_some(&tenant, now)?;
+            let bounds = Bounds { holds: Holds::Values, timeout: shared.body_timeout };
+            secrets::write_all(&context, permit, payload, bounds).await
         }
         SecretCall::Delete => {
             let (tenant, name) = names()?;

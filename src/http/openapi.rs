@@ -36,6 +36,7 @@ use super::sign_in::Offer;
         super::secrets::write,
         super::secrets::delete,
         super::secrets::list,
+        super::secrets::write_all,
         super::api_keys::create,
         super::api_keys::list,
         super::api_keys::show,
