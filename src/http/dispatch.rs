@@ -131,7 +131,10 @@ async fn served(
         (Endpoint::BiscuitKeys, Phase::Open(vault)) => Ok(system::biscuit_keys(vault)),
         (Endpoint::OpenApi, _) => Ok(openapi::serve_document(&shared.state.sign_in().docs())),
         (Endpoint::DocsRoot, _) => Ok(openapi::redirect_to_docs()),
-        (Endpoint::Docs, _) => openapi::serve_docs(captures.tail, &shared.state.sign_in().docs()),
+        (Endpoint::Docs, _) => {
+            let docs = shared.state.sign_in().docs();
+            openapi::serve_docs(captures.tail, request.headers(), &docs)
+        }
         (Endpoint::Secret(call), Phase::Open(vault)) => {
             secret_call(shared, vault, call, captures, request, payload).await
         }
