@@ -1,6 +1,7 @@
 //! The body of a PUT: what a secret is to be, and every way in which it is not
-//! well said.
+//! well said. And what a list tells of one.
 
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::{SecretValue, Timestamp, ValidityWindow};
@@ -42,9 +43,54 @@ pub struct PutSecretBody {
     not_before: Option<String>,
 }
 
-const VALUE: &str = "value";
-const EXPIRES_ON: &str = "expiresOn";
-const NOT_BEFORE: &str = "notBefore";
+/// One secret of a list with details.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedSecret<'l> {
+    pub name: &'l str,
+    /// As in its ETag, without the quotes.
+    #[schema(example = "17")]
+    pub version: String,
+    pub state: SecretState,
+    /// RFC 3339 in UTC; left out where it always could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
+    pub not_before: Option<String>,
+    /// RFC 3339 in UTC; left out where it does not expire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
+    pub expires_on: Option<String>,
+}
+
+/// Where a listed secret is in its window; what has expired is not listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SecretState {
+    Valid,
+    NotYetValid,
+}
+
+/// What a list answers, for the OpenAPI document; lists are made in pieces.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub enum SecretList<'l> {
+    /// Sorted names.
+    Names(Vec<String>),
+    /// With `details=true`, sorted by name.
+    Details(Vec<ListedSecret<'l>>),
+}
+
+impl<'l> ListedSecret<'l> {
+    pub fn new(name: &'l str, version: u64, window: ValidityWindow, state: SecretState) -> Self {
+        let told = |end: Option<Timestamp>| end.map(|at| at.to_string());
+        let (not_before, expires_on) = (told(window.not_before()), told(window.expires_on()));
+        Self { name, version: version.to_string(), state, not_before, expires_on }
+    }
+}
+
+pub(super) const VALUE: &str = "value";
+pub(super) const EXPIRES_ON: &str = "expiresOn";
+pub(super) const NOT_BEFORE: &str = "notBefore";
 
 impl PutSecret {
     /// Reads a JSON body. All faults of a well-formed one are told at once.
@@ -53,25 +99,25 @@ impl PutSecret {
         let known = [VALUE, EXPIRES_ON, NOT_BEFORE];
         let unknown = "is not known: there are value, expiresOn and notBefore";
         let take = |fields: &mut Fields, field, value| draft.take(fields, field, value);
-        let fields = Fields::read(body, &known, unknown, take)?;
-        draft.finish(fields)
+        let mut fields = Fields::read(body, &known, unknown, take)?;
+        draft.finish(&mut fields).ok_or_else(|| fields.into_error())
     }
 }
 
-/// A body while it is read.
+/// A secret while it is read.
 #[derive(Default)]
-struct Draft {
+pub(super) struct Draft {
     value: Option<SecretValue>,
     expires_on: Option<Timestamp>,
     not_before: Option<Timestamp>,
 }
 
 impl Draft {
-    fn take(&mut self, fields: &mut Fields, field: &'static str, value: Value) {
+    pub fn take(&mut self, fields: &mut Fields, field: &'static str, value: Value) {
         match (field, value) {
             (VALUE, Value::String(plaintext)) => self.value = Some(SecretValue::new(plaintext)),
             (VALUE, Value::Null) => {}
-            (VALUE, Value::Other | Value::Strings(_)) => {
+            (VALUE, Value::Other | Value::Strings(_) | Value::Objects(_)) => {
                 fields.fault(VALUE, "must be a string or null")
             }
             (_, Value::String(text)) => match Timestamp::parse(&text) {
@@ -79,23 +125,23 @@ impl Draft {
                 Ok(time) => self.not_before = Some(time),
                 Err(error) => fields.fault(field, error.to_string()),
             },
-            (_, Value::Null | Value::Other | Value::Strings(_)) => {
+            (_, Value::Null | Value::Other | Value::Strings(_) | Value::Objects(_)) => {
                 fields.fault(field, "must be an RFC 3339 date-time in a string, or be left out");
             }
         }
     }
 
-    fn finish(self, mut fields: Fields) -> Result<PutSecret, BadBody> {
+    /// The secret, if nothing is wrong with it.
+    pub fn finish(self, fields: &mut Fields) -> Option<PutSecret> {
         if fields.are_sound() && !fields.given(VALUE) {
             fields.fault(VALUE, "must be present; it may be null");
         }
-        let window = ValidityWindow::new(self.not_before, self.expires_on);
-        if let Err(empty) = window {
-            fields.fault(EXPIRES_ON, empty.to_string());
-        }
-        match window {
-            Ok(window) if fields.are_sound() => Ok(PutSecret { value: self.value, window }),
-            _ => Err(fields.into_error()),
+        match ValidityWindow::new(self.not_before, self.expires_on) {
+            Ok(window) => fields.are_sound().then_some(PutSecret { value: self.value, window }),
+            Err(empty) => {
+                fields.fault(EXPIRES_ON, empty.to_string());
+                None
+            }
         }
     }
 }

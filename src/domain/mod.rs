@@ -10,14 +10,18 @@ mod name;
 mod network;
 mod scope;
 mod time;
+mod unit;
 mod value;
 mod window;
 
 pub use address::{WebAddress, WebAddressError};
 pub use limit::Rate;
-pub use name::{NameError, NamePrefix, SecretName, SecretNames, TenantId, TenantName};
+pub use name::{
+    ByName, NameError, NamePrefix, RepeatedName, SecretName, SecretNames, TenantId, TenantName,
+};
 pub use network::{Network, NetworkError, Source};
 pub use scope::{Operation, Scope, ScopeError, ScopeSet};
 pub use time::{Clock, ClockReading, Floor, Now, TimeError, Timestamp};
+pub use unit::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use value::SecretValue;
 pub use window::{EmptyWindow, ValidityWindow, WindowState};
