@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 
-use super::json::{self, Top, Value};
+use super::json::{self, Members, Top, Value};
 use super::problem::{FieldErrors, showable};
 use super::secret::BadBody;
 
-/// A body while it is read.
+/// A body while it is read, or an object within one.
+#[derive(Default)]
 pub(super) struct Fields {
     seen: Vec<&'static str>,
     errors: FieldErrors,
@@ -26,17 +27,10 @@ impl Fields {
         unknown: &'static str,
         mut take: impl FnMut(&mut Self, &'static str, Value),
     ) -> Result<Self, BadBody> {
-        let mut fields = Self { seen: Vec::new(), errors: FieldErrors::new() };
+        let mut fields = Self::default();
         let top = json::read(body, |name, value| {
-            match known.iter().copied().find(|field| name.eq_ignore_ascii_case(field)) {
-                None => fields.fault(showable(&name), unknown),
-                Some(field) if fields.given(field) => {
-                    fields.fault(field, "is given more than once");
-                }
-                Some(field) => {
-                    fields.seen.push(field);
-                    take(&mut fields, field, value);
-                }
+            if let Some(field) = fields.known(&name, known, unknown) {
+                take(&mut fields, field, value);
             }
         });
         match top {
@@ -45,6 +39,50 @@ impl Fields {
             Ok(Top::Object) => {}
         }
         Ok(fields)
+    }
+
+    /// The same of an object within a body.
+    pub fn of(
+        members: Members,
+        known: &[&'static str],
+        unknown: &'static str,
+        mut take: impl FnMut(&mut Self, &'static str, Value),
+    ) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in members {
+            if let Some(field) = fields.known(&name, known, unknown) {
+                take(&mut fields, field, value);
+            }
+        }
+        fields
+    }
+
+    /// Which of the `known` it is, the first time that it is given.
+    fn known(
+        &mut self,
+        name: &str,
+        known: &[&'static str],
+        unknown: &'static str,
+    ) -> Option<&'static str> {
+        let found = known.iter().copied().find(|field| name.eq_ignore_ascii_case(field));
+        match found {
+            None => self.fault(showable(name), unknown),
+            Some(field) if self.given(field) => self.fault(field, "is given more than once"),
+            Some(field) => {
+                self.seen.push(field);
+                return Some(field);
+            }
+        }
+        None
+    }
+
+    /// Takes over the faults of the object at `place` within this one.
+    pub fn absorb(&mut self, place: &str, inner: Self) {
+        for (field, messages) in inner.errors {
+            for message in messages {
+                self.fault(&format!("{place}.{field}"), message);
+            }
+        }
     }
 
     pub fn given(&self, field: &str) -> bool {

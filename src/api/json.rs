@@ -18,12 +18,24 @@ pub const MAX_DEPTH: usize = 32;
 /// body take many times its size in memory.
 pub const MAX_STRINGS: usize = 16;
 
+/// In an array of objects, for the same reason.
+pub const MAX_OBJECTS: usize = 100;
+
+/// Of an object in an array; none that this API takes has so many.
+pub const MAX_MEMBERS: usize = 16;
+
+/// The members of an object, in their order.
+pub type Members = Vec<(Zeroizing<String>, Value)>;
+
 /// A value, as far as it matters here.
 pub enum Value {
     Null,
     String(Zeroizing<String>),
     /// An array of strings and nothing else, [`MAX_STRINGS`] at most.
     Strings(Vec<Zeroizing<String>>),
+    /// An array of objects and nothing else, [`MAX_OBJECTS`] at most, in the object at
+    /// the top; `None` is one of more than [`MAX_MEMBERS`].
+    Objects(Vec<Option<Members>>),
     /// A number, boolean, object or another array: well-formed, and passed over.
     Other,
 }
@@ -69,6 +81,26 @@ fn place(text: &str, at: usize, reason: &'static str) -> Malformed {
         reason,
         line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
         column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+    }
+}
+
+/// How deep an array stands that is a member of the object at the top.
+const IN_TOP: usize = 2;
+
+/// An array with one more element. It is told apart only while all are of one kind.
+fn lengthened(array: Option<Value>, element: Value) -> Value {
+    match (array, element) {
+        (None, Value::String(text)) => Value::Strings(vec![text]),
+        (None, Value::Objects(object)) => Value::Objects(object),
+        (Some(Value::Strings(mut all)), Value::String(text)) if all.len() < MAX_STRINGS => {
+            all.push(text);
+            Value::Strings(all)
+        }
+        (Some(Value::Objects(mut all)), Value::Objects(object)) if all.len() < MAX_OBJECTS => {
+            all.extend(object);
+            Value::Objects(all)
+        }
+        _ => Value::Other,
     }
 }
 
@@ -148,22 +180,33 @@ impl<'a> Reader<'a> {
     fn array(&mut self, depth: usize) -> Result<Value, Reason> {
         self.expect(b'[', "an array is missing")?;
         self.white_space();
-        let mut strings = Some(Vec::new());
         if self.eat(b']') {
-            return Ok(strings.map_or(Value::Other, Value::Strings));
+            return Ok(Value::Strings(Vec::new()));
         }
+        let mut array = None;
         loop {
             self.white_space();
-            match (self.value(depth)?, &mut strings) {
-                (Value::String(text), Some(all)) if all.len() < MAX_STRINGS => all.push(text),
-                _ => strings = None,
-            }
+            let element = match self.peek() {
+                Some(b'{') if depth == IN_TOP => Value::Objects(vec![self.members(depth + 1)?]),
+                _ => self.value(depth)?,
+            };
+            array = Some(lengthened(array, element));
             self.white_space();
             if self.eat(b']') {
-                return Ok(strings.map_or(Value::Other, Value::Strings));
+                return Ok(array.unwrap_or(Value::Other));
             }
             self.expect(b',', "a comma or the end of the array is missing")?;
         }
+    }
+
+    /// All of an object, unless it has too many members.
+    fn members(&mut self, depth: usize) -> Result<Option<Members>, Reason> {
+        let mut members = Some(Vec::new());
+        self.object(depth, |name, value| match &mut members {
+            Some(all) if all.len() < MAX_MEMBERS => all.push((name, value)),
+            _ => members = None,
+        })?;
+        Ok(members)
     }
 
     fn string(&mut self) -> Result<Zeroizing<String>, Reason> {

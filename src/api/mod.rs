@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod api_key;
+pub mod batch;
 mod fields;
 pub mod json;
 pub mod problem;

@@ -129,7 +129,7 @@ pub struct Problem {
     /// Stable, for programs.
     #[schema(value_type = String, example = "not_found")]
     pub code: Cow<'static, str>,
-    /// With a 400: messages by field.
+    /// With a 400, and with a 412 of several secrets: messages by field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, Vec<String>>>)]
     pub errors: Option<FieldErrors>,

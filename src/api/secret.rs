@@ -88,9 +88,9 @@ impl<'l> ListedSecret<'l> {
     }
 }
 
-const VALUE: &str = "value";
-const EXPIRES_ON: &str = "expiresOn";
-const NOT_BEFORE: &str = "notBefore";
+pub(super) const VALUE: &str = "value";
+pub(super) const EXPIRES_ON: &str = "expiresOn";
+pub(super) const NOT_BEFORE: &str = "notBefore";
 
 impl PutSecret {
     /// Reads a JSON body. All faults of a well-formed one are told at once.
@@ -99,25 +99,25 @@ impl PutSecret {
         let known = [VALUE, EXPIRES_ON, NOT_BEFORE];
         let unknown = "is not known: there are value, expiresOn and notBefore";
         let take = |fields: &mut Fields, field, value| draft.take(fields, field, value);
-        let fields = Fields::read(body, &known, unknown, take)?;
-        draft.finish(fields)
+        let mut fields = Fields::read(body, &known, unknown, take)?;
+        draft.finish(&mut fields).ok_or_else(|| fields.into_error())
     }
 }
 
-/// A body while it is read.
+/// A secret while it is read.
 #[derive(Default)]
-struct Draft {
+pub(super) struct Draft {
     value: Option<SecretValue>,
     expires_on: Option<Timestamp>,
     not_before: Option<Timestamp>,
 }
 
 impl Draft {
-    fn take(&mut self, fields: &mut Fields, field: &'static str, value: Value) {
+    pub fn take(&mut self, fields: &mut Fields, field: &'static str, value: Value) {
         match (field, value) {
             (VALUE, Value::String(plaintext)) => self.value = Some(SecretValue::new(plaintext)),
             (VALUE, Value::Null) => {}
-            (VALUE, Value::Other | Value::Strings(_)) => {
+            (VALUE, Value::Other | Value::Strings(_) | Value::Objects(_)) => {
                 fields.fault(VALUE, "must be a string or null")
             }
             (_, Value::String(text)) => match Timestamp::parse(&text) {
@@ -125,23 +125,23 @@ impl Draft {
                 Ok(time) => self.not_before = Some(time),
                 Err(error) => fields.fault(field, error.to_string()),
             },
-            (_, Value::Null | Value::Other | Value::Strings(_)) => {
+            (_, Value::Null | Value::Other | Value::Strings(_) | Value::Objects(_)) => {
                 fields.fault(field, "must be an RFC 3339 date-time in a string, or be left out");
             }
         }
     }
 
-    fn finish(self, mut fields: Fields) -> Result<PutSecret, BadBody> {
+    /// The secret, if nothing is wrong with it.
+    pub fn finish(self, fields: &mut Fields) -> Option<PutSecret> {
         if fields.are_sound() && !fields.given(VALUE) {
             fields.fault(VALUE, "must be present; it may be null");
         }
-        let window = ValidityWindow::new(self.not_before, self.expires_on);
-        if let Err(empty) = window {
-            fields.fault(EXPIRES_ON, empty.to_string());
-        }
-        match window {
-            Ok(window) if fields.are_sound() => Ok(PutSecret { value: self.value, window }),
-            _ => Err(fields.into_error()),
+        match ValidityWindow::new(self.not_before, self.expires_on) {
+            Ok(window) => fields.are_sound().then_some(PutSecret { value: self.value, window }),
+            Err(empty) => {
+                fields.fault(EXPIRES_ON, empty.to_string());
+                None
+            }
         }
     }
 }

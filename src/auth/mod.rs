@@ -52,7 +52,7 @@ pub use inspect::{Inspection, inspect};
 pub use limits::{Limited, Limits, Rates};
 pub use mint::{Mint, MintError, mint};
 pub use narrow::{NarrowError, Narrowing, narrow, seal};
-pub use permit::{ListPermit, ManagePermit, Permit, Read, Write};
+pub use permit::{BatchPermit, ListPermit, ManagePermit, Permit, Read, Write, WriterPermit};
 pub use principal::{Forbidden, Principal};
 pub use revocation::{Revocation, RevocationId, RevocationIdError, RevocationTarget, Revocations};
 pub use roots::{PublicRoot, Roots, RootsError, TooManyRoots};

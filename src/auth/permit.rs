@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::domain::{Now, Operation, ScopeSet, SecretName, TenantId};
+use crate::domain::{ByName, Now, Operation, ScopeSet, SecretName, TenantId};
 
 use super::Forbidden;
 use super::caveat::Caveats;
@@ -64,6 +64,52 @@ impl ListPermit {
 
     pub fn shows(&self, name: &SecretName, now: Now) -> bool {
         self.caveats.allow(Operation::Read, name, now)
+    }
+}
+
+/// Proof that a credential may write some names of a tenant, before it is known which
+/// are meant. It writes nothing: [`WriterPermit::all`] asks about each of them.
+#[derive(Debug)]
+pub struct WriterPermit {
+    tenant: TenantId,
+    caveats: Arc<Caveats>,
+}
+
+impl WriterPermit {
+    pub(super) fn new(tenant: TenantId, caveats: Arc<Caveats>) -> Self {
+        Self { tenant, caveats }
+    }
+
+    /// All of them or none.
+    pub fn all<T>(self, writes: ByName<T>, now: Now) -> Result<BatchPermit<T>, Forbidden> {
+        let allowed = |name| self.caveats.allow(Operation::Write, name, now);
+        if writes.iter().all(|(name, _)| allowed(name)) {
+            Ok(BatchPermit { tenant: self.tenant, writes })
+        } else {
+            Err(Forbidden)
+        }
+    }
+}
+
+/// Proof that a credential may write each of these names of one tenant. It holds what
+/// is to be written, so that this cannot differ from what was authorized.
+#[derive(Debug)]
+pub struct BatchPermit<T> {
+    tenant: TenantId,
+    writes: ByName<T>,
+}
+
+impl<T> BatchPermit<T> {
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    pub fn writes(&self) -> &ByName<T> {
+        &self.writes
+    }
+
+    pub fn into_writes(self) -> ByName<T> {
+        self.writes
     }
 }
 

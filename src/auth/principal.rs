@@ -11,7 +11,7 @@ use crate::domain::{Now, Operation, Scope, ScopeSet, SecretName, TenantId, Tenan
 use super::caveat::Caveats;
 use super::{
     CredentialId, CredentialKind, Family, Identity, ListPermit, ManagePermit, Permit, Read,
-    Subject, Write,
+    Subject, Write, WriterPermit,
 };
 
 /// A good credential that does not allow the act (403). It says no more, so that
@@ -102,6 +102,17 @@ impl Principal {
             return Err(Forbidden);
         }
         Ok(ListPermit::new(self.tenant_id, Arc::clone(&self.caveats)))
+    }
+
+    /// Several writes pass where some name may be written; each name is then asked
+    /// about through [`WriterPermit::all`].
+    pub fn may_write_some(&self, tenant: &TenantName, now: Now) -> Result<WriterPermit, Forbidden> {
+        if !self.reaches(Operation::Write, tenant, now)
+            || !self.caveats.allow_some_name(Operation::Write, now)
+        {
+            return Err(Forbidden);
+        }
+        Ok(WriterPermit::new(self.tenant_id, Arc::clone(&self.caveats)))
     }
 
     /// Whether it may manage the API keys of its tenant: with the scope `*`, and a

@@ -16,7 +16,9 @@ mod window;
 
 pub use address::{WebAddress, WebAddressError};
 pub use limit::Rate;
-pub use name::{NameError, NamePrefix, SecretName, SecretNames, TenantId, TenantName};
+pub use name::{
+    ByName, NameError, NamePrefix, RepeatedName, SecretName, SecretNames, TenantId, TenantName,
+};
 pub use network::{Network, NetworkError, Source};
 pub use scope::{Operation, Scope, ScopeError, ScopeSet};
 pub use time::{Clock, ClockReading, Floor, Now, TimeError, Timestamp};

@@ -1,5 +1,6 @@
 //! Names that tenants choose, and the ids that the store draws.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -159,6 +160,60 @@ impl fmt::Debug for SecretNames {
     }
 }
 
+/// Things by the secrets' names that they are for, each name once, in the order in
+/// which they were given.
+#[derive(Debug)]
+pub struct ByName<T>(Vec<(SecretName, T)>);
+
+/// A name that is not the first of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a name is given more than once")]
+pub struct RepeatedName {
+    /// From 0.
+    pub index: usize,
+}
+
+impl<T> ByName<T> {
+    pub fn new(things: Vec<(SecretName, T)>) -> Result<Self, RepeatedName> {
+        let mut seen = HashSet::with_capacity(things.len());
+        let repeated = things.iter().position(|(name, _)| !seen.insert(name));
+        match repeated {
+            Some(index) => Err(RepeatedName { index }),
+            None => Ok(Self(things)),
+        }
+    }
+
+    /// Of one name alone.
+    pub fn one(name: SecretName, thing: T) -> Self {
+        Self(vec![(name, thing)])
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &(SecretName, T)> {
+        self.0.iter()
+    }
+
+    pub fn map<U>(self, mut of: impl FnMut(T) -> U) -> ByName<U> {
+        ByName(self.0.into_iter().map(|(name, thing)| (name, of(thing))).collect())
+    }
+}
+
+impl<T> IntoIterator for ByName<T> {
+    type Item = (SecretName, T);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 /// What names may begin with: 0 to 127 of `A-Z a-z 0-9 - _`. The empty one is how
 /// every name begins.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -268,6 +323,19 @@ mod tests {
     #[test]
     fn names_differ_by_case() {
         assert_ne!(SecretName::parse("a"), SecretName::parse("A"));
+    }
+
+    #[test]
+    fn a_name_is_there_once_where_things_are_by_name() {
+        let of = |names: &[&str]| {
+            let names = names.iter().map(|name| SecretName::parse(name).unwrap());
+            ByName::new(names.zip(0..).collect())
+        };
+        let things = of(&["b", "a", "B"]).unwrap().into_iter();
+        let things: Vec<_> = things.map(|(name, at)| (name.as_str().to_owned(), at)).collect();
+        assert_eq!(things, [("b".into(), 0), ("a".into(), 1), ("B".into(), 2)]);
+        assert_eq!(of(&["a", "b", "c", "b", "a"]).unwrap_err(), RepeatedName { index: 3 });
+        assert!(of(&[]).unwrap().is_empty());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! In which of its two forms a value is answered (RFC 9110, 12.5.1).
+//! In which of its two forms a value is answered (RFC 9110, 12.5.1), and who takes what
+//! is compressed (12.5.3).
 
 use actix_web::http::header::{self, HeaderMap};
 
@@ -32,6 +33,23 @@ pub(super) fn form(headers: &HeaderMap) -> Result<Form, Refused> {
     }
 }
 
+/// Whether an answer may be in gzip; where nothing is said, it may.
+pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
+    let mut wishes = headers.get_all(header::ACCEPT_ENCODING).peekable();
+    if wishes.peek().is_none() {
+        return true;
+    }
+    let codings = wishes.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    let heard = codings.filter_map(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let name = parts.next()?;
+        let named = ["gzip", "x-gzip"].iter().any(|gzip| name.eq_ignore_ascii_case(gzip));
+        (named || name == "*").then(|| (named, quality(parts)))
+    });
+    // What is named counts before what `*` says of all others.
+    heard.max().is_some_and(|(_, quality)| quality > 0)
+}
+
 pub(super) fn not_acceptable(detail: &'static str) -> Refused {
     Refused::new(Code::NotAcceptable, detail)
 }
@@ -61,14 +79,19 @@ impl Wish {
         } else {
             return;
         };
-        let quality = parts
-            .filter_map(|part| part.split_once('='))
-            .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
-            .map_or(1000, |(_, value)| thousandths(value.trim()));
+        let quality = quality(parts);
         if (specificity, quality) > (self.specificity, self.quality) {
             *self = Self { specificity, quality };
         }
     }
+}
+
+/// Of a range or coding, by its parameters.
+fn quality<'p>(parameters: impl Iterator<Item = &'p str>) -> u16 {
+    parameters
+        .filter_map(|part| part.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
+        .map_or(1000, |(_, value)| thousandths(value.trim()))
 }
 
 /// A quality that cannot be read is none: the range is not wished for.
@@ -124,6 +147,22 @@ mod tests {
             &["application/json;q=0, */*"],
         ] {
             assert_eq!(wanted(lines), Some(Form::Text), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn gzip_is_taken_unless_it_is_left_out() {
+        let takes = |line: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append(header::ACCEPT_ENCODING, HeaderValue::from_str(line).unwrap());
+            takes_gzip(&headers)
+        };
+        assert!(takes_gzip(&HeaderMap::new()));
+        for line in ["gzip", "GZIP;q=0.1", "br, x-gzip", "*", "gzip, *;q=0", "identity;q=0, *"] {
+            assert!(takes(line), "{line}");
+        }
+        for line in ["", "identity", "br", "gzip;q=0", "gzip;q=0, *", "*;q=0", "gzip;q=x"] {
+            assert!(!takes(line), "{line}");
         }
     }
 

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use zeroize::Zeroizing;
 
 use crate::api::problem::Code;
+use crate::vault::Vault;
 
 use super::problem::{self, Refused};
 
@@ -24,12 +25,17 @@ pub(super) struct Bounds {
 pub(super) enum Holds {
     /// A value of at most so many bytes, and some properties.
     Value { max_bytes: usize },
+    /// Several values and some properties of each.
+    Values,
     /// A few short properties.
     Properties,
 }
 
 impl Bounds {
     const PROPERTIES_BYTES: usize = 4096;
+    /// Twice what the values may take: in JSON few take twice as much, and what is read
+    /// stays in memory until it is parsed.
+    const VALUES_BYTES: usize = 2 * Vault::MAX_TOGETHER_BYTES;
 
     /// A byte of a value takes at most six in JSON (`\u0001`); the rest is for
     /// the other properties.
@@ -38,6 +44,7 @@ impl Bounds {
             Holds::Value { max_bytes } => {
                 max_bytes.saturating_mul(6).saturating_add(Self::PROPERTIES_BYTES)
             }
+            Holds::Values => Self::VALUES_BYTES,
             Holds::Properties => Self::PROPERTIES_BYTES,
         }
     }
@@ -45,6 +52,12 @@ impl Bounds {
     fn too_large(self) -> Refused {
         match self.holds {
             Holds::Value { max_bytes } => problem::value_too_large(max_bytes),
+            Holds::Values => {
+                let max = Self::VALUES_BYTES;
+                let detail =
+                    format!("The body may be at most {max} bytes. Send fewer secrets at a time.");
+                Refused::new(Code::BodyTooLarge, detail)
+            }
             Holds::Properties => {
                 let max = Self::PROPERTIES_BYTES;
                 Refused::new(Code::BodyTooLarge, format!("The body may be at most {max} bytes."))

@@ -131,7 +131,10 @@ async fn served(
         (Endpoint::BiscuitKeys, Phase::Open(vault)) => Ok(system::biscuit_keys(vault)),
         (Endpoint::OpenApi, _) => Ok(openapi::serve_document(&shared.state.sign_in().docs())),
         (Endpoint::DocsRoot, _) => Ok(openapi::redirect_to_docs()),
-        (Endpoint::Docs, _) => openapi::serve_docs(captures.tail, &shared.state.sign_in().docs()),
+        (Endpoint::Docs, _) => {
+            let docs = shared.state.sign_in().docs();
+            openapi::serve_docs(captures.tail, request.headers(), &docs)
+        }
         (Endpoint::Secret(call), Phase::Open(vault)) => {
             secret_call(shared, vault, call, captures, request, payload).await
         }
@@ -142,7 +145,8 @@ async fn served(
 }
 
 /// Credential first, so that a stranger learns nothing, not even which names are
-/// well-formed; then the names; then the permit, without which no handler runs.
+/// well-formed; then the names; then the permit, without which no handler runs. (Where
+/// the names are in the body, it is asked about them when that was read.)
 async fn secret_call(
     shared: &Shared,
     vault: &Arc<Vault>,
@@ -166,6 +170,12 @@ async fn secret_call(
             let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
             let bounds = Bounds { holds, timeout: shared.body_timeout };
             secrets::write(&context, permit, payload, bounds).await
+        }
+        SecretCall::WriteAll => {
+            let tenant = path::tenant(captures.segment)?;
+            let permit = principal.may_write_some(&tenant, now)?;
+            let bounds = Bounds { holds: Holds::Values, timeout: shared.body_timeout };
+            secrets::write_all(&context, permit, payload, bounds).await
         }
         SecretCall::Delete => {
             let (tenant, name) = names()?;

@@ -32,6 +32,7 @@ mod secrets;
 mod server;
 mod sign_in;
 mod state;
+mod swagger_ui;
 mod system;
 mod tls;
 

@@ -2,11 +2,10 @@
 //! from inside the binary. A test holds the document against the route table.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::http::Method;
-use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::path::{Operation as Described, PathItem};
@@ -15,14 +14,15 @@ use utoipa::openapi::security::{
     SecurityRequirement, SecurityScheme,
 };
 use utoipa::{Modify, OpenApi};
-use utoipa_swagger_ui::{Config, oauth};
 
 use crate::api::problem::{Code, Problem};
 use crate::domain::{Operation, Scope};
 
-use super::problem::{self, Refused};
+use super::accept;
+use super::problem::Refused;
 use super::routes::{Access, ROUTES};
 use super::sign_in::Offer;
+use super::swagger_ui::{Client, Coding, Page};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -36,6 +36,7 @@ use super::sign_in::Offer;
         super::secrets::write,
         super::secrets::delete,
         super::secrets::list,
+        super::secrets::write_all,
         super::api_keys::create,
         super::api_keys::list,
         super::api_keys::show,
@@ -90,7 +91,7 @@ pub fn document() -> Document {
 /// The document and the page, as they are served.
 pub(super) struct Docs {
     json: Bytes,
-    ui: Arc<Config<'static>>,
+    page: Page,
     /// The page's Content-Security-Policy.
     policy: HeaderValue,
 }
@@ -110,7 +111,7 @@ impl Docs {
         }
         Self {
             json: Bytes::from(document.to_pretty_json().unwrap_or_default()),
-            ui: Arc::new(page(offers)),
+            page: page(offers),
             policy: content_security_policy(offers),
         }
     }
@@ -176,21 +177,12 @@ fn words_of(offer: &Offer, wanted: Scope) -> Vec<String> {
     words.map(|(word, _)| word.clone()).collect()
 }
 
-fn page(offers: &BTreeMap<usize, Offer>) -> Config<'static> {
-    let signs_in = offers.values().find_map(|offer| Some((offer.client_id.as_ref()?, offer)));
-    let document = ["/api/openapi.json"];
-    let config = match signs_in {
-        None => Config::new(document),
-        Some((client_id, offer)) => Config::with_oauth_config(
-            document,
-            oauth::Config::new()
-                .client_id(client_id)
-                .scopes(offer.scopes.keys().cloned().collect())
-                .use_pkce_with_authorization_code_grant(true),
-        ),
-    };
-    // Swagger UI would otherwise show the document's address to validator.swagger.io.
-    config.validator_url("none").try_it_out_enabled(true)
+fn page(offers: &BTreeMap<usize, Offer>) -> Page {
+    let client = offers.values().find_map(|offer| {
+        let scopes = offer.scopes.keys().map(String::as_str).collect();
+        Some(Client { id: offer.client_id.as_ref()?, scopes })
+    });
+    Page::new("/api/openapi.json", client.as_ref())
 }
 
 /// The page is given tokens: nothing foreign may run in it, nobody frames it, and it
@@ -244,23 +236,27 @@ pub(super) fn redirect_to_docs() -> HttpResponse {
     responses(
         (status = 200, description = "The page, or one of its files"),
         (status = 404, description = "`route_not_found`", body = Problem, content_type = "application/problem+json"),
+        (status = 406, description = "`not_acceptable`: the file is compressed", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub(super) fn serve_docs(file: &str, docs: &Docs) -> Result<HttpResponse, Refused> {
-    let file = match utoipa_swagger_ui::serve(file, Arc::clone(&docs.ui)) {
-        Ok(file) => file.ok_or_else(unknown)?,
-        Err(error) => {
-            log::error!("Swagger UI cannot be served: {error}");
-            return Err(problem::internal());
-        }
-    };
+pub(super) fn serve_docs(
+    file: &str,
+    headers: &HeaderMap,
+    docs: &Docs,
+) -> Result<HttpResponse, Refused> {
+    let file = docs.page.file(file).ok_or_else(unknown)?;
     let mut response = HttpResponse::Ok();
-    response.insert_header((header::CONTENT_TYPE, file.content_type));
+    response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(file.media_type)));
     response.insert_header((header::CONTENT_SECURITY_POLICY, docs.policy.clone()));
-    if file.gzpipped {
+    if file.coding == Coding::Gzip {
+        if !accept::takes_gzip(headers) {
+            let detail = "This file is compressed. Send Accept-Encoding: gzip.";
+            return Err(accept::not_acceptable(detail));
+        }
         response.insert_header((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+        response.insert_header((header::VARY, HeaderValue::from_static("Accept-Encoding")));
     }
-    Ok(response.body(file.bytes.into_owned()))
+    Ok(response.body(file.bytes))
 }
 
 pub(super) fn unknown() -> Refused {
@@ -341,12 +337,29 @@ mod tests {
     #[test]
     fn the_page_calls_nobody_else() {
         let docs = Docs::default();
-        let serve = |file: &str| serve_docs(file, &docs);
+        let serve = |file: &str| serve_docs(file, &HeaderMap::new(), &docs);
         let response = serve("swagger-initializer.js").unwrap();
         let policy = response.headers().get(header::CONTENT_SECURITY_POLICY).unwrap();
         assert!(policy.to_str().unwrap().contains("connect-src 'self';"), "{policy:?}");
         assert!(serve("").is_ok() && serve("swagger-ui-bundle.js").is_ok());
         assert!(serve("nothing").is_err() && serve("../Cargo.toml").is_err());
+    }
+
+    #[test]
+    fn a_compressed_file_is_for_who_takes_it() {
+        let docs = Docs::default();
+        let serve = |file: &str, takes: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(takes));
+            serve_docs(file, &headers, &docs)
+        };
+        let script = serve("swagger-ui-bundle.js", "gzip, br").unwrap();
+        assert_eq!(script.headers().get(header::CONTENT_ENCODING).unwrap(), "gzip");
+        assert_eq!(script.headers().get(header::VARY).unwrap(), "Accept-Encoding");
+        let refused = serve("swagger-ui-bundle.js", "identity").unwrap_err();
+        assert_eq!(refused.code(), Code::NotAcceptable);
+        let page = serve("", "identity").unwrap();
+        assert_eq!(page.headers().get(header::CONTENT_ENCODING), None);
     }
 
     fn offer(host: &str, client_id: Option<&str>) -> Offer {
@@ -403,8 +416,8 @@ mod tests {
         let offers =
             BTreeMap::from([(0, offer("a.example", None)), (1, offer("b.example", Some("docs")))]);
         let docs = Docs::with(&offers);
-        let script = utoipa_swagger_ui::serve("swagger-initializer.js", docs.ui).unwrap().unwrap();
-        let script = String::from_utf8(script.bytes.into_owned()).unwrap();
+        let script = docs.page.file("swagger-initializer.js").unwrap();
+        let script = String::from_utf8(script.bytes.to_vec()).unwrap();
         assert!(script.contains(r#""clientId": "docs""#), "{script}");
         assert!(script.contains(r#""usePkceWithAuthorizationCodeGrant": true"#), "{script}");
         let connect = "connect-src 'self' https://a.example/token https://b.example/token;";

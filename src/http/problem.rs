@@ -12,13 +12,14 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 
+use crate::api::batch;
 use crate::api::json::Malformed;
 use crate::api::problem::{Code, FieldErrors, Problem};
 use crate::api::secret::BadBody;
 use crate::auth::{Forbidden, Limited, Refusal};
 use crate::store::StoreError;
-use crate::vault::VaultError;
 use crate::vault::credentials::CredentialError;
+use crate::vault::{Vault, VaultError};
 
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -269,6 +270,8 @@ impl From<VaultError> for Refused {
                     "The secret is not in the state that the request requires.",
                 );
             }
+            VaultError::PreconditionsFailed { of } => return preconditions_failed(&of),
+            VaultError::TooLargeTogether => return too_large_together(),
             VaultError::ValueTooLarge { max } => return value_too_large(max),
             VaultError::Conflict => return conflict(),
             VaultError::Store(store) => store,
@@ -309,6 +312,29 @@ fn conflict() -> Refused {
 
 pub(super) fn value_too_large(max: usize) -> Refused {
     Refused::new(Code::ValueTooLarge, format!("A value may be at most {max} bytes of UTF-8."))
+}
+
+/// Who may write all of these may know which.
+fn preconditions_failed(of: &[usize]) -> Refused {
+    let why = || vec!["is not in the state that ifMatch or ifNoneMatch requires".into()];
+    let errors = of.iter().map(|index| (batch::place(*index), why())).collect();
+    Refused::new(
+        Code::PreconditionFailed,
+        "Nothing was changed: errors says which secrets are not in the state that the request \
+         requires.",
+    )
+    .with_errors(errors)
+}
+
+fn too_large_together() -> Refused {
+    let max = Vault::MAX_TOGETHER_BYTES;
+    Refused::new(
+        Code::BodyTooLarge,
+        format!(
+            "Nothing was changed: the values may be {max} bytes together, and less where they \
+             replace much larger ones. Send fewer secrets at a time."
+        ),
+    )
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ pub enum Endpoint {
 pub enum SecretCall {
     Read,
     Write,
+    WriteAll,
     Delete,
     List,
 }
@@ -57,7 +58,7 @@ impl Endpoint {
     pub const fn access(self) -> Access {
         match self {
             Self::Secret(SecretCall::Read | SecretCall::List) => Access::Tenant(Operation::Read),
-            Self::Secret(SecretCall::Write | SecretCall::Delete) => {
+            Self::Secret(SecretCall::Write | SecretCall::WriteAll | SecretCall::Delete) => {
                 Access::Tenant(Operation::Write)
             }
             Self::ApiKeys(_) => Access::Administrator,
@@ -98,6 +99,7 @@ pub static ROUTES: &[Route] = &[
     route(Method::PUT, SECRET, Endpoint::Secret(SecretCall::Write)),
     route(Method::DELETE, SECRET, Endpoint::Secret(SecretCall::Delete)),
     route(Method::GET, SECRETS, Endpoint::Secret(SecretCall::List)),
+    route(Method::POST, SECRETS, Endpoint::Secret(SecretCall::WriteAll)),
     route(Method::GET, API_KEY, Endpoint::ApiKeys(ApiKeyCall::Show)),
     route(Method::DELETE, API_KEY, Endpoint::ApiKeys(ApiKeyCall::Revoke)),
     route(Method::GET, API_KEYS, Endpoint::ApiKeys(ApiKeyCall::List)),
@@ -241,7 +243,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(allow(Method::OPTIONS, "/api/t/secrets/k"), "GET, HEAD, PUT, DELETE");
-        assert_eq!(allow(Method::POST, "/api/t/secrets"), "GET");
+        assert_eq!(allow(Method::PUT, "/api/t/secrets"), "GET, POST");
         assert_eq!(allow(Method::PUT, "/api/docs/index.css"), "GET");
     }
 

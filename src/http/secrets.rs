@@ -1,4 +1,4 @@
-//! The four calls on secrets. Each takes the permit that was minted for it, and
+//! The calls on secrets. Each takes the permit that was minted for it, and
 //! the vault takes its address from there: a handler has no other.
 
 use std::sync::Arc;
@@ -9,11 +9,12 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use zeroize::Zeroizing;
 
+use crate::api::batch::{Condition, PostSecret, PostSecrets, PostSecretsBody, StoredSecrets};
 use crate::api::problem::Problem;
 use crate::api::secret::{PutSecret, PutSecretBody, SecretList};
-use crate::auth::{ListPermit, Permit, Read, Write};
+use crate::auth::{ListPermit, Permit, Read, Write, WriterPermit};
 use crate::domain::{Now, SecretValue};
-use crate::vault::{Deleted, NewSecret, Secret, Vault};
+use crate::vault::{Deleted, NewSecret, Planned, Precondition, Secret, Vault};
 
 use super::accept::{self, Form};
 use super::body::{self, Bounds};
@@ -134,6 +135,60 @@ pub(super) async fn write(
     let new = NewSecret { value, window };
     let version = call.vault.write(&permit, new, precondition, call.now).await?;
     Ok(HttpResponse::NoContent().insert_header((header::ETAG, conditions::etag(version))).finish())
+}
+
+/// Store or replace several secrets, all of them or none
+///
+/// Durable when it is answered. Each may have its own precondition: `ifMatch` (`*` or a
+/// version) or `ifNoneMatch` (`*`), which must all hold. The values may be 2 MiB together.
+#[utoipa::path(
+    post,
+    path = "/api/{tenantId}/secrets",
+    tag = "secrets",
+    operation_id = "writeSecrets",
+    params(
+        ("tenantId" = String, Path, description = "1 to 64 of A-Z a-z 0-9 - _", pattern = "^[A-Za-z0-9_-]{1,64}$"),
+    ),
+    request_body(content = PostSecretsBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "Stored", body = StoredSecrets),
+        (status = 400, description = "`invalid_name`, `malformed_json`, `validation_failed` (`errors` by fields such as `secrets[3].expiresOn`), `ambiguous_credential`, `incomplete_body`", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No credential, or an invalid or expired one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`: one of the names at least", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body_timeout`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`conflict`", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "`precondition_failed`; `errors` has `secrets[3]` for each that failed", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`value_too_large`, `body_too_large`", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`rate_limited`: of this address, or with this credential", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
+        (status = 503, description = "`unavailable`, `outcome_unknown`, `full`, `starting`, `sealed`", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = []), ("apiKey" = [])),
+)]
+pub(super) async fn write_all(
+    call: &Call<'_>,
+    permit: WriterPermit,
+    payload: &mut Payload,
+    bounds: Bounds,
+) -> Answer {
+    let body = body::json(call.headers, payload, bounds).await?;
+    let PostSecrets(secrets) = PostSecrets::parse(&body)?;
+    drop(body);
+    let permit = permit.all(secrets.map(planned), call.now)?;
+    let versions = call.vault.write_all(permit, call.now).await?;
+    let versions = versions.iter().map(u64::to_string).collect();
+    Ok(HttpResponse::Ok().json(StoredSecrets { versions }))
+}
+
+fn planned(PostSecret { put, condition }: PostSecret) -> Planned {
+    let PutSecret { value, window } = put;
+    let precondition = match condition {
+        Condition::None => Precondition::None,
+        Condition::Exists => Precondition::Exists,
+        Condition::Version(version) => Precondition::Versions(vec![version]),
+        Condition::Absent => Precondition::Absent,
+    };
+    Planned { new: NewSecret { value, window }, precondition }
 }
 
 /// Delete a secret

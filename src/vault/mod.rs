@@ -35,7 +35,7 @@ mod timekeeper;
 mod vectors;
 mod verify;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -44,12 +44,12 @@ use tokio::sync::watch;
 
 use crate::auth::oidc::{IssuerPolicy, Issuers};
 use crate::auth::{
-    ApiKeys, Authenticator, Limits, Permit, Principal, PublicRoot, Rates, Read, Refusal, Standing,
-    TenantDirectory, Write,
+    ApiKeys, Authenticator, BatchPermit, Limits, Permit, Principal, PublicRoot, Rates, Read,
+    Refusal, Standing, TenantDirectory, Write,
 };
 use crate::crypto::{Kek, KekOrigin, KekRecord, KekWay, StoreId, random};
 use crate::domain::{
-    Clock, Floor, Now, SecretValue, Source, TenantId, TenantName, Timestamp, ValidityWindow,
+    ByName, Clock, Floor, Now, SecretValue, Source, TenantId, TenantName, Timestamp, ValidityWindow,
 };
 use crate::store::{
     Batch, Compacted, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
@@ -82,6 +82,13 @@ pub struct NewSecret {
     pub window: ValidityWindow,
 }
 
+/// What is to be written if its precondition holds.
+#[derive(Debug)]
+pub struct Planned {
+    pub new: NewSecret,
+    pub precondition: Precondition,
+}
+
 /// What a caller requires of the state before a write (`If-Match`,
 /// `If-None-Match: *`). A secret is there if it is stored and not expired, which
 /// is what a list shows.
@@ -106,6 +113,12 @@ pub enum Deleted {
 pub enum VaultError {
     #[error("the precondition does not hold")]
     PreconditionFailed,
+    /// Of several writes: of those at these places, from 0.
+    #[error("preconditions of {} writes do not hold", of.len())]
+    PreconditionsFailed { of: Vec<usize> },
+    /// Several writes are more than one commit takes.
+    #[error("the writes are too large to happen together")]
+    TooLargeTogether,
     #[error("the value is larger than the configured {max} bytes")]
     ValueTooLarge { max: usize },
     #[error("other writers changed this secret at the same time")]
@@ -258,6 +271,11 @@ impl TenantDirectory for RwLock<Tenants> {
 }
 
 impl Vault {
+    /// What the values of several writes may take together, in bytes. With the rows
+    /// around them, and the removal of those that they replace, they fit one commit,
+    /// unless much larger ones are replaced.
+    pub const MAX_TOGETHER_BYTES: usize = 2 * 1024 * 1024;
+
     /// Whether a store was made here, wholly.
     pub async fn exists(store: &dyn Store) -> Result<bool, OpenError> {
         Ok(Keyring::phase(store).await? == Some(Phase::Complete))
@@ -445,19 +463,53 @@ impl Vault {
         precondition: Precondition,
         now: Now,
     ) -> Result<u64, VaultError> {
+        let write = ByName::one(permit.name().clone(), Planned { new, precondition });
+        match self.write_together(permit.tenant(), write, now).await {
+            Ok(versions) => Ok(*versions.first().expect("a version for each write")),
+            Err(VaultError::PreconditionsFailed { .. }) => Err(VaultError::PreconditionFailed),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stores or replaces all of them in one commit, or none; durable when it returns.
+    /// Answers the new versions, in the order of the writes. Runs to its end, as
+    /// [`Vault::write`] does.
+    pub async fn write_all(
+        self: &Arc<Self>,
+        permit: BatchPermit<Planned>,
+        now: Now,
+    ) -> Result<Vec<u64>, VaultError> {
+        let values = permit.writes().iter().filter_map(|(_, planned)| planned.new.value.as_ref());
+        if values.map(SecretValue::len).sum::<usize>() > Self::MAX_TOGETHER_BYTES {
+            return Err(VaultError::TooLargeTogether);
+        }
+        let written = self.write_together(permit.tenant(), permit.into_writes(), now).await;
+        written.map_err(|error| match error {
+            VaultError::Store(StoreError::TooLarge) => VaultError::TooLargeTogether,
+            other => other,
+        })
+    }
+
+    async fn write_together(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        writes: ByName<Planned>,
+        now: Now,
+    ) -> Result<Vec<u64>, VaultError> {
         let max = self.options.max_value_bytes;
-        if new.value.as_ref().is_some_and(|value| value.len() > max) {
+        let is_too_large = |value: &SecretValue| value.len() > max;
+        if writes.iter().any(|(_, planned)| planned.new.value.as_ref().is_some_and(is_too_large)) {
             return Err(VaultError::ValueTooLarge { max });
         }
-        let (vault, name) = (self.clone(), permit.name().clone());
-        let tenant = self.tenant(permit.tenant())?;
+        let (vault, tenant) = (self.clone(), self.tenant(tenant)?);
         to_its_end(async move {
-            let _lock = vault.lock_name(&tenant, &tenant.locate(&name)).await;
+            let locators: Vec<_> = writes.iter().map(|(name, _)| tenant.locate(name)).collect();
+            let _locks = vault.lock_names(&tenant, &locators).await;
             let floor = vault.time.floor();
-            let version = tenant.write(&name, &new, &precondition, now, floor).await?;
+            let versions = tenant.write(&writes, now, floor).await?;
             vault.note_floor(floor);
             vault.trim_list_caches(&tenant);
-            Ok(version)
+            Ok(versions)
         })
         .await
     }
@@ -631,8 +683,26 @@ impl Vault {
         tenant: &Tenant,
         locator: &layout::Locator,
     ) -> tokio::sync::MutexGuard<'_, ()> {
-        let ([a, b, ..], [c, d, ..]) = (*locator, *tenant.id.as_bytes());
-        let slot = usize::from(u16::from_be_bytes([a ^ c, b ^ d])) % NAME_LOCKS;
+        self.lock_slot(name_slot(tenant, locator)).await
+    }
+
+    /// The locks of several names, each once, in one order for all: whoever holds some
+    /// waits only for later ones, and so never for one who waits for them.
+    async fn lock_names(
+        &self,
+        tenant: &Tenant,
+        locators: &[layout::Locator],
+    ) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+        let slots: BTreeSet<_> =
+            locators.iter().map(|locator| name_slot(tenant, locator)).collect();
+        let mut locks = Vec::with_capacity(slots.len());
+        for slot in slots {
+            locks.push(self.lock_slot(slot).await);
+        }
+        locks
+    }
+
+    async fn lock_slot(&self, slot: usize) -> tokio::sync::MutexGuard<'_, ()> {
         self.name_locks.get(slot).expect("the remainder of the length").lock().await
     }
 
@@ -800,6 +870,12 @@ impl Vault {
         doomed.retain(|id| !ids.contains(id));
         Ok(())
     }
+}
+
+/// Which lock is that of a name.
+fn name_slot(tenant: &Tenant, locator: &layout::Locator) -> usize {
+    let ([a, b, ..], [c, d, ..]) = (*locator, *tenant.id.as_bytes());
+    usize::from(u16::from_be_bytes([a ^ c, b ^ d])) % NAME_LOCKS
 }
 
 impl Tenants {

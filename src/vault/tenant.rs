@@ -9,10 +9,10 @@ use super::heads::{Filling, HeadChange, HeadEntry, Heads, Place, Window};
 use super::keyring::SpaceKeys;
 use super::layout::{self, Head, Locator, ValueShape};
 use super::seal::SpaceSeal;
-use super::{Deleted, NewSecret, Precondition, Secret, VaultError};
+use super::{Deleted, NewSecret, Planned, Precondition, Secret, VaultError};
 use crate::crypto::{Binding, EnvelopeStamp, Purpose, Undecryptable};
 use crate::domain::{
-    Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, WindowState,
+    ByName, Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, WindowState,
 };
 use crate::store::{
     Batch, Change, Ledger, LedgerSeal, Page, Row, RowKey, Scan, Space, Store, StoreError,
@@ -97,32 +97,56 @@ impl Tenant {
         }
     }
 
-    /// Stores or replaces. The caller holds the name's lock.
+    /// Stores or replaces all of them in one commit, or none. Answers their versions.
+    /// The caller holds the locks of the names.
     pub(super) async fn write(
         &self,
-        name: &SecretName,
-        new: &NewSecret,
-        precondition: &Precondition,
+        writes: &ByName<Planned>,
         now: Now,
         floor: Floor,
-    ) -> Result<u64, VaultError> {
-        let locator = self.locate(name);
+    ) -> Result<Vec<u64>, VaultError> {
         for _ in 0..TRIES {
-            let old = self.head(&locator).await?;
-            check(precondition, old.as_ref(), now)?;
-            let version = self.next_version.fetch_add(1, Ordering::Relaxed);
-            let changes = self.replacement(name, &locator, new, old.as_ref(), version, now);
+            let olds = self.old_heads(writes, now).await?;
+            let (mut changes, mut versions) = (Vec::new(), Vec::with_capacity(olds.len()));
+            for ((name, Planned { new, .. }), old) in writes.iter().zip(&olds) {
+                let version = self.next_version.fetch_add(1, Ordering::Relaxed);
+                changes.extend(self.replacement(name, new, old.as_ref(), version, now));
+                versions.push(version);
+            }
             match self.commit(changes, floor).await {
                 Ok(()) => {
-                    let entry = HeadEntry { version, window: new.window };
-                    self.heads.note(&HeadChange::Put(name.clone(), entry));
-                    return Ok(version);
+                    for ((name, Planned { new, .. }), version) in writes.iter().zip(&versions) {
+                        let entry = HeadEntry { version: *version, window: new.window };
+                        self.heads.note(&HeadChange::Put(name.clone(), entry));
+                    }
+                    return Ok(versions);
                 }
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(VaultError::Conflict)
+    }
+
+    /// What the writes replace, in their order, if all of their preconditions hold.
+    async fn old_heads(
+        &self,
+        writes: &ByName<Planned>,
+        now: Now,
+    ) -> Result<Vec<Option<StoredHead>>, VaultError> {
+        let (mut olds, mut failed) = (Vec::with_capacity(writes.len()), Vec::new());
+        for (place, (name, Planned { precondition, .. })) in writes.iter().enumerate() {
+            let old = self.head(&self.locate(name)).await?;
+            if !holds(precondition, old.as_ref(), now) {
+                failed.push(place);
+            }
+            olds.push(old);
+        }
+        if failed.is_empty() {
+            Ok(olds)
+        } else {
+            Err(VaultError::PreconditionsFailed { of: failed })
+        }
     }
 
     /// Deletes, expired or not. The caller holds the name's lock.
@@ -136,7 +160,9 @@ impl Tenant {
         let locator = self.locate(name);
         for _ in 0..TRIES {
             let old = self.head(&locator).await?;
-            check(precondition, old.as_ref(), now)?;
+            if !holds(precondition, old.as_ref(), now) {
+                return Err(VaultError::PreconditionFailed);
+            }
             let Some(old) = old else { return Ok(Deleted::NothingThere) };
             match self.remove(&locator, &old, floor).await {
                 Ok(()) => {
@@ -400,12 +426,12 @@ impl Tenant {
     fn replacement(
         &self,
         name: &SecretName,
-        locator: &Locator,
         new: &NewSecret,
         old: Option<&StoredHead>,
         version: u64,
         now: Now,
     ) -> Vec<Change> {
+        let locator = &self.locate(name);
         let created_on = old.map_or(now.wall(), |old| old.head.created_on);
         let times = (created_on, now.wall());
         let mut changes = vec![Change::Expect {
@@ -558,19 +584,14 @@ impl Tenant {
 
 /// Judges a precondition. A secret is there if it is stored and not expired,
 /// which is what a list shows.
-fn check(
-    precondition: &Precondition,
-    old: Option<&StoredHead>,
-    now: Now,
-) -> Result<(), VaultError> {
+fn holds(precondition: &Precondition, old: Option<&StoredHead>, now: Now) -> bool {
     let there = old.filter(|old| old.head.window.state_at(now) != WindowState::Expired);
-    let holds = match precondition {
+    match precondition {
         Precondition::None => true,
         Precondition::Exists => there.is_some(),
         Precondition::Versions(any) => there.is_some_and(|old| any.contains(&old.version)),
         Precondition::Absent => there.is_none(),
-    };
-    if holds { Ok(()) } else { Err(VaultError::PreconditionFailed) }
+    }
 }
 
 fn value_removal(locator: &Locator, old: &StoredHead) -> impl Iterator<Item = Change> + use<> {

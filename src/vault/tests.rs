@@ -1,5 +1,6 @@
 //! The vault over the in-memory model, with a clock that tests set.
 
+mod batches;
 mod counting;
 mod credentials;
 mod lists;

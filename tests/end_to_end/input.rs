@@ -296,6 +296,37 @@ fn a_time_that_cannot_be_meant_is_refused() {
 }
 
 #[test]
+fn several_secrets_of_which_one_is_not_valid_are_refused_and_not_logged() {
+    let mut bench = Bench::new();
+    let good = format!(r#"{{"name":"{TARGET}","value":"m4rker hush"}}"#);
+    let invalid = |field| Problem(400, "validation_failed", Some(field));
+    for (second, expected) in [
+        (good.as_str(), invalid("secrets[1].name")),
+        (r#"{"name":"m4rker hush","value":"m4rker hush"}"#, invalid("secrets[1].name")),
+        (r#"{"name":"m4rker-2","value":["m4rker hush"]}"#, invalid("secrets[1].value")),
+        (r#"{"name":"m4rker-2","m4rker hush":"m4rker hush"}"#, invalid("secrets[1].(unknown)")),
+        (
+            r#"{"name":"m4rker-2","value":"m4rker hush","ifMatch":"m4rker hush"}"#,
+            invalid("secrets[1].ifMatch"),
+        ),
+        (r#""m4rker hush""#, invalid("secrets")),
+        (r#"{"name":"m4rker-2","value":"m4rker hush""#, Problem(400, "malformed_json", None)),
+        (
+            r#"{"name":"m4rker-2","value":"m4rker hush","ifMatch":"*"}"#,
+            Problem(412, "precondition_failed", Some("secrets[1]")),
+        ),
+    ] {
+        let body = format!(r#"{{"secrets":[{good},{second}]}}"#);
+        bench.hold(second, Request::post("/api/dev/secrets", body), expected);
+        assert_eq!(bench.status(TARGET), 404, "{second}: the first one was stored");
+    }
+    let both = format!(r#"{{"secrets":[{good},{{"name":"m4rker-2","value":"m4rker hush"}}]}}"#);
+    bench.hold("two", Request::post("/api/dev/secrets", both), Done(200));
+    assert_eq!(bench.status(TARGET), 200);
+    bench.log_tells_nothing();
+}
+
+#[test]
 fn a_body_of_another_type_is_refused() {
     let mut bench = Bench::new();
     let put = || Request::new("PUT", secret(TARGET)).body(r#"{"value":"m4rker hush"}"#);
@@ -335,7 +366,7 @@ fn what_is_not_served_says_so_and_what_would_be() {
     let all = "GET, HEAD, PUT, DELETE";
     for (path, allow) in [
         (secret("m4rker"), all),
-        ("/api/m4rker/secrets".to_owned(), "GET"),
+        ("/api/m4rker/secrets".to_owned(), "GET, POST"),
         ("/healthz".to_owned(), "GET"),
         ("/readyz".to_owned(), "GET"),
         ("/.well-known/biscuit-keys".to_owned(), "GET"),
@@ -343,7 +374,8 @@ fn what_is_not_served_says_so_and_what_would_be() {
         ("/api/docs".to_owned(), "GET"),
         ("/api/docs/".to_owned(), "GET"),
     ] {
-        for method in ["POST", "PATCH", "OPTIONS", "TRACE", "BREW", "get"] {
+        let methods = ["POST", "PATCH", "OPTIONS", "TRACE", "BREW", "get"];
+        for method in methods.into_iter().filter(|method| !allow.contains(method)) {
             let request = Request::new(method, &path);
             let expected = Problem(405, "method_not_allowed", None);
             let answer = bench.hold_bare(&format!("{method} {path}"), &request, expected);

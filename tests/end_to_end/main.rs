@@ -15,6 +15,7 @@
 mod api;
 mod api_keys;
 mod backup;
+mod batches;
 mod browser;
 mod cli;
 mod compaction;

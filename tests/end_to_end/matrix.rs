@@ -236,6 +236,9 @@ impl<'s> World<'s> {
         assert!(!target.contains('{'), "{target}: what stands for this brace?");
         sent.with(match route.method.as_str() {
             "PUT" => Request::put(target, r#"{"value":"changed"}"#),
+            "POST" if route.endpoint == Endpoint::Secret(SecretCall::WriteAll) => {
+                Request::post(target, NEW_SECRETS)
+            }
             "POST" => Request::post(target, NEW_KEY),
             method => Request::new(method, target),
         })
@@ -243,6 +246,7 @@ impl<'s> World<'s> {
 }
 
 const NEW_KEY: &str = r#"{"scopes":["Secret.Read"]}"#;
+const NEW_SECRETS: &str = r#"{"secrets":[{"name":"k","value":"changed"}]}"#;
 
 /// A use of a key changes nothing that matters here.
 fn without_last_use(mut answer: Answer) -> Answer {
@@ -275,6 +279,7 @@ fn expected(endpoint: Endpoint, holder: Holder, tenant: &str) -> (u16, Option<&'
         Endpoint::Secret(SecretCall::Read) => (Need::Read, 200),
         Endpoint::Secret(SecretCall::List) => (Need::List, 200),
         Endpoint::Secret(SecretCall::Write) => (Need::Write, 204),
+        Endpoint::Secret(SecretCall::WriteAll) => (Need::Write, 200),
         Endpoint::Secret(SecretCall::Delete) => (Need::Write, 204),
         Endpoint::ApiKeys(ApiKeyCall::Create) => (Need::Manage, 201),
         Endpoint::ApiKeys(ApiKeyCall::List | ApiKeyCall::Show) => (Need::Manage, 200),
@@ -349,7 +354,7 @@ fn hold(world: &mut World<'_>) {
                 tells_only_what_it_may(route.endpoint, *holder, tenant, &answer, head);
                 let changes = matches!(
                     route.endpoint,
-                    Endpoint::Secret(SecretCall::Write | SecretCall::Delete)
+                    Endpoint::Secret(SecretCall::Write | SecretCall::WriteAll | SecretCall::Delete)
                         | Endpoint::ApiKeys(ApiKeyCall::Create | ApiKeyCall::Revoke)
                 );
                 let after = world.state();
@@ -461,6 +466,8 @@ fn who_may_not_read_a_secret_cannot_tell_whether_it_exists() {
     let key_to_write = inside.api_key("alpha", &["Secret.Write"]);
     let narrow = narrowed(&owner, r#"check if resource($r), $r.starts_with("other-")"#);
     let secret = || path("alpha", "s");
+    let both = r#"{"secrets":[{"name":"other-1","value":"x"},
+        {"name":"s","value":"x","ifNoneMatch":"*"}]}"#;
     let ask = || {
         let requests = [
             Request::get(secret()).api_key(&key_to_write.key),
@@ -474,6 +481,8 @@ fn who_may_not_read_a_secret_cannot_tell_whether_it_exists() {
             Request::put(secret(), r#"{"value":"x"}"#).bearer(&narrow),
             Request::put(secret(), r#"{"value":"x"}"#).header("If-Match", "*").bearer(&narrow),
             Request::delete(secret()).bearer(&narrow),
+            Request::post("/api/alpha/secrets", both).bearer(&reading),
+            Request::post("/api/alpha/secrets", both).bearer(&narrow),
             Request::get("/api/alpha/secrets").bearer(&narrow),
         ];
         requests.map(|request| inside.send(&request).comparable())

@@ -155,6 +155,11 @@ fn burst(address: std::net::SocketAddr, tenant: &str, token: &str, marker: &str)
                     assert!(connection.send(&get).text().contains(marker));
                     let bare = get.header("Accept", "text/plain");
                     assert!(connection.send(&bare).text().contains(marker));
+                    let value = format!("{marker}{end}");
+                    let of = |half| json!({ "name": format!("p{client}-{half}"), "value": value });
+                    let both = json!({ "secrets": [of(0), of(1)] }).to_string();
+                    let post = Request::post(format!("/api/{tenant}/secrets"), both);
+                    assert_eq!(connection.send(&post.bearer(token)).status, 200);
                 }
             });
         }

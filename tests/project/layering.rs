@@ -72,7 +72,6 @@ const LIBRARIES: &[Library] = &[
     Library { name: "sled", under: &["src/store/sled_engine/"], files: 1 },
     Library { name: "toml", under: &["src/config/"], files: ANY },
     Library { name: "utoipa", under: &["src/api/", "src/http/"], files: ANY },
-    Library { name: "utoipa_swagger_ui", under: &["src/http/"], files: 1 },
     Library { name: "vsss_rs", under: &["src/crypto/shamir.rs"], files: 1 },
 ];
 const ANY: usize = usize::MAX;
