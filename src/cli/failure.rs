@@ -20,6 +20,8 @@ pub(super) enum Exit {
     Denied = 8,
     /// A change whose answer was lost: it may have been made.
     Unknown = 9,
+    /// By Ctrl-C, as a shell says it of a program that does not catch it.
+    Interrupted = 130,
 }
 
 #[derive(Debug)]

@@ -63,6 +63,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         match cli.command {
             Command::Get(args) => secret::get(args, output).await,
             Command::List(args) => secret::list(args, output).await,
+            Command::Import(args) => secret::import(args, output).await,
+            Command::Export(args) => secret::export(args, output).await,
             Command::Dev(args) => dev::run(args, output).await,
             Command::Init(args) => serve::init(&args, output).await,
             Command::Serve(args) => serve::run(args, output).await,

@@ -69,6 +69,7 @@ const LIBRARIES: &[Library] = &[
     Library { name: "reqwest", under: &["src/http/", "src/client/"], files: 2 },
     Library { name: "ring", under: &["src/crypto/"], files: 1 },
     Library { name: "rustls", under: &["src/http/", "src/cli/", "src/client/"], files: ANY },
+    Library { name: "saphyr_parser", under: &["src/cli/secret/files/yaml.rs"], files: 1 },
     Library { name: "sled", under: &["src/store/sled_engine/"], files: 1 },
     Library { name: "toml", under: &["src/config/"], files: ANY },
     Library { name: "utoipa", under: &["src/api/", "src/http/"], files: ANY },

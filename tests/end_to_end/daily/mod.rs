@@ -2,6 +2,9 @@
 //! terminal where they behave differently there.
 
 mod desk;
+mod export;
 mod get;
+mod import;
+mod local;
 
 pub use desk::Desk;
