@@ -1,6 +1,7 @@
 //! The body of a PUT: what a secret is to be, and every way in which it is not
-//! well said.
+//! well said. And what a list tells of one.
 
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::{SecretValue, Timestamp, ValidityWindow};
@@ -40,6 +41,51 @@ pub struct PutSecretBody {
     /// Until this moment it cannot be read: RFC 3339 with an offset.
     #[schema(format = DateTime, nullable = false, example = "2026-01-31T12:00:00Z")]
     not_before: Option<String>,
+}
+
+/// One secret of a list with details.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedSecret<'l> {
+    pub name: &'l str,
+    /// As in its ETag, without the quotes.
+    #[schema(example = "17")]
+    pub version: String,
+    pub state: SecretState,
+    /// RFC 3339 in UTC; left out where it always could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
+    pub not_before: Option<String>,
+    /// RFC 3339 in UTC; left out where it does not expire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
+    pub expires_on: Option<String>,
+}
+
+/// Where a listed secret is in its window; what has expired is not listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SecretState {
+    Valid,
+    NotYetValid,
+}
+
+/// What a list answers, for the OpenAPI document; lists are made in pieces.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub enum SecretList<'l> {
+    /// Sorted names.
+    Names(Vec<String>),
+    /// With `details=true`, sorted by name.
+    Details(Vec<ListedSecret<'l>>),
+}
+
+impl<'l> ListedSecret<'l> {
+    pub fn new(name: &'l str, version: u64, window: ValidityWindow, state: SecretState) -> Self {
+        let told = |end: Option<Timestamp>| end.map(|at| at.to_string());
+        let (not_before, expires_on) = (told(window.not_before()), told(window.expires_on()));
+        Self { name, version: version.to_string(), state, not_before, expires_on }
+    }
 }
 
 const VALUE: &str = "value";

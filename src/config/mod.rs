@@ -19,7 +19,6 @@ mod load;
 mod oidc;
 mod project;
 mod settings;
-mod unit;
 mod validate;
 
 #[cfg(test)]
@@ -30,12 +29,12 @@ use std::path::PathBuf;
 
 use crate::domain::Network;
 
+pub use crate::domain::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use error::{ConfigError, Origin};
 pub use load::environment;
 pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use project::{ProjectFile, project};
 pub use settings::{LogLevel, MemoryLock, Setting, keys};
-pub use unit::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use validate::Exposure;
 
 /// Everything that can be configured. `config/tenure.toml` explains each key.

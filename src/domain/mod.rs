@@ -10,6 +10,7 @@ mod name;
 mod network;
 mod scope;
 mod time;
+mod unit;
 mod value;
 mod window;
 
@@ -19,5 +20,6 @@ pub use name::{NameError, NamePrefix, SecretName, SecretNames, TenantId, TenantN
 pub use network::{Network, NetworkError, Source};
 pub use scope::{Operation, Scope, ScopeError, ScopeSet};
 pub use time::{Clock, ClockReading, Floor, Now, TimeError, Timestamp};
+pub use unit::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use value::SecretValue;
 pub use window::{EmptyWindow, ValidityWindow, WindowState};

@@ -60,9 +60,10 @@ impl Timestamp {
             return Err(TimeError::LeapSecond);
         }
         let parsed = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimeError::Calendar)?;
-        i64::try_from(parsed.unix_timestamp_nanos().div_euclid(1000))
-            .map(Self)
-            .map_err(|_| TimeError::Calendar)
+        // It is told in UTC, where it may be of the year before or after those of RFC 3339.
+        let utc = parsed.checked_to_offset(UtcOffset::UTC).filter(|utc| utc.year() >= 0);
+        let micros = utc.ok_or(TimeError::Calendar)?.unix_timestamp_nanos().div_euclid(1000);
+        i64::try_from(micros).map(Self).map_err(|_| TimeError::Calendar)
     }
 }
 
@@ -215,7 +216,13 @@ mod tests {
             assert_eq!(Timestamp::parse(text), Err(TimeError::Shape), "{text}");
         }
         assert_eq!(Timestamp::parse("2030-06-30T23:59:60Z"), Err(TimeError::LeapSecond));
-        for text in ["2030-02-30T00:00:00Z", "2030-01-01T24:00:00Z", "2030-01-01T00:00:00+99:00"] {
+        for text in [
+            "2030-02-30T00:00:00Z",
+            "2030-01-01T24:00:00Z",
+            "2030-01-01T00:00:00+99:00",
+            "9999-12-31T23:59:59-00:01",
+            "0000-01-01T00:00:00+00:01",
+        ] {
             assert_eq!(Timestamp::parse(text), Err(TimeError::Calendar), "{text}");
         }
     }

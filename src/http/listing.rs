@@ -8,6 +8,7 @@
 //! whole.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Weak;
 
 use actix_web::HttpResponse;
@@ -16,9 +17,10 @@ use actix_web::web::Bytes;
 use futures_util::{Stream, stream};
 
 use crate::api::problem::{Code, FieldErrors, showable};
+use crate::api::secret::ListedSecret;
 use crate::auth::ListPermit;
-use crate::domain::{NamePrefix, SecretName, SecretNames};
-use crate::vault::{ListPage, ListRequest, PageSize, Vault, VaultError};
+use crate::domain::{NamePrefix, SecretName, SecretNames, TimeSpan};
+use crate::vault::{Detail, ListPage, ListRequest, PageSize, Shows, Vault, VaultError};
 
 use super::idle::Line;
 use super::path;
@@ -27,6 +29,8 @@ use super::problem::Refused;
 const PREFIX: &str = "prefix";
 const AFTER: &str = "after";
 const LIMIT: &str = "limit";
+const DETAILS: &str = "details";
+const EXPIRING_WITHIN: &str = "expiringWithin";
 
 /// What the query asks for.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +39,8 @@ pub(super) struct ListQuery {
     after: Option<SecretName>,
     /// `None`: all names.
     limit: Option<PageSize>,
+    shows: Shows,
+    expiring_within: Option<TimeSpan>,
 }
 
 impl ListQuery {
@@ -48,27 +54,38 @@ impl ListQuery {
                 .unwrap_or_default(),
             after: parameters.take(AFTER, |text| said(SecretName::parse(text))),
             limit: parameters.take(LIMIT, page_size),
+            shows: parameters.take(DETAILS, shows).unwrap_or_default(),
+            expiring_within: parameters.take(EXPIRING_WITHIN, span),
         };
-        parameters.end("prefix, after and limit").map(|()| query)
+        parameters.end("prefix, after, limit, details and expiringWithin").map(|()| query)
     }
 
     pub fn request(&self) -> ListRequest {
-        let Self { prefix, after, limit } = self.clone();
-        ListRequest { prefix, after, limit: limit.unwrap_or_default() }
+        let Self { prefix, after, limit, shows, expiring_within } = self.clone();
+        let (limit, expiring_within) =
+            (limit.unwrap_or_default(), expiring_within.map(TimeSpan::as_duration));
+        ListRequest { prefix, after, limit, expiring_within, shows }
     }
 
     /// The same after `last`, as a reference relative to this one (RFC 3986,
     /// section 4.2), so that it holds behind a proxy that adds a prefix. Names,
-    /// prefixes and numbers are all there is in it, and no character of theirs
+    /// prefixes, words and numbers are all there is in it, and no character of theirs
     /// needs an escape in a URI.
     fn next(&self, last: &SecretName, limit: PageSize) -> HeaderValue {
-        let prefix = match self.prefix.as_str() {
-            "" => String::new(),
-            prefix => format!("{PREFIX}={prefix}&"),
-        };
+        let mut kept = String::new();
+        let mut keep = |name: &str, value: &str| kept.extend([name, "=", value, "&"]);
+        if self.prefix != NamePrefix::default() {
+            keep(PREFIX, self.prefix.as_str());
+        }
+        if self.shows == Shows::Details {
+            keep(DETAILS, "true");
+        }
+        if let Some(span) = self.expiring_within {
+            keep(EXPIRING_WITHIN, &span.to_string());
+        }
         let (after, limit) = (last.as_str(), limit.get());
-        let link = format!("<?{prefix}{AFTER}={after}&{LIMIT}={limit}>; rel=\"next\"");
-        HeaderValue::try_from(link).expect("names and numbers are visible ASCII")
+        let link = format!("<?{kept}{AFTER}={after}&{LIMIT}={limit}>; rel=\"next\"");
+        HeaderValue::try_from(link).expect("names, words and numbers are visible ASCII")
     }
 }
 
@@ -125,6 +142,20 @@ pub(super) fn page_size(text: &str) -> Result<PageSize, String> {
     number.ok_or_else(|| format!("must be a whole number from 1 to {}", PageSize::MAX.get()))
 }
 
+fn shows(text: &str) -> Result<Shows, String> {
+    match text {
+        "true" => Ok(Shows::Details),
+        "false" => Ok(Shows::Names),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
+fn span(text: &str) -> Result<TimeSpan, String> {
+    let within = TimeSpan::seconds(1)..=TimeSpan::days(3_650);
+    let span = text.parse().ok().filter(|span| within.contains(span) && !text.ends_with("ms"));
+    span.ok_or_else(|| "must be a number and one of s, m, h and d, from 1s to 3650d".to_owned())
+}
+
 /// A list under way, and what it takes to go on with it. Between two pages it does not
 /// hold the vault, which may be sealed meanwhile: a reader may take its time.
 pub(super) struct Walk {
@@ -141,13 +172,13 @@ pub(super) fn answer(mut walk: Walk, first: ListPage) -> HttpResponse {
     match (first.more, walk.query.limit, first.names.last()) {
         (true, Some(limit), Some(last)) => {
             response.insert_header((header::LINK, walk.query.next(&last, limit)));
-            response.body(json(Part::Whole, &first.names))
+            response.body(json(Part::Whole, &first))
         }
         (true, None, Some(_)) => {
             let pieces = pieces(first, async move |last| walk.page_after(last).await);
             response.streaming(Box::pin(pieces))
         }
-        (false, ..) | (true, _, None) => response.body(json(Part::Whole, &first.names)),
+        (false, ..) | (true, _, None) => response.body(json(Part::Whole, &first)),
     }
 }
 
@@ -178,7 +209,7 @@ fn pieces(
             Some(last) if page.more => Next::After(last),
             _ => Next::Nothing,
         };
-        Ok(Some((Bytes::from(json(part, &page.names)), (page_after, next))))
+        Ok(Some((Bytes::from(json(part, &page)), (page_after, next))))
     })
 }
 
@@ -210,17 +241,44 @@ enum Part {
     Last,
 }
 
-/// A JSON array, or a part of one. No character of a name needs an escape.
-fn json(part: Part, names: &SecretNames) -> String {
-    let mut json = String::with_capacity(names.text_len() + 3 * names.len() + 2);
+/// A JSON array, or a part of one.
+fn json(part: Part, page: &ListPage) -> String {
+    let mut json = match &page.details {
+        None => elements_of_names(&page.names),
+        Some(details) => elements_with_details(&page.names, details),
+    };
     let begins = matches!(part, Part::Whole | Part::First);
-    json.push_str(if begins { "[" } else { "" });
-    for (index, name) in names.iter().enumerate() {
-        json.push_str(if begins && index == 0 { "\"" } else { ",\"" });
+    // An element has a comma before it, which becomes the beginning of the array.
+    match (begins, json.is_empty()) {
+        (true, true) => json.push('['),
+        (true, false) => json.replace_range(..1, "["),
+        (false, _) => {}
+    }
+    json.push_str(if matches!(part, Part::Whole | Part::Last) { "]" } else { "" });
+    json
+}
+
+/// No character of a name needs an escape.
+fn elements_of_names(names: &SecretNames) -> String {
+    let mut json = String::with_capacity(names.text_len() + 3 * names.len() + 2);
+    for name in names.iter() {
+        json.push_str(",\"");
         json.push_str(name);
         json.push('"');
     }
-    json.push_str(if matches!(part, Part::Whole | Part::Last) { "]" } else { "" });
+    json
+}
+
+fn elements_with_details(names: &SecretNames, details: &[Detail]) -> String {
+    /// A version of a few digits, a state and no window take so much, or less.
+    const EACH: usize = 64;
+    let mut json = String::with_capacity(names.text_len() + EACH * names.len() + 2);
+    for (name, Detail { version, window, state }) in names.iter().zip(details) {
+        let listed = ListedSecret::new(name, *version, *window, *state);
+        // Strings become JSON, and are written to memory, without fail.
+        let element = serde_json::to_string(&listed).unwrap_or_default();
+        let _ = write!(json, ",{element}");
+    }
     json
 }
 
@@ -229,6 +287,8 @@ mod tests {
     use futures_util::{StreamExt, TryStreamExt};
 
     use super::*;
+    use crate::api::secret::SecretState;
+    use crate::domain::{Timestamp, ValidityWindow};
     use crate::store::StoreError;
 
     fn name(text: &str) -> SecretName {
@@ -295,6 +355,18 @@ mod tests {
             ("Prefix=a", "Prefix"),
             ("page=2", "page"),
             ("pre%2Dfix=2", "pre-fix"),
+            ("details", "details"),
+            ("details=yes", "details"),
+            ("details=True", "details"),
+            ("details=true&details=true", "details"),
+            ("expiringWithin=", "expiringWithin"),
+            ("expiringWithin=14", "expiringWithin"),
+            ("expiringWithin=0s", "expiringWithin"),
+            ("expiringWithin=5000ms", "expiringWithin"),
+            ("expiringWithin=3651d", "expiringWithin"),
+            ("expiringWithin=1w", "expiringWithin"),
+            ("expiringWithin=99999999999999999999d", "expiringWithin"),
+            ("expiringwithin=1d", "expiringwithin"),
             ("my%20password=2", "(unknown)"),
             ("=a", "(unknown)"),
             ("%=a", "(unknown)"),
@@ -312,12 +384,33 @@ mod tests {
     }
 
     #[test]
+    fn details_and_a_span_may_be_asked_for() {
+        for (raw, asked, seconds) in [
+            ("details=false", Shows::Names, None),
+            ("details=true", Shows::Details, None),
+            ("expiringWithin=1s", Shows::Names, Some(1)),
+            ("expiringWithin=90m&details=true", Shows::Details, Some(5_400)),
+            ("expiringWithin=3650d", Shows::Names, Some(315_360_000)),
+        ] {
+            let request = ListQuery::parse(raw).unwrap().request();
+            assert_eq!(request.shows, asked, "{raw}");
+            assert_eq!(request.expiring_within.map(|span| span.as_secs()), seconds, "{raw}");
+        }
+    }
+
+    #[test]
     fn the_next_page_is_asked_for_as_this_one_was() {
         let limit = PageSize::new(25).unwrap();
         for (raw, link) in [
             ("limit=25", "<?after=last-1&limit=25>; rel=\"next\""),
             ("limit=25&after=early", "<?after=last-1&limit=25>; rel=\"next\""),
             ("limit=25&prefix=la", "<?prefix=la&after=last-1&limit=25>; rel=\"next\""),
+            ("limit=25&details=false", "<?after=last-1&limit=25>; rel=\"next\""),
+            ("limit=25&details=true", "<?details=true&after=last-1&limit=25>; rel=\"next\""),
+            (
+                "details=true&expiringWithin=48h&prefix=la&limit=25",
+                "<?prefix=la&details=true&expiringWithin=2d&after=last-1&limit=25>; rel=\"next\"",
+            ),
         ] {
             let next = ListQuery::parse(raw).unwrap().next(&name("last-1"), limit);
             assert_eq!(next, link);
@@ -325,6 +418,9 @@ mod tests {
             let query = ListQuery::parse(target).unwrap();
             assert_eq!(query.limit, Some(limit));
             assert_eq!(query.after, Some(name("last-1")));
+            let asked = ListQuery::parse(raw).unwrap();
+            assert_eq!(query.shows, asked.shows);
+            assert_eq!(query.expiring_within, asked.expiring_within);
         }
     }
 
@@ -332,6 +428,9 @@ mod tests {
     fn names_are_a_json_array_in_one_piece_or_in_many() {
         let names: SecretNames = ["a", "B-_9"].map(name).into_iter().collect();
         let none = SecretNames::default();
+        let json = |part, names: &SecretNames| {
+            json(part, &ListPage { names: names.clone(), details: None, more: false })
+        };
         assert_eq!(json(Part::Whole, &names), r#"["a","B-_9"]"#);
         assert_eq!(json(Part::Whole, &none), "[]");
         assert!(json(Part::Whole, &names).capacity() <= 20);
@@ -344,8 +443,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn details_are_a_json_array_of_what_is_known_and_leave_out_what_is_open() {
+        let at = |second| Some(Timestamp::from_unix_seconds(second));
+        let detail = |version, from, to, state| {
+            let window = ValidityWindow::new(from, to).unwrap();
+            Detail { version, window, state }
+        };
+        let names: SecretNames = ["a", "b"].map(name).into_iter().collect();
+        let details = vec![
+            detail(7, None, None, SecretState::Valid),
+            detail(u64::MAX, at(1), at(2), SecretState::NotYetValid),
+        ];
+        let page = ListPage { names, details: Some(details), more: false };
+        assert_eq!(
+            json(Part::Whole, &page),
+            r#"[{"name":"a","version":"7","state":"valid"},"#.to_owned()
+                + r#"{"name":"b","version":"18446744073709551615","state":"notYetValid","#
+                + r#""notBefore":"1970-01-01T00:00:01Z","expiresOn":"1970-01-01T00:00:02Z"}]"#
+        );
+        let none = ListPage { names: SecretNames::default(), details: Some(vec![]), more: false };
+        assert_eq!(json(Part::Whole, &none), "[]");
+        assert_eq!([Part::First, Part::Last].map(|part| json(part, &none)).concat(), "[]");
+    }
+
     fn page(names: &[&str], more: bool) -> ListPage {
-        ListPage { names: names.iter().map(|text| name(text)).collect(), more }
+        let names = names.iter().map(|text| name(text)).collect();
+        ListPage { names, details: None, more }
     }
 
     #[tokio::test]

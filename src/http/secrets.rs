@@ -4,16 +4,16 @@
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use zeroize::Zeroizing;
 
 use crate::api::problem::Problem;
-use crate::api::secret::{PutSecret, PutSecretBody};
+use crate::api::secret::{PutSecret, PutSecretBody, SecretList};
 use crate::auth::{ListPermit, Permit, Read, Write};
 use crate::domain::{Now, SecretValue};
-use crate::vault::{Deleted, NewSecret, Vault};
+use crate::vault::{Deleted, NewSecret, Secret, Vault};
 
 use super::accept::{self, Form};
 use super::body::{self, Bounds};
@@ -30,6 +30,10 @@ pub(super) struct Call<'r> {
 }
 
 type Answer = Result<HttpResponse, Refused>;
+
+/// The ends of a secret's window.
+const NOT_BEFORE: &str = "tenure-not-before";
+const EXPIRES_ON: &str = "tenure-expires-on";
 
 /// Read a secret
 ///
@@ -48,7 +52,11 @@ type Answer = Result<HttpResponse, Refused>;
         (status = 200, description = "The value", content(
             (Option<String> = "application/json"),
             (String = "text/plain"),
-        ), headers(("ETag" = String, description = "The secret's version"))),
+        ), headers(
+            ("ETag" = String, description = "The secret's version"),
+            ("Tenure-Not-Before" = String, description = "Since when it can be read, RFC 3339 in UTC; absent where it always could"),
+            ("Tenure-Expires-On" = String, description = "From when on it cannot be read, RFC 3339 in UTC; absent where it does not expire"),
+        )),
         (status = 400, description = "`invalid_name`, `ambiguous_credential`", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "No credential, or an invalid or expired one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
@@ -62,17 +70,24 @@ type Answer = Result<HttpResponse, Refused>;
 pub(super) async fn read(call: &Call<'_>, permit: Permit<Read>) -> Answer {
     let form = accept::form(call.headers)?;
     let secret = call.vault.read(&permit, call.now).await?.ok_or_else(problem::not_found)?;
-    let (media_type, body) = match (form, &secret.value) {
+    let Secret { value, version, window } = secret;
+    let (media_type, body) = match (form, &value) {
         (Form::Json, value) => ("application/json", json_of(value.as_ref())),
         (Form::Text, Some(value)) => ("text/plain; charset=utf-8", wiped(value.expose().into())),
         (Form::Text, None) => {
             return Err(accept::not_acceptable("The value is null, which text/plain cannot say."));
         }
     };
-    Ok(HttpResponse::Ok()
+    let mut response = HttpResponse::Ok();
+    response
         .insert_header((header::CONTENT_TYPE, HeaderValue::from_static(media_type)))
-        .insert_header((header::ETAG, conditions::etag(secret.version)))
-        .body(body))
+        .insert_header((header::ETAG, conditions::etag(version)));
+    for (end, at) in [(NOT_BEFORE, window.not_before()), (EXPIRES_ON, window.expires_on())] {
+        if let Some(at) = at {
+            response.insert_header((HeaderName::from_static(end), at.to_string()));
+        }
+    }
+    Ok(response.body(body))
 }
 
 /// Store or replace a secret
@@ -158,7 +173,8 @@ pub(super) async fn delete(call: &Call<'_>, permit: Permit<Write>) -> Answer {
 /// List secrets
 ///
 /// The names that are stored and not expired and that the credential may read,
-/// sorted. Never a value. Without `limit` all of them; with it a page, whose
+/// sorted. Never a value. With `details=true` the version, state and window of each
+/// beside its name. Without `limit` all of them; with it a page, whose
 /// `Link` leads to the next one. A list is not a picture of one moment: a name
 /// that is there throughout is listed exactly once.
 #[utoipa::path(
@@ -171,9 +187,11 @@ pub(super) async fn delete(call: &Call<'_>, permit: Permit<Write>) -> Answer {
         ("prefix" = Option<String>, Query, description = "Only names that begin with it", pattern = "^[A-Za-z0-9_-]{0,127}$"),
         ("after" = Option<String>, Query, description = "Only names that sort after this one, which need not exist", pattern = "^[A-Za-z0-9_-]{1,127}$"),
         ("limit" = Option<u16>, Query, description = "At most this many names", minimum = 1, maximum = 10_000),
+        ("details" = Option<bool>, Query, description = "Whether to answer objects instead of names"),
+        ("expiringWithin" = Option<String>, Query, description = "Only secrets that expire within so long from now: a number and one of s, m, h and d, from 1s to 3650d", pattern = "^[0-9]+[smhd]$"),
     ),
     responses(
-        (status = 200, description = "Sorted names", body = Vec<String>, headers(
+        (status = 200, description = "Sorted names, or objects sorted by name", body = SecretList, headers(
             ("Link" = String, description = "`<?…>; rel=\"next\"`, relative to this address: the next page. Absent where no names remain, and without `limit`"),
         )),
         (status = 400, description = "`invalid_name`, `validation_failed`, `ambiguous_credential`", body = Problem, content_type = "application/problem+json"),

@@ -19,7 +19,7 @@ use std::sync::mpsc::channel;
 
 use zeroize::Zeroizing;
 
-use super::list::{ListRequest, PageSize};
+use super::list::ListRequest;
 use super::maintenance::Exchange;
 use super::pace::Pace;
 use super::tests::Manual;
@@ -393,8 +393,7 @@ async fn examine(vault: &Arc<Vault>, tenant: &str) -> Result<Outcome, String> {
         }
     }
     let permit = principal.may_list(&address, now).unwrap();
-    let request =
-        ListRequest { prefix: NamePrefix::parse("").unwrap(), after: None, limit: PageSize::MAX };
+    let request = ListRequest { prefix: NamePrefix::parse("").unwrap(), ..ListRequest::default() };
     match vault.list(&permit, &request, now).await {
         Ok(page) => {
             let present = (0..NAMES).filter(|n| expected(tenant, *n).is_some()).map(name);

@@ -6,7 +6,9 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use crate::api::secret::SecretState;
 use crate::auth::ListPermit;
 use crate::domain::{NamePrefix, Now, SecretName, SecretNames, ValidityWindow, WindowState};
 
@@ -24,6 +26,17 @@ pub struct ListRequest {
     /// Only names that sort after this one.
     pub after: Option<SecretName>,
     pub limit: PageSize,
+    /// Only secrets that expire within so long a time.
+    pub expiring_within: Option<Duration>,
+    pub shows: Shows,
+}
+
+/// What a list tells of each secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shows {
+    #[default]
+    Names,
+    Details,
 }
 
 /// How many names a page may hold: 1 to 10,000.
@@ -51,8 +64,19 @@ impl Default for PageSize {
 #[derive(Debug)]
 pub struct ListPage {
     pub names: SecretNames,
+    /// Of each name, where they were asked for.
+    pub details: Option<Vec<Detail>>,
     /// Whether names remain after the last one.
     pub more: bool,
+}
+
+/// What a list knows of a secret beside its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Detail {
+    pub version: u64,
+    pub window: ValidityWindow,
+    /// At the moment of the list.
+    pub state: SecretState,
 }
 
 impl ListRequest {
@@ -60,6 +84,14 @@ impl ListRequest {
     fn start(&self) -> Place {
         let prefix = Place::before(self.prefix.as_str());
         self.after.as_ref().map(Place::after).map_or(prefix.clone(), |after| after.max(prefix))
+    }
+
+    /// Whether a secret with this window is among those asked for.
+    fn wants(&self, window: ValidityWindow, now: Now) -> bool {
+        self.expiring_within.is_none_or(|span| {
+            let horizon = now.for_expiry().saturating_add(span);
+            window.expires_on().is_some_and(|end| end <= horizon)
+        })
     }
 
     /// Whether no name from `place` on has the prefix.
@@ -79,10 +111,12 @@ impl Vault {
     ) -> Result<ListPage, VaultError> {
         let tenant = self.tenant(permit.tenant())?;
         tenant.heads.touch(self.list_ticks.fetch_add(1, Ordering::Relaxed));
-        let mut draft = Draft { permit, request, now, names: SecretNames::default(), more: false };
+        let details = (request.shows == Shows::Details).then(Vec::new);
+        let page = ListPage { names: SecretNames::default(), details, more: false };
+        let mut draft = Draft { permit, request, now, page };
         self.walk(&tenant, &mut draft).await?;
         self.trim_list_caches(&tenant);
-        Ok(ListPage { names: draft.names, more: draft.more })
+        Ok(draft.page)
     }
 
     /// From block to block, and from window to window.
@@ -150,8 +184,7 @@ struct Draft<'r> {
     permit: &'r ListPermit,
     request: &'r ListRequest,
     now: Now,
-    names: SecretNames,
-    more: bool,
+    page: ListPage,
 }
 
 impl Draft<'_> {
@@ -160,27 +193,35 @@ impl Draft<'_> {
         if !entry.name.starts_with(self.request.prefix.as_str()) {
             return ControlFlow::Break(());
         }
-        let listed = |window: ValidityWindow| window.state_at(self.now) != WindowState::Expired;
-        if !entry.window.is_some_and(listed) {
+        let Some(window) = entry.window else { return ControlFlow::Continue(()) };
+        let state = match window.state_at(self.now) {
+            WindowState::Pending => SecretState::NotYetValid,
+            WindowState::Valid => SecretState::Valid,
+            WindowState::Expired => return ControlFlow::Continue(()),
+        };
+        if !self.request.wants(window, self.now) {
             return ControlFlow::Continue(());
         }
         if !self.permit.shows_all() && !self.permit.shows(&parsed(entry), self.now) {
             return ControlFlow::Continue(());
         }
         if self.is_full() {
-            self.more = true;
+            self.page.more = true;
             return ControlFlow::Break(());
         }
-        self.names.push(entry.name).expect(PACKED);
+        self.page.names.push(entry.name).expect(PACKED);
+        if let Some(details) = &mut self.page.details {
+            details.push(Detail { version: entry.version, window, state });
+        }
         ControlFlow::Continue(())
     }
 
     fn is_full(&self) -> bool {
-        self.names.len() >= usize::from(self.request.limit.get())
+        self.page.names.len() >= usize::from(self.request.limit.get())
     }
 
     /// Where it will begin, if this page only looks whether there is one.
     fn next_page(&self) -> Option<Place> {
-        self.names.last().filter(|_| self.is_full()).as_ref().map(Place::after)
+        self.page.names.last().filter(|_| self.is_full()).as_ref().map(Place::after)
     }
 }

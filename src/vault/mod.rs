@@ -57,7 +57,7 @@ use crate::store::{
 
 use heads::{Budget, Heads};
 use keyring::{Header, Keyring, Phase, SpaceKeys};
-pub use list::{ListPage, ListRequest, PageSize};
+pub use list::{Detail, ListPage, ListRequest, PageSize, Shows};
 pub use rotation::{DekPolicy, Tended};
 use seal::SpaceSeal;
 pub use sealed::{NoShares, SHARES_KEPT, SealedVault};
@@ -72,6 +72,7 @@ pub struct Secret {
     pub value: Option<SecretValue>,
     /// Rises with every write of the tenant; its ETag.
     pub version: u64,
+    pub window: ValidityWindow,
 }
 
 /// What is to be written.

@@ -86,9 +86,9 @@ impl Tenant {
             if stored.head.window.state_at(now) != WindowState::Valid {
                 return Ok(None);
             }
-            let version = stored.version;
+            let (version, window) = (stored.version, stored.head.window);
             if let Some(value) = self.value(name, &locator, &stored).await? {
-                return Ok(Some(Secret { value, version }));
+                return Ok(Some(Secret { value, version, window }));
             }
             match self.newer(&locator, &stored).await? {
                 None => return Ok(None),

@@ -97,6 +97,11 @@ fn by_its_links_a_list_is_read_whole_and_each_name_once() {
     let whole = client.send(&Request::get(LIST).bearer(&dev.token));
     assert_eq!((whole.header("transfer-encoding"), whole.header("link")), (Some("chunked"), None));
     assert_eq!(names(&whole), expected(&|_| true));
+    let details = client.send(&Request::get(format!("{LIST}?details=true")).bearer(&dev.token));
+    assert_eq!(details.header("transfer-encoding"), Some("chunked"));
+    let details = details.json();
+    let details = details.as_array().unwrap().iter().map(|listed| listed["name"].as_str());
+    assert!(details.eq(all.iter().map(|name| Some(name.as_str()))));
     let after = all.iter().nth(1_500).unwrap();
     let rest = format!("{LIST}?after={after}");
     let rest = names(&client.send(&Request::get(rest).bearer(&dev.token)));
@@ -147,6 +152,53 @@ fn a_link_leads_on_only_where_a_readable_name_remains() {
 }
 
 #[test]
+fn details_are_listed_like_names_and_page_by_page() {
+    let (inside, token) = started();
+    let put = |name: &str, body: String| {
+        let put = Request::put(format!("{LIST}/{name}"), body).bearer(&token);
+        let answer = inside.send(&put);
+        assert_eq!(answer.status, 204);
+        answer.header("etag").unwrap().trim_matches('"').to_owned()
+    };
+    let (from, to) = (inside.at(5), inside.at(60));
+    let open = put("a", r#"{"value":"secret"}"#.to_owned());
+    put("b", format!(r#"{{"value":"secret","expiresOn":"{}"}}"#, inside.at(-1)));
+    let both = format!(r#"{{"value":"secret","notBefore":"{from}","expiresOn":"{to}"}}"#);
+    let both = put("c", both);
+    let far = inside.at(1_000);
+    let ends = put("d", format!(r#"{{"value":null,"expiresOn":"{far}"}}"#));
+    let all = [
+        json!({"name": "a", "version": open, "state": "valid"}),
+        json!({"name": "c", "version": both, "state": "notYetValid", "notBefore": from, "expiresOn": to}),
+        json!({"name": "d", "version": ends, "state": "valid", "expiresOn": far}),
+    ];
+    let ask = |token: &str, query: &str| {
+        let asked = format!("{LIST}?{query}");
+        let answer = inside.send(&Request::get(&asked).bearer(token));
+        answer.assert_proper();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        (answer.json(), next(&asked, &answer).map(|next| next.replace(LIST, "")))
+    };
+    assert_eq!(ask(&token, "details=true"), (json!(all), None));
+    assert_eq!(ask(&token, "details=false"), (json!(["a", "c", "d"]), None));
+    let (first, link) = ask(&token, "limit=1&details=true&expiringWithin=1h");
+    assert_eq!(first, json!([all[1]]));
+    let link = link.unwrap();
+    assert_eq!(link, "?details=true&expiringWithin=1h&after=c&limit=1");
+    assert_eq!(ask(&token, &link[1..]), (json!([all[2]]), None));
+    assert_eq!(ask(&token, "expiringWithin=60s"), (json!(["c"]), None));
+    assert_eq!(ask(&token, "expiringWithin=59s"), (json!([]), None));
+    let narrow = narrowed(&token, r#"check if resource("d")"#);
+    assert_eq!(ask(&narrow, "details=true"), (json!([all[2]]), None));
+    assert_eq!(ask(&token, "details=true&prefix=c").0, json!([all[1]]));
+    inside.pass(5);
+    assert_eq!(ask(&token, "details=true&prefix=c").0[0]["state"], "valid");
+    inside.pass(55);
+    assert_eq!(ask(&token, "details=true"), (json!([all[0], all[2]]), None));
+}
+
+#[test]
 fn a_parameter_that_is_not_valid_is_refused_by_name() {
     let (inside, token) = started();
     let writer = inside.mint("dev", &["Secret.Write"]);
@@ -163,6 +215,8 @@ fn a_parameter_that_is_not_valid_is_refused_by_name() {
         ("limit=1&limit=2", "limit"),
         ("offset=10", "offset"),
         ("Limit=10", "Limit"),
+        ("details=1", "details"),
+        ("expiringWithin=2w", "expiringWithin"),
     ] {
         let answer = ask(query);
         answer.assert_proper();
@@ -217,7 +271,13 @@ fn the_parameters_are_described_as_they_are_read() {
         let mut named = in_query.iter().filter(|parameter| parameter["name"] == name);
         &named.next().unwrap()["schema"]
     };
-    assert_eq!(in_query.len(), 3);
+    assert_eq!(in_query.len(), 5);
+    assert_eq!(of("details")["type"], "boolean");
+    assert_eq!(of("expiringWithin")["pattern"], "^[0-9]+[smhd]$");
+    let answers = &list["responses"]["200"]["content"]["application/json"]["schema"];
+    assert_eq!(answers["$ref"], "#/components/schemas/SecretList");
+    let listed = &document["components"]["schemas"]["ListedSecret"];
+    assert_eq!(listed["required"], json!(["name", "version", "state"]));
     assert_eq!(of("prefix")["pattern"], "^[A-Za-z0-9_-]{0,127}$");
     assert_eq!(of("after")["pattern"], "^[A-Za-z0-9_-]{1,127}$");
     assert_eq!((&of("limit")["minimum"], &of("limit")["maximum"]), (&json!(1), &json!(10_000)));

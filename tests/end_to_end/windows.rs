@@ -116,6 +116,27 @@ fn outside_its_window_a_secret_answers_like_one_that_never_was() {
 }
 
 #[test]
+fn a_read_tells_the_ends_of_the_window_that_there_are() {
+    let world = World::new();
+    let at = |seconds| Some(world.inside.at(seconds));
+    for (from, to) in [(None, None), (Some(-5), None), (None, Some(5)), (Some(-5), Some(5))] {
+        world.put("v", from, to);
+        for method in ["GET", "HEAD"] {
+            let answer = world.send(Request::new(method, PATH));
+            assert_eq!(answer.status, 200);
+            let told = |name| answer.header(name).map(str::to_owned);
+            assert_eq!(told("tenure-not-before"), from.and_then(at), "{method} {from:?} {to:?}");
+            assert_eq!(told("tenure-expires-on"), to.and_then(at), "{method} {from:?} {to:?}");
+        }
+    }
+    // However it was written, it is told in UTC.
+    let body = r#"{"value":"v","expiresOn":"2031-01-01T01:30:00.25+01:30"}"#;
+    assert_eq!(world.send(Request::put(PATH, body)).status, 204);
+    let answer = world.send(Request::get(PATH).header("Accept", "text/plain"));
+    assert_eq!(answer.header("tenure-expires-on"), Some("2031-01-01T00:00:00.25Z"));
+}
+
+#[test]
 fn a_list_shows_what_is_pending_and_not_what_has_expired() {
     let world = World::new();
     assert_eq!(world.list(), json!([]));

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::counting::{Counting, Reads};
 use super::*;
+use crate::api::secret::SecretState;
 use crate::domain::NamePrefix;
 
 /// So long that some 35 of them fill the least that a filling may hold.
@@ -29,11 +30,12 @@ impl Lists {
         Self { vault: bench.vault.clone(), tenant, principal }
     }
 
-    async fn put(&self, name: &str, window: ValidityWindow) {
+    /// Answers the version.
+    async fn put(&self, name: &str, window: ValidityWindow) -> u64 {
         let now = self.vault.now();
         let permit = self.principal.may_write(&self.tenant, secret(name), now).unwrap();
         let new = NewSecret { value: None, window };
-        self.vault.write(&permit, new, Precondition::None, now).await.unwrap();
+        self.vault.write(&permit, new, Precondition::None, now).await.unwrap()
     }
 
     async fn delete(&self, name: &str) {
@@ -43,15 +45,23 @@ impl Lists {
     }
 
     async fn page(&self, prefix: &str, after: Option<&str>, limit: u16) -> (Vec<String>, bool) {
-        let request = ListRequest {
-            prefix: NamePrefix::parse(prefix).unwrap(),
-            after: after.map(secret),
-            limit: PageSize::new(limit).unwrap(),
-        };
+        let page = self.ask(&asked(prefix, after, limit)).await;
+        assert!(page.details.is_none());
+        (page.names.iter().map(str::to_owned).collect(), page.more)
+    }
+
+    async fn ask(&self, request: &ListRequest) -> ListPage {
         let now = self.vault.now();
         let permit = self.principal.may_list(&self.tenant, now).unwrap();
-        let page = self.vault.list(&permit, &request, now).await.unwrap();
-        (page.names.iter().map(str::to_owned).collect(), page.more)
+        self.vault.list(&permit, request, now).await.unwrap()
+    }
+
+    /// The same as [`Self::page`], with details.
+    async fn details(&self, request: ListRequest) -> (Vec<(String, Detail)>, bool) {
+        let page = self.ask(&ListRequest { shows: Shows::Details, ..request }).await;
+        let details = page.details.unwrap();
+        assert_eq!(page.names.len(), details.len());
+        (page.names.iter().map(str::to_owned).zip(details).collect(), page.more)
     }
 
     /// Page by page to the end.
@@ -65,6 +75,15 @@ impl Lists {
             names.extend(page.0);
         }
         names
+    }
+}
+
+fn asked(prefix: &str, after: Option<&str>, limit: u16) -> ListRequest {
+    ListRequest {
+        prefix: NamePrefix::parse(prefix).unwrap(),
+        after: after.map(secret),
+        limit: PageSize::new(limit).unwrap(),
+        ..ListRequest::default()
     }
 }
 
@@ -124,22 +143,24 @@ async fn pages_are_those_of_a_sorted_map(list_cache_bytes: usize, steps: Vec<Ste
     let bench = Bench::new().await.with_list_cache(list_cache_bytes).await;
     bench.run(Command::TenantCreate { name: "other".into() }).await.unwrap();
     let (lists, other) = (Lists::new(&bench, "acme").await, Lists::new(&bench, "other").await);
-    let mut listed: BTreeMap<String, ()> = BTreeMap::new();
+    let detail = |version, window, state| Detail { version, window, state };
+    let mut listed: BTreeMap<String, Detail> = BTreeMap::new();
     for number in (0..NAMES).step_by(2) {
-        lists.put(&long(number), OPEN()).await;
+        let version = lists.put(&long(number), OPEN()).await;
         other.put(&long(number), OPEN()).await;
-        listed.insert(long(number), ());
+        listed.insert(long(number), detail(version, OPEN(), SecretState::Valid));
     }
     let (mut prefix, mut limit, mut after) = ("", 20, None);
     for step in steps {
         match step {
             Step::Put(number) => {
-                lists.put(&long(number), OPEN()).await;
-                listed.insert(long(number), ());
+                let version = lists.put(&long(number), OPEN()).await;
+                listed.insert(long(number), detail(version, OPEN(), SecretState::Valid));
             }
             Step::PutPending(number) => {
-                lists.put(&long(number), window(Some(DAY), None)).await;
-                listed.insert(long(number), ());
+                let later = window(Some(DAY), Some(3 * DAY));
+                let version = lists.put(&long(number), later).await;
+                listed.insert(long(number), detail(version, later, SecretState::NotYetValid));
             }
             Step::PutExpired(number) => {
                 lists.put(&long(number), window(None, Some(-1))).await;
@@ -156,7 +177,15 @@ async fn pages_are_those_of_a_sorted_map(list_cache_bytes: usize, steps: Vec<Ste
                 let there = listed.keys().filter(|name| name.starts_with(prefix)).filter(past);
                 let expected: Vec<_> = there.clone().take(usize::from(limit)).cloned().collect();
                 assert_eq!(names, expected);
-                assert_eq!(more, there.count() > names.len());
+                assert_eq!(more, there.clone().count() > names.len());
+                let request = asked(prefix, after.as_deref(), limit);
+                let with_details = expected.iter().map(|name| (name.clone(), listed[name]));
+                assert_eq!(lists.details(request.clone()).await, (with_details.collect(), more));
+                let expiring_within = Some(3 * Duration::from_secs(DAY.unsigned_abs()));
+                let (ending, _) = lists.details(ListRequest { expiring_within, ..request }).await;
+                let ends = |name: &&String| listed[*name].window.expires_on().is_some();
+                let ending = ending.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+                assert!(ending.iter().eq(there.filter(ends).take(usize::from(limit))));
                 after = if more { names.last().cloned() } else { None };
             }
             Step::ListOther => {
@@ -238,6 +267,46 @@ async fn a_walk_reads_every_head_once_for_each_window() {
             assert_eq!(rows, windows * heads, "{list_cache_bytes} {limit}");
         }
     }
+}
+
+#[tokio::test]
+async fn details_are_known_without_reading_anything_for_them() {
+    let (bench, store) = Bench::new().await.counting(64_000).await;
+    let lists = Lists::new(&bench, "acme").await;
+    let ends = window(Some(-5), Some(DAY));
+    let version = lists.put("ends", ends).await;
+    lists.put("later", window(Some(DAY), None)).await;
+    lists.put("over", window(None, Some(-1))).await;
+    assert_eq!(lists.walk("", 10).await, ["ends", "later"]);
+    store.reads();
+    let (details, more) = lists.details(ListRequest::default()).await;
+    assert_eq!(store.reads(), Reads { calls: 0, rows: 0 });
+    assert_eq!((details.len(), more), (2, false));
+    let first = Detail { version, window: ends, state: SecretState::Valid };
+    assert_eq!(details[0], ("ends".to_owned(), first));
+    assert_eq!(details[1].1.state, SecretState::NotYetValid);
+}
+
+#[tokio::test]
+async fn what_expires_within_a_span_is_asked_of_the_moment_of_the_list() {
+    let bench = Bench::new().await;
+    let lists = Lists::new(&bench, "acme").await;
+    for (name, from, to) in
+        [("forever", None, None), ("in-10", None, Some(10)), ("in-20", Some(15), Some(20))]
+    {
+        lists.put(name, window(from, to)).await;
+    }
+    let within = async |seconds| {
+        let expiring_within = Some(Duration::from_secs(seconds));
+        let page = lists.ask(&ListRequest { expiring_within, ..ListRequest::default() }).await;
+        page.names.iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(within(9).await, [""; 0]);
+    assert_eq!(within(10).await, ["in-10"]);
+    assert_eq!(within(20).await, ["in-10", "in-20"]);
+    bench.clock.pass(10);
+    assert_eq!(within(9).await, [""; 0], "one is over, the other ends in 10");
+    assert_eq!(within(u64::MAX).await, ["in-20"]);
 }
 
 #[tokio::test]

@@ -45,6 +45,10 @@ impl TimeSpan {
         Self(Duration::from_secs(seconds))
     }
 
+    pub const fn days(days: u64) -> Self {
+        Self::seconds(days.saturating_mul(86_400))
+    }
+
     pub const fn millis(millis: u64) -> Self {
         Self(Duration::from_millis(millis))
     }
