@@ -1,19 +1,33 @@
 //! The commands of daily use, against any server: what most users of the command line
 //! meet. They are clients of the HTTP API, and have no more rights than their credential.
 
+mod copy;
 mod dev_store;
+mod edit;
+mod exists;
 mod get;
+mod given;
 mod list;
+mod near;
 mod project;
+mod put;
+mod rm;
+mod table;
 mod target;
+mod window;
 
 use super::failure::{CliError, Exit};
 use crate::api::problem::Code;
 use crate::client::{ClientError, Refusal};
 
+pub(super) use copy::{CopyArgs, HoldArgs, copy, hold};
 pub(super) use dev_store::{ENV_FILE, FOLDER};
+pub(super) use edit::{EditArgs, edit, guard};
+pub(super) use exists::{ExistsArgs, exists};
 pub(super) use get::{GetArgs, get};
 pub(super) use list::{ListArgs, list};
+pub(super) use put::{PutArgs, put};
+pub(super) use rm::{RmArgs, rm};
 
 use target::{Place, Source};
 
