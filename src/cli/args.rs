@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::secret::{ExportArgs, GetArgs, ImportArgs, ListArgs};
+use super::failure::CliError;
+use super::secret::{CopyArgs, EditArgs, ExistsArgs, GetArgs, HoldArgs, ListArgs, PutArgs, RmArgs};
+use super::secret::{ExportArgs, ImportArgs};
 
 use crate::api::admin::When;
 use crate::config::{KekSource, TimeSpan};
@@ -38,8 +41,25 @@ pub(super) enum Command {
         psql \"$(tenure get database-url)\"\n\nThe value ends with a line break on a terminal only. \
         --json adds version and window.")]
     Get(GetArgs),
+    /// Store a secret, or replace its value and window
+    #[command(
+        after_help = "Example:\n  tenure put db-password                    # asks, and does not \
+        show what is typed\n  tenure put api-key --generate 32 --expires 30d\n  \
+        tenure put tls-key @key.pem --not-before 2026-12-31\n  \
+        pass show db | tenure put db-password -\n\n\
+        A value among the words of a command stays in the history of the shell, and others see it \
+        in the\nlist of processes: type it when asked, or use -, @FILE or --generate. What is read \
+        is kept to the\nbyte, a line break at its end too ('printf %s' writes none); the end of a \
+        typed line is not part of\nit. A window that is not said has no ends, whatever was stored \
+        before.\n\n\
+        WHEN is a length of time from now, a date (its first moment in UTC), or RFC 3339, with or \
+        without\nseconds. Exit code 4: --if-absent or --if-version did not hold."
+    )]
+    Put(PutArgs),
     /// List the names of secrets
-    #[command(after_help = "Example:\n  tenure list\n  tenure list shop-\n  tenure list --json")]
+    #[command(after_help = "Example:\n  tenure list\n  tenure list shop- --long\n  \
+        tenure list --expiring-within 14d\n  tenure list --long --json\n\n\
+        On a terminal, what ends within 7 days is yellow, and what is not valid yet is dim.")]
     List(ListArgs),
     /// Store the secrets of a dotenv, JSON or YAML file
     ///
@@ -67,6 +87,48 @@ pub(super) enum Command {
         FILE is readable by you alone, is there only once it is whole, and takes no other file's\n\
         place without --force. Dotenv says neither null nor windows.")]
     Export(ExportArgs),
+    /// Edit a secret in an editor, on a file that is in memory alone
+    #[command(after_help = "Example:\n  tenure edit app-config\n  \
+        VISUAL='code --wait' tenure edit app-config\n\n\
+        The editor is VISUAL, EDITOR, vi or nano, with options if need be. The file is in a folder \
+        of yours\non a tmpfs (XDG_RUNTIME_DIR, else /dev/shm), which is removed at every end, \
+        after kill -9 too. Vim and\nNeovim are told to write no swap, backup, undo or history \
+        files; see to it that another editor keeps\ncopies beside the file alone. TMPDIR is that \
+        folder.\n\n\
+        The window stays as it was, unless it is said. A line break that the editor adds to a value \
+        without\none is taken off. Where somebody else changed the secret meanwhile, you are asked \
+        what to do, and\nyour text is kept until you have said it.")]
+    Edit(EditArgs),
+    /// Copy the value of a secret to the clipboard, and take it away again
+    #[command(after_help = "Example:\n  tenure copy db-password\n  \
+        tenure copy db-password --clear-after 2m\n\n\
+        A process stays in the background and holds it until then, or until something else is \
+        copied. Managers\nof clipboards are asked not to keep it. Exit code 5: there is no \
+        clipboard here.")]
+    Copy(CopyArgs),
+    /// Tell by the exit code whether a secret is valid now: 0, or 3
+    #[command(after_help = "Example:\n  tenure exists db-password && echo there\n\n\
+        Prints nothing. Other codes are failures: 5 the server cannot be reached, 8 the credential \
+        may not\nread it.")]
+    Exists(ExistsArgs),
+    /// Delete secrets; there is no way back
+    #[command(after_help = "Example:\n  tenure rm db-password               # asks first\n  \
+        tenure rm db-password db-user --yes\n  tenure rm db-password --dry-run\n\n\
+        Where standard input is no terminal, --yes is needed. Exit code 3: not all of them were \
+        there; the\nothers are deleted.")]
+    Rm(RmArgs),
+    /// Stands beside 'tenure edit', and removes its folder when it is gone
+    #[command(
+        hide = true,
+        after_help = "Example:\n  tenure guard-edit   # started by 'tenure edit'"
+    )]
+    GuardEdit,
+    /// Stands beside 'tenure copy', and holds the clipboard
+    #[command(
+        hide = true,
+        after_help = "Example:\n  tenure hold-clipboard --for-ms 1   # started by 'tenure copy'"
+    )]
+    HoldClipboard(HoldArgs),
     /// Run a local development store: no setup, data in ./.tenure
     ///
     /// In a project with a .tenure.toml its tenant is made, and the data is beside that file,
@@ -143,7 +205,18 @@ pub(super) enum Command {
 impl Command {
     /// Whether it opens no store, and speaks to a server over HTTP.
     pub(super) fn is_of_a_client(&self) -> bool {
-        matches!(self, Self::Get(_) | Self::List(_) | Self::Import(_) | Self::Export(_))
+        matches!(
+            self,
+            Self::Get(_)
+                | Self::Put(_)
+                | Self::List(_)
+                | Self::Edit(_)
+                | Self::Copy(_)
+                | Self::Exists(_)
+                | Self::Rm(_)
+                | Self::Import(_)
+                | Self::Export(_)
+        )
     }
 }
 
@@ -546,11 +619,31 @@ impl std::str::FromStr for WhenArg {
         if let Ok(span) = text.parse::<TimeSpan>() {
             return Ok(Self(When::InSeconds(span.as_duration().as_secs())));
         }
-        let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-        match Timestamp::parse(&whole) {
+        match Timestamp::parse(&spelled_out(text)) {
             Ok(at) => Ok(Self(When::At(at.to_string()))),
             Err(_) => Err("must be a length of time such as 30d, an RFC 3339 date-time such as \
                            2030-01-31T12:00:00Z, a date such as 2030-01-31, or now"),
+        }
+    }
+}
+
+/// With what may be left out: the time of a date, the seconds of a time.
+fn spelled_out(text: &str) -> String {
+    match text.split_at_checked(16) {
+        Some((minutes, offset)) if offset.starts_with(['Z', '+', '-']) => {
+            format!("{minutes}:00{offset}")
+        }
+        None if text.len() == 10 => format!("{text}T00:00:00Z"),
+        _ => text.to_owned(),
+    }
+}
+
+impl WhenArg {
+    pub(super) fn moment(&self, now: Timestamp) -> Result<Timestamp, CliError> {
+        match &self.0 {
+            When::Now => Ok(now),
+            When::InSeconds(seconds) => Ok(now.saturating_add(Duration::from_secs(*seconds))),
+            When::At(text) => Timestamp::parse(text).map_err(CliError::usage),
         }
     }
 }

@@ -1,15 +1,24 @@
 //! The commands of daily use, against any server: what most users of the command line
 //! meet. They are clients of the HTTP API, and have no more rights than their credential.
 
+mod copy;
 mod dev_store;
+mod edit;
+mod exists;
 mod export;
 pub(super) mod files;
 mod get;
+mod given;
 mod import;
 mod list;
+mod near;
 mod new_file;
 mod project;
+mod put;
+mod rm;
+mod table;
 mod target;
+mod window;
 
 use std::path::Path;
 
@@ -18,12 +27,17 @@ use crate::api::problem::Code;
 use crate::client::{ClientError, Refusal};
 use crate::http::AdminClient;
 
+pub(super) use copy::{CopyArgs, HoldArgs, copy, hold};
 pub(super) use dev_store::{ENV_FILE, FOLDER, dev_server};
+pub(super) use edit::{EditArgs, edit, guard};
+pub(super) use exists::{ExistsArgs, exists};
 pub(super) use export::{ExportArgs, export};
 pub(super) use get::{GetArgs, get};
 pub(super) use import::{ImportArgs, import};
 pub(super) use list::{ListArgs, list};
 pub(super) use project::Project;
+pub(super) use put::{PutArgs, put};
+pub(super) use rm::{RmArgs, rm};
 
 use target::{Place, Source};
 
