@@ -143,7 +143,8 @@ fn killed_anywhere_it_leaves_a_whole_file_or_none() {
     let whole = desk.done(&["export"]);
     let mut random = Random::seeded();
     for _ in 0..40 {
-        let mut child = desk.tenure(&["export", "-o", "x.env"]).spawn().expect("it starts");
+        let mut command = desk.tenure(&["export", "-o", "x.env"]);
+        let mut child = command.stderr(Stdio::null()).spawn().expect("it starts");
         random.pause(Duration::from_millis(30));
         child.kill().unwrap();
         ended(&mut child);
