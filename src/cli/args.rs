@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::secret::{GetArgs, ListArgs};
+use super::failure::CliError;
+use super::secret::{CopyArgs, EditArgs, ExistsArgs, GetArgs, HoldArgs, ListArgs, PutArgs, RmArgs};
+use super::secret::{ExportArgs, ImportArgs};
 
 use crate::api::admin::When;
 use crate::config::{KekSource, TimeSpan};
@@ -20,7 +23,7 @@ use crate::domain::{NamePrefix, SecretName, Timestamp};
         tenure dev                 a local store, a token and three commands to paste\n  \
         tenure init --config F     a store for a server; then: tenure serve --config F\n\n\
         Exit codes: 0 done, 1 internal, 2 usage, 3 not found, 4 conflict, 5 unavailable,\n\
-        6 clock disputed, 7 damage found, 8 denied, 9 it may have been done. Colour only on a terminal; NO_COLOR turns it off.",
+        6 clock disputed, 7 damage found, 8 denied, 9 it may have been done, 130 Ctrl-C. Colour only on a terminal; NO_COLOR turns it off.",
     arg_required_else_help = true
 )]
 pub(super) struct Cli {
@@ -38,12 +41,104 @@ pub(super) enum Command {
         psql \"$(tenure get database-url)\"\n\nThe value ends with a line break on a terminal only. \
         --json adds version and window.")]
     Get(GetArgs),
+    /// Store a secret, or replace its value and window
+    #[command(
+        after_help = "Example:\n  tenure put db-password                    # asks, and does not \
+        show what is typed\n  tenure put api-key --generate 32 --expires 30d\n  \
+        tenure put tls-key @key.pem --not-before 2026-12-31\n  \
+        pass show db | tenure put db-password -\n\n\
+        A value among the words of a command stays in the history of the shell, and others see it \
+        in the\nlist of processes: type it when asked, or use -, @FILE or --generate. What is read \
+        is kept to the\nbyte, a line break at its end too ('printf %s' writes none); the end of a \
+        typed line is not part of\nit. A window that is not said has no ends, whatever was stored \
+        before.\n\n\
+        WHEN is a length of time from now, a date (its first moment in UTC), or RFC 3339, with or \
+        without\nseconds. Exit code 4: --if-absent or --if-version did not hold."
+    )]
+    Put(PutArgs),
     /// List the names of secrets
-    #[command(after_help = "Example:\n  tenure list\n  tenure list shop-\n  tenure list --json")]
+    #[command(after_help = "Example:\n  tenure list\n  tenure list shop- --long\n  \
+        tenure list --expiring-within 14d\n  tenure list --long --json\n\n\
+        On a terminal, what ends within 7 days is yellow, and what is not valid yet is dim.")]
     List(ListArgs),
+    /// Store the secrets of a dotenv, JSON or YAML file
+    ///
+    /// What is stored already with the same value and window is left alone. What exists and
+    /// differs is replaced after a question, or with --replace. It is stored in batches of up
+    /// to 100, each whole or not at all; broken off, the same command goes on.
+    #[command(after_help = "Example:\n  tenure import .env --dry-run\n  tenure import .env\n  \
+        tenure import secrets.yaml --replace --expires 90d\n  \
+        ssh old-server cat shop.json | tenure import - --format json --keep\n\n\
+        JSON and YAML: an object of names, each with text or null, or with\n\
+        {\"value\": ..., \"expiresOn\"?: ..., \"notBefore\"?: ...}; YAML that could be read otherwise\n\
+        than as text (no, 1e3, 2030-01-31) must be quoted. Dotenv: NAME=value, 'literal', or\n\
+        \"with \\n\"; a $ before a name is refused outside of single quotes. --dry-run shows + for\n\
+        what is new and ~ for what differs. What is not valid yet cannot be read, and counts as\n\
+        different. Needs Secret.Read and Secret.Write. Exit code 130: broken off by Ctrl-C.")]
+    Import(ImportArgs),
+    /// Write all secrets as dotenv, JSON or YAML
+    ///
+    /// 'tenure import' takes it back unchanged. Each secret is as it is when it is read: where
+    /// others write meanwhile, the file is not a picture of one moment. What is not valid yet
+    /// is left out, and named.
+    #[command(after_help = "Example:\n  tenure export -o shop.env\n  \
+        tenure export shop- --format json --with-windows -o shop.json\n  \
+        tenure export --format yaml | age -r age1... > shop.yaml.age\n\n\
+        FILE is readable by you alone, is there only once it is whole, and takes no other file's\n\
+        place without --force. Dotenv says neither null nor windows.")]
+    Export(ExportArgs),
+    /// Edit a secret in an editor, on a file that is in memory alone
+    #[command(after_help = "Example:\n  tenure edit app-config\n  \
+        VISUAL='code --wait' tenure edit app-config\n\n\
+        The editor is VISUAL, EDITOR, vi or nano, with options if need be. The file is in a folder \
+        of yours\non a tmpfs (XDG_RUNTIME_DIR, else /dev/shm), which is removed at every end, \
+        after kill -9 too. Vim and\nNeovim are told to write no swap, backup, undo or history \
+        files; see to it that another editor keeps\ncopies beside the file alone. TMPDIR is that \
+        folder.\n\n\
+        The window stays as it was, unless it is said. A line break that the editor adds to a value \
+        without\none is taken off. Where somebody else changed the secret meanwhile, you are asked \
+        what to do, and\nyour text is kept until you have said it.")]
+    Edit(EditArgs),
+    /// Copy the value of a secret to the clipboard, and take it away again
+    #[command(after_help = "Example:\n  tenure copy db-password\n  \
+        tenure copy db-password --clear-after 2m\n\n\
+        A process stays in the background and holds it until then, or until something else is \
+        copied. Managers\nof clipboards are asked not to keep it. Exit code 5: there is no \
+        clipboard here.")]
+    Copy(CopyArgs),
+    /// Tell by the exit code whether a secret is valid now: 0, or 3
+    #[command(after_help = "Example:\n  tenure exists db-password && echo there\n\n\
+        Prints nothing. Other codes are failures: 5 the server cannot be reached, 8 the credential \
+        may not\nread it.")]
+    Exists(ExistsArgs),
+    /// Delete secrets; there is no way back
+    #[command(after_help = "Example:\n  tenure rm db-password               # asks first\n  \
+        tenure rm db-password db-user --yes\n  tenure rm db-password --dry-run\n\n\
+        Where standard input is no terminal, --yes is needed. Exit code 3: not all of them were \
+        there; the\nothers are deleted.")]
+    Rm(RmArgs),
+    /// Stands beside 'tenure edit', and removes its folder when it is gone
+    #[command(
+        hide = true,
+        after_help = "Example:\n  tenure guard-edit   # started by 'tenure edit'"
+    )]
+    GuardEdit,
+    /// Stands beside 'tenure copy', and holds the clipboard
+    #[command(
+        hide = true,
+        after_help = "Example:\n  tenure hold-clipboard --for-ms 1   # started by 'tenure copy'"
+    )]
+    HoldClipboard(HoldArgs),
     /// Run a local development store: no setup, data in ./.tenure
+    ///
+    /// In a project with a .tenure.toml its tenant is made, and the data is beside that file,
+    /// from subfolders too. Stores of several folders run beside one another.
     #[command(after_help = "Example:\n  tenure dev\n  . ./.tenure/dev.env   # in another shell: \
-        TENURE_ADDR, TENURE_TENANT, TENURE_TOKEN")]
+        TENURE_ADDR, TENURE_TENANT, TENURE_TOKEN\n  tenure dev --import .env\n  tenure dev --seed \
+        secrets/\n  tenure dev stop\n\nCommands such as 'tenure get' find it by themselves, in its \
+        folder and below. The folder is\nignored by git: it has a .gitignore of its own, and in a \
+        repository a line is added to the\nproject's. Hidden files and folders of --seed are passed \
+        over. --ephemeral writes no file;\nother shells take the line that it prints.")]
     Dev(DevArgs),
     /// Make a new store, and its KEK where there is none
     #[command(after_help = "Example:\n  tenure init --config /etc/tenure/tenure.toml\n  \
@@ -110,7 +205,18 @@ pub(super) enum Command {
 impl Command {
     /// Whether it opens no store, and speaks to a server over HTTP.
     pub(super) fn is_of_a_client(&self) -> bool {
-        matches!(self, Self::Get(_) | Self::List(_))
+        matches!(
+            self,
+            Self::Get(_)
+                | Self::Put(_)
+                | Self::List(_)
+                | Self::Edit(_)
+                | Self::Copy(_)
+                | Self::Exists(_)
+                | Self::Rm(_)
+                | Self::Import(_)
+                | Self::Export(_)
+        )
     }
 }
 
@@ -168,16 +274,77 @@ pub(super) struct SealArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct DevArgs {
-    /// Address and port; port 0 picks a free one
-    #[arg(long, default_value = "127.0.0.1:7300", value_name = "ADDR")]
-    pub(super) listen: SocketAddr,
-    /// Where the data is kept between runs
-    #[arg(long, default_value = "./.tenure", value_name = "DIR")]
-    pub(super) data: PathBuf,
+    #[command(flatten)]
+    pub(super) run: DevRunArgs,
+    #[command(subcommand)]
+    pub(super) command: Option<DevCommand>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DevRunArgs {
+    /// Address and port; port 0 picks a free one [default: the first of 127.0.0.1:7300 to
+    /// 7310 that is free]
+    #[arg(long, value_name = "ADDR")]
+    pub(super) listen: Option<SocketAddr>,
+    /// Where the data is kept between runs [default: .tenure beside the project's
+    /// .tenure.toml, else ./.tenure]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
     /// Keep everything in memory and forget it at the end
     #[arg(long, conflicts_with = "data")]
     pub(super) ephemeral: bool,
+    /// Store the secrets of a dotenv, JSON or YAML file first; what exists is replaced. May be
+    /// given more than once
+    #[arg(long, value_name = "FILE")]
+    pub(super) import: Vec<PathBuf>,
+    /// Store what is missing of the files of a folder first: each a secret of its name, or a
+    /// file of secrets (.env, .json, .yaml)
+    #[arg(long, value_name = "DIR")]
+    pub(super) seed: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DevCommand {
+    /// Say whether it runs, where, and how many secrets it holds
+    #[command(
+        after_help = "Example:\n  tenure dev status\n  tenure dev status --json\n\nExit code 3: it \
+        does not run. Of the nearest folder above that has a local store."
+    )]
+    Status {
+        /// Its data, instead of the nearest .tenure
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Stop it in good order, and wait until it is gone; what it holds is kept
+    #[command(
+        after_help = "Example:\n  tenure dev stop\n\nExit code 3: it does not run. One with \
+        --ephemeral is stopped where it runs."
+    )]
+    Stop {
+        /// Its data, instead of the nearest .tenure
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Remove the local store with all its secrets; there is no way back
+    #[command(after_help = "Example:\n  tenure dev reset --dry-run\n  tenure dev reset        # \
+        asks first\n  tenure dev reset --yes  # for scripts\n\nRemoves what 'tenure dev' made in its \
+        folder, and nothing else. Refuses while it runs.")]
+    Reset(DevResetArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DevResetArgs {
+    /// Its data [default: as of tenure dev]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -452,11 +619,31 @@ impl std::str::FromStr for WhenArg {
         if let Ok(span) = text.parse::<TimeSpan>() {
             return Ok(Self(When::InSeconds(span.as_duration().as_secs())));
         }
-        let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-        match Timestamp::parse(&whole) {
+        match Timestamp::parse(&spelled_out(text)) {
             Ok(at) => Ok(Self(When::At(at.to_string()))),
             Err(_) => Err("must be a length of time such as 30d, an RFC 3339 date-time such as \
                            2030-01-31T12:00:00Z, a date such as 2030-01-31, or now"),
+        }
+    }
+}
+
+/// With what may be left out: the time of a date, the seconds of a time.
+fn spelled_out(text: &str) -> String {
+    match text.split_at_checked(16) {
+        Some((minutes, offset)) if offset.starts_with(['Z', '+', '-']) => {
+            format!("{minutes}:00{offset}")
+        }
+        None if text.len() == 10 => format!("{text}T00:00:00Z"),
+        _ => text.to_owned(),
+    }
+}
+
+impl WhenArg {
+    pub(super) fn moment(&self, now: Timestamp) -> Result<Timestamp, CliError> {
+        match &self.0 {
+            When::Now => Ok(now),
+            When::InSeconds(seconds) => Ok(now.saturating_add(Duration::from_secs(*seconds))),
+            When::At(text) => Timestamp::parse(text).map_err(CliError::usage),
         }
     }
 }

@@ -249,7 +249,7 @@ fn temporary_of(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn is_temporary(name: &OsStr) -> bool {
+pub(super) fn is_temporary(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(b".") && name.ends_with(b".tmp")
 }

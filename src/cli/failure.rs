@@ -20,12 +20,15 @@ pub(super) enum Exit {
     Denied = 8,
     /// A change whose answer was lost: it may have been made.
     Unknown = 9,
+    /// Broken off by Ctrl-C or a signal, and what was begun put right. What has nothing to
+    /// put right ends by the signal itself, and a shell calls that the same.
+    Interrupted = 130,
 }
 
 #[derive(Debug)]
 pub(super) struct CliError {
     pub(super) exit: Exit,
-    /// Says what to do, and never holds a secret.
+    /// Says what to do, and never holds a secret. Empty where the code says all.
     pub(super) message: String,
 }
 
@@ -60,11 +63,18 @@ impl From<ConfigError> for CliError {
     }
 }
 
+/// Whether it is a terminal that wants colour.
+pub(super) fn wants_colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// One line on standard error; red where that is a terminal that wants colour.
 pub(super) fn report(error: &CliError) {
+    if error.message.is_empty() {
+        return;
+    }
     let mut stderr = std::io::stderr().lock();
-    let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let (on, off) = if colour { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
+    let (on, off) = if wants_colour(&stderr) { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
     // Where even this cannot be written, the exit code must do.
     let _ = writeln!(stderr, "{on}error:{off} {}", error.message);
 }

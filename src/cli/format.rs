@@ -24,7 +24,8 @@ const STEPS: &[Step] = &[
     Step { from: Format(1), apply: |_| Ok(()) },
 ];
 
-const FILE: &str = "FORMAT";
+/// In a data folder.
+pub(super) const FILE: &str = "FORMAT";
 /// In its place while a backup is restored into the folder: without the other there
 /// is no store.
 pub(super) const RESTORING: &str = "RESTORING";

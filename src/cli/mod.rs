@@ -18,6 +18,7 @@ mod dek;
 mod dev;
 mod failure;
 mod format;
+mod helper;
 mod issuers;
 mod keeper;
 mod kek;
@@ -31,6 +32,7 @@ mod seal;
 mod secret;
 mod serve;
 mod shares;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -62,7 +64,16 @@ fn run(cli: Cli) -> Result<(), CliError> {
     let work = async move {
         match cli.command {
             Command::Get(args) => secret::get(args, output).await,
+            Command::Put(args) => secret::put(args, output).await,
             Command::List(args) => secret::list(args, output).await,
+            Command::Import(args) => secret::import(args, output).await,
+            Command::Export(args) => secret::export(args, output).await,
+            Command::Edit(args) => secret::edit(args, output).await,
+            Command::Copy(args) => secret::copy(args, output).await,
+            Command::Exists(args) => secret::exists(args, output).await,
+            Command::Rm(args) => secret::rm(args, output).await,
+            Command::GuardEdit => secret::guard(),
+            Command::HoldClipboard(args) => secret::hold(&args),
             Command::Dev(args) => dev::run(args, output).await,
             Command::Init(args) => serve::init(&args, output).await,
             Command::Serve(args) => serve::run(args, output).await,

@@ -1,22 +1,40 @@
 //! How far a long command is, for people: a bar on standard error, and only
 //! where that is a terminal.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::api::admin::Progress;
 
+/// What takes less long needs no bar.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Shows nothing before the first progress, and is gone at the end.
-pub(super) struct Bar(ProgressBar);
+pub(super) struct Bar {
+    bar: ProgressBar,
+    /// Nothing is shown before.
+    not_before: Instant,
+}
 
 impl Bar {
     pub(super) fn new() -> Self {
-        Self(ProgressBar::no_length())
+        Self { bar: ProgressBar::no_length(), not_before: Instant::now() }
     }
 
-    pub(super) fn show(&self, Progress { what, done, of }: Progress) {
-        let bar = &self.0;
+    /// One that nobody sees where the work is done within a second.
+    pub(super) fn patient() -> Self {
+        Self { bar: ProgressBar::no_length(), not_before: Instant::now() + PATIENCE }
+    }
+
+    pub(super) fn show(&self, progress: Progress) {
+        if Instant::now() >= self.not_before {
+            self.show_now(progress);
+        }
+    }
+
+    fn show_now(&self, Progress { what, done, of }: Progress) {
+        let bar = &self.bar;
         if bar.message() != what {
             // No tick before there is something to say.
             bar.enable_steady_tick(Duration::from_millis(200));
@@ -35,7 +53,7 @@ impl Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -55,12 +73,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_patient_bar_shows_nothing_at_first() {
+        let bar = Bar { bar: ProgressBar::hidden(), ..Bar::patient() };
+        bar.show(Progress { what: "acme".into(), done: 1, of: None });
+        assert_eq!(bar.bar.position(), 0);
+    }
+
+    #[test]
     fn both_templates_are_understood() {
         for of in [None, Some(1)] {
-            let bar = Bar(ProgressBar::hidden());
+            let bar = Bar { bar: ProgressBar::hidden(), not_before: Instant::now() };
             bar.show(Progress { what: "acme".into(), done: 1, of });
-            assert_eq!(bar.0.position(), 1);
-            assert_eq!(bar.0.length(), of);
+            assert_eq!(bar.bar.position(), 1);
+            assert_eq!(bar.bar.length(), of);
         }
         for template in ["{msg} [{bar:30}] {human_pos} of {human_len} {eta}", "{spinner} {msg}"] {
             ProgressStyle::with_template(template).unwrap();

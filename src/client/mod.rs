@@ -11,12 +11,14 @@ mod transport;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::domain::{
-    NamePrefix, SecretName, SecretValue, TenantName, Timestamp, ValidityWindow, WebAddress,
+    NamePrefix, SecretName, SecretValue, TenantName, TimeSpan, Timestamp, ValidityWindow,
+    WebAddress,
 };
 
 pub use error::{ClientError, Refusal};
@@ -57,6 +59,26 @@ pub struct Version(String);
 impl Version {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// What cannot be a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a version as the server says it, such as 17")]
+pub struct VersionError;
+
+/// As a person gives it, with or without the quotes of an ETag.
+impl FromStr for Version {
+    type Err = VersionError;
+
+    fn from_str(text: &str) -> Result<Self, VersionError> {
+        const MOST: usize = 64;
+        let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+        let fits = (1..=MOST).contains(&bare.len());
+        match fits && bare.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            true => Ok(Self(bare.to_owned())),
+            false => Err(VersionError),
+        }
     }
 }
 
@@ -224,6 +246,24 @@ impl Client {
         answers::page(&answer, Described::known)
     }
 
+    /// Those that end within so long from now.
+    pub async fn expiring(
+        &self,
+        prefix: &NamePrefix,
+        after: Option<&SecretName>,
+        within: TimeSpan,
+    ) -> Result<Page<Description>, ClientError> {
+        let more = format!("&details=true&expiringWithin={within}");
+        answers::page(&self.page(prefix, after, &more).await?, Described::known)
+    }
+
+    /// Whether there is one of this name, which may not be valid yet.
+    pub async fn lists(&self, name: &SecretName) -> Result<bool, ClientError> {
+        // Nothing that begins with a name comes before it.
+        let prefix = NamePrefix::parse(name.as_str()).unwrap_or_default();
+        Ok(self.names(&prefix, None).await?.items.first() == Some(name))
+    }
+
     async fn page(
         &self,
         prefix: &NamePrefix,
@@ -249,4 +289,20 @@ impl Client {
 /// The window with these ends, as a server that keeps its word says them.
 fn window(not_before: Option<Timestamp>, expires_on: Option<Timestamp>) -> Option<ValidityWindow> {
     ValidityWindow::new(not_before, expires_on).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_what_a_server_may_have_said() {
+        for text in ["17", "\"17\"", "18446744073709551615"] {
+            let version: Version = text.parse().unwrap();
+            assert_eq!(version.as_str(), text.trim_matches('"'));
+        }
+        for text in ["", "\"\"", "1 7", "\"17", "W/\"17\"", "1\n7", &"1".repeat(65)] {
+            assert_eq!(text.parse::<Version>(), Err(VersionError), "{text:?}");
+        }
+    }
 }

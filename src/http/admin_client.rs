@@ -11,6 +11,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::UCred;
+use rustix::process::Pid;
 use zeroize::Zeroizing;
 
 use super::admin::Address;
@@ -46,16 +48,22 @@ pub enum AdminError {
 #[derive(Debug)]
 pub struct AdminClient {
     data: PathBuf,
+    pid: Pid,
 }
 
 impl AdminClient {
     /// `None` where no server runs on `data`.
     pub fn connect(data: &Path) -> Result<Option<Self>, AdminError> {
         match connection(data) {
-            Ok(_) => Ok(Some(Self { data: data.to_owned() })),
+            Ok((_, pid)) => Ok(Some(Self { data: data.to_owned(), pid })),
             Err(AdminError::Io { source, .. }) if nobody_there(&source) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Of the process that began to listen there.
+    pub fn pid(&self) -> Pid {
+        self.pid
     }
 
     /// Sends one command and waits for its end. `upload` is sent after it,
@@ -67,7 +75,7 @@ impl AdminClient {
         download: Option<&mut dyn Write>,
         report: &mut dyn FnMut(Progress),
     ) -> Result<Reply, AdminError> {
-        let stream = connection(&self.data)?;
+        let (stream, _) = connection(&self.data)?;
         let lost = |source| AdminError::Io { data: self.data.clone(), source };
         let ready = stream
             .set_write_timeout(Some(SEND_TIMEOUT))
@@ -100,17 +108,18 @@ fn nobody_there(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-fn connection(data: &Path) -> Result<UnixStream, AdminError> {
+fn connection(data: &Path) -> Result<(UnixStream, Pid), AdminError> {
     let unreachable = |source: io::Error| AdminError::Io { data: data.to_owned(), source };
     let owner = std::fs::metadata(data).map_err(unreachable)?.uid();
     let address = Address::of(data).map_err(unreachable)?;
     let stream = UnixStream::connect(address.path()).map_err(unreachable)?;
     let credentials = rustix::net::sockopt::socket_peercred(&stream);
-    let peer = credentials.map_err(|error| unreachable(error.into()))?.uid.as_raw();
+    let UCred { pid, uid, .. } = credentials.map_err(|error| unreachable(error.into()))?;
+    let peer = uid.as_raw();
     if peer != owner {
         return Err(AdminError::Foreign { data: data.to_owned(), peer, owner });
     }
-    Ok(stream)
+    Ok((stream, pid))
 }
 
 fn send_frame(mut stream: &UnixStream, kind: Kind, payload: &[u8]) -> io::Result<()> {

@@ -589,7 +589,7 @@ fn the_help_of_every_command_shows_an_example() {
             }
         }
     }
-    assert!(seen >= 43, "of {seen} commands and groups the help was found");
+    assert!(seen >= 53, "of {seen} commands and groups the help was found");
 }
 
 #[test]

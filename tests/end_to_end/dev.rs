@@ -48,11 +48,8 @@ impl Printed {
 
     /// The lines to paste.
     fn commands(&self) -> Vec<&str> {
-        self.text
-            .lines()
-            .filter_map(|line| line.strip_prefix("  "))
-            .filter(|line| line.contains("curl"))
-            .collect()
+        let lines = self.text.lines().filter_map(|line| line.strip_prefix("  "));
+        lines.filter(|line| line.contains(" && ")).collect()
     }
 
     /// Each command in a shell of its own, in some other folder.
@@ -64,7 +61,7 @@ impl Printed {
                 bash.env_remove(name);
             }
             let output = Output::of(&mut bash);
-            assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{line}: {output:?}");
+            assert_eq!(output.code, Some(0), "{line}: {output:?}");
             output.stdout
         };
         self.commands().iter().map(run).collect()
@@ -88,7 +85,8 @@ fn read(path: &Path) -> String {
 }
 
 /// What `tenure dev` prints, with its own address, token and folder.
-fn welcome(address: &str, token: &str, data: &str, load: &str) -> String {
+fn welcome(address: &str, token: &str, data: &str, load: &str, holds: &str) -> String {
+    let tenure = env!("CARGO_BIN_EXE_tenure");
     format!(
         r#"tenure dev is ready
 
@@ -97,17 +95,25 @@ fn welcome(address: &str, token: &str, data: &str, load: &str) -> String {
   data     {data}
   docs     {address}/api/docs
   token    {token}
+  holds    {holds}
 
 Store a secret, read it, list the names (paste into another shell):
 
-  {load} && curl -sS -X PUT "$TENURE_ADDR/api/$TENURE_TENANT/secrets/greeting" -H "Authorization: Bearer $TENURE_TOKEN" -H 'Content-Type: application/json' -d '{{"value":"hello"}}'
+  {load} && {tenure} put greeting hello
+  {load} && {tenure} get greeting
+  {load} && {tenure} list
+
+The same secret over HTTP:
+
   {load} && curl -sS "$TENURE_ADDR/api/$TENURE_TENANT/secrets/greeting" -H "Authorization: Bearer $TENURE_TOKEN"
-  {load} && curl -sS "$TENURE_ADDR/api/$TENURE_TENANT/secrets" -H "Authorization: Bearer $TENURE_TOKEN"
 
 Ctrl-C stops it.
 "#
     )
 }
+
+/// What the lines print, one after the other.
+const PASTED: [&str; 4] = ["", "hello", "greeting\n", r#""hello""#];
 
 #[test]
 fn what_dev_prints_works_as_pasted_and_is_kept_until_tomorrow() {
@@ -116,8 +122,9 @@ fn what_dev_prints_works_as_pasted_and_is_kept_until_tomorrow() {
     let env_file = folder.path().join(".tenure/dev.env");
     let (address, token) = (first.says("address"), first.says("token"));
     let load = format!(". {}", env_file.display());
-    assert_eq!(first.text, welcome(&address, &token, "./.tenure", &load));
-    assert_eq!(first.paste_all(), ["", r#""hello""#, r#"["greeting"]"#]);
+    let holds = "no secret yet";
+    assert_eq!(first.text, welcome(&address, &token, "./.tenure", &load, holds));
+    assert_eq!(first.paste_all(), PASTED);
     let variables = format!(
         "export TENURE_ADDR={address}\nexport TENURE_TENANT=dev\nexport TENURE_TOKEN={token}\n"
     );
@@ -133,9 +140,37 @@ fn what_dev_prints_works_as_pasted_and_is_kept_until_tomorrow() {
     let second = Printed::start(folder.path(), &[]);
     let commands = second.commands();
     let read_again = Output::of(Command::new("bash").args(["-c", commands[1]]));
-    assert_eq!(read_again.stdout, r#""hello""#, "yesterday's secret");
-    assert_eq!(second.paste_all(), ["", r#""hello""#, r#"["greeting"]"#]);
+    assert_eq!(read_again.stdout, "hello", "yesterday's secret");
+    assert_eq!(second.says("holds"), "1 secret: greeting");
+    assert_eq!(second.paste_all(), PASTED);
     assert_eq!(second.stop("TERM"), Some(0));
+}
+
+/// A shell that has `tenure` in its path is shown that word.
+#[test]
+fn where_tenure_is_in_the_path_it_is_called_by_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).expect("a folder");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_tenure"), bin.join("tenure")).expect("a link");
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let printed = |path: &str| {
+        let mut command = tenure();
+        command.args(["dev", "--ephemeral", "--listen", "127.0.0.1:0"]).env("PATH", path);
+        let out = folder.path().join("printed.txt");
+        let mut child =
+            command.stdout(File::create(&out).expect("a file")).spawn().expect("starts");
+        let text = eventually("it to be ready", || {
+            Some(read(&out)).filter(|text| text.ends_with("Ctrl-C stops it.\n"))
+        });
+        signal(child.id(), "INT");
+        assert_eq!(ended(&mut child).code(), Some(0));
+        text
+    };
+    assert!(printed(&path).contains(" && tenure get greeting\n"));
+    assert!(
+        printed("/usr/bin:/bin").contains(&format!(" && {} get", env!("CARGO_BIN_EXE_tenure")))
+    );
 }
 
 #[test]
@@ -143,7 +178,7 @@ fn a_folder_whose_name_a_shell_would_take_apart_is_quoted() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("it's $(here) & \"there\"");
     let dev = Printed::start(folder.path(), &["--data", data.to_str().expect("UTF-8")]);
-    assert_eq!(dev.paste_all(), ["", r#""hello""#, r#"["greeting"]"#]);
+    assert_eq!(dev.paste_all(), PASTED);
 }
 
 #[test]
@@ -152,13 +187,16 @@ fn an_ephemeral_store_leaves_nothing_behind() {
     let dev = Printed::start(folder.path(), &["--ephemeral"]);
     let (address, token) = (dev.says("address"), dev.says("token"));
     let load = format!("export TENURE_ADDR={address} TENURE_TENANT=dev TENURE_TOKEN={token}");
-    assert_eq!(dev.text, welcome(&address, &token, "memory, until it stops", &load));
-    assert_eq!(dev.paste_all(), ["", r#""hello""#, r#"["greeting"]"#]);
+    assert_eq!(
+        dev.text,
+        welcome(&address, &token, "memory, until it stops", &load, "no secret yet")
+    );
+    assert_eq!(dev.paste_all(), PASTED);
     assert_eq!(dev.stop("INT"), Some(0));
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
     let again = Printed::start(folder.path(), &["--ephemeral"]);
     let names = Output::of(Command::new("bash").args(["-c", again.commands()[2]]));
-    assert_eq!(names.stdout, "[]");
+    assert_eq!(names.stdout, "");
 }
 
 #[test]
@@ -335,6 +373,7 @@ fn dev_tells_a_script_in_json_what_it_tells_a_person_in_words() {
             "tenant": "dev",
             "token": dev.token,
             "data": data.display().to_string(),
+            "secrets": 0,
         })
     );
 }

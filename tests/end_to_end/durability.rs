@@ -293,12 +293,16 @@ fn a_second_server_on_the_same_folder_is_refused() {
     let data = folder.path().join("data");
     let dev = Dev::start(&data);
     assert_eq!(dev.put("kept", "value").status, 204);
-    let second = Output::of(tenure().args(["dev", "--listen", "127.0.0.1:0", "--data"]).arg(&data));
-    assert_eq!(second.code, Some(5), "{second:?}");
-    assert!(second.stderr.contains("another tenure holds"), "{second:?}");
-    assert!(second.stderr.contains("stop it"), "{second:?}");
+    let mut second = tenure();
+    second.args(["dev", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
+    let address = format!("http://{}", dev.address);
+    Output::of(&mut second).assert_fails(4, &["runs on", "already", &address, "dev stop"]);
     assert_eq!(dev.get("kept").json(), "value", "the first one goes on");
     assert_eq!(dev.run(&["status"]).code, Some(0), "and keeps its socket");
+    // Where it cannot be asked, the lock of the store speaks.
+    std::fs::remove_file(data.join("admin.sock")).expect("it is there");
+    Output::of(&mut second).assert_fails(5, &["another tenure holds", "stop it"]);
+    assert_eq!(dev.get("kept").json(), "value", "the first one goes on");
 }
 
 #[test]

@@ -52,6 +52,7 @@ const PLAIN: &[&str] = &["serde", "time", "thiserror", "zeroize"];
 /// Where an outside library may be named, and in how many files at most. Tests
 /// may name any.
 const LIBRARIES: &[Library] = &[
+    Library { name: "arboard", under: &["src/cli/secret/copy.rs"], files: 1 },
     Library { name: "arc_swap", under: &["src/http/state.rs"], files: 1 },
     Library { name: "actix_web", under: &["src/http/"], files: ANY },
     Library { name: "argon2", under: &["src/crypto/passphrase.rs"], files: 1 },
@@ -69,7 +70,9 @@ const LIBRARIES: &[Library] = &[
     Library { name: "reqwest", under: &["src/http/", "src/client/"], files: 2 },
     Library { name: "ring", under: &["src/crypto/"], files: 1 },
     Library { name: "rustls", under: &["src/http/", "src/cli/", "src/client/"], files: ANY },
+    Library { name: "saphyr_parser", under: &["src/cli/secret/files/yaml.rs"], files: 1 },
     Library { name: "sled", under: &["src/store/sled_engine/"], files: 1 },
+    Library { name: "strsim", under: &["src/cli/secret/near.rs"], files: 1 },
     Library { name: "toml", under: &["src/config/"], files: ANY },
     Library { name: "utoipa", under: &["src/api/", "src/http/"], files: ANY },
     Library { name: "vsss_rs", under: &["src/crypto/shamir.rs"], files: 1 },

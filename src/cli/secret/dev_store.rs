@@ -29,6 +29,20 @@ pub(super) fn find(folder: &Path) -> Result<Option<Access>, CliError> {
     Ok(None)
 }
 
+/// What the server of a data folder told its clients when it began to serve.
+pub(in crate::cli) struct DevServer {
+    pub(in crate::cli) address: WebAddress,
+    pub(in crate::cli) tenant: Option<TenantName>,
+}
+
+/// `None` where it told nothing that is understood.
+pub(in crate::cli) fn dev_server(data: &Path) -> Option<DevServer> {
+    let file = data.join(ENV_FILE);
+    let text = read(&file).ok()??;
+    let Access { address, tenant, .. } = understand(&file, &text).ok()?;
+    Some(DevServer { address, tenant })
+}
+
 /// `None` where there is none, or where it is another user's.
 fn read(file: &Path) -> Result<Option<Zeroizing<String>>, CliError> {
     let absent =

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::super::failure::{CliError, Exit};
 use super::super::internal;
 use super::super::maintain::Output;
+use super::near::missing_but_near;
 use super::target::{Names, Target, TargetArgs};
 use crate::client::Secret;
 use crate::domain::SecretValue;
@@ -25,7 +26,9 @@ pub(in crate::cli) async fn get(args: GetArgs, output: Output) -> Result<(), Cli
     let (client, names) = Target::find(&args.target)?.open()?;
     let name = names.whole(&args.name)?;
     let read = client.read(&name).await.map_err(|error| names.place.failed(error))?;
-    let secret = read.ok_or_else(|| missing(&names, &args.name))?;
+    let Some(secret) = read else {
+        return Err(missing_but_near(&client, &names, &args.name).await);
+    };
     if output.json {
         return output.show(&Shown::of(&args.name, &secret), String::new);
     }

@@ -1,19 +1,43 @@
 //! The commands of daily use, against any server: what most users of the command line
 //! meet. They are clients of the HTTP API, and have no more rights than their credential.
 
+mod copy;
 mod dev_store;
+mod edit;
+mod exists;
+mod export;
+pub(super) mod files;
 mod get;
+mod given;
+mod import;
 mod list;
+mod near;
+mod new_file;
 mod project;
+mod put;
+mod rm;
+mod table;
 mod target;
+mod window;
+
+use std::path::Path;
 
 use super::failure::{CliError, Exit};
 use crate::api::problem::Code;
 use crate::client::{ClientError, Refusal};
+use crate::http::AdminClient;
 
-pub(super) use dev_store::{ENV_FILE, FOLDER};
+pub(super) use copy::{CopyArgs, HoldArgs, copy, hold};
+pub(super) use dev_store::{ENV_FILE, FOLDER, dev_server};
+pub(super) use edit::{EditArgs, edit, guard};
+pub(super) use exists::{ExistsArgs, exists};
+pub(super) use export::{ExportArgs, export};
 pub(super) use get::{GetArgs, get};
+pub(super) use import::{ImportArgs, import};
 pub(super) use list::{ListArgs, list};
+pub(super) use project::Project;
+pub(super) use put::{PutArgs, put};
+pub(super) use rm::{RmArgs, rm};
 
 use target::{Place, Source};
 
@@ -40,10 +64,24 @@ impl Place {
 
     fn is_it_running(&self) -> String {
         match &self.source {
-            Source::Dev(file) => {
-                format!("; the address is from {}: run 'tenure dev'", file.display())
-            }
+            Source::Dev(file) if ended(file) => format!(
+                "; the address is from {}, which was left by one that has ended: run 'tenure dev'",
+                file.display()
+            ),
+            Source::Dev(file) => format!("; the address is from {}", file.display()),
             Source::Variables => String::new(),
+        }
+    }
+
+    /// Where another server has the address now, it does not know the credential.
+    fn is_it_another(&self) -> String {
+        match &self.source {
+            Source::Dev(file) if ended(file) => {
+                "; it was left by one that has ended, and another server has its address now: run \
+                 'tenure dev'"
+                    .to_owned()
+            }
+            Source::Dev(_) | Source::Variables => String::new(),
         }
     }
 
@@ -51,7 +89,10 @@ impl Place {
         let Self { tenant, source, .. } = self;
         let detail = said(refusal);
         let (exit, message) = match refusal.status {
-            401 => (Exit::Denied, format!("{detail} (the credential is from {source})")),
+            401 => {
+                let another = self.is_it_another();
+                (Exit::Denied, format!("{detail} (the credential is from {source}{another})"))
+            }
             403 => (
                 Exit::Denied,
                 format!("the credential from {source} does not allow this in tenant '{tenant}'"),
@@ -65,6 +106,11 @@ impl Place {
         };
         CliError { exit, message }
     }
+}
+
+/// Whether the server that wrote this file of variables is gone.
+fn ended(file: &Path) -> bool {
+    file.parent().is_some_and(|data| matches!(AdminClient::connect(data), Ok(None)))
 }
 
 /// The server's sentence, and what it says of each field.

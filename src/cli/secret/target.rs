@@ -181,12 +181,19 @@ impl Names {
 /// Where requests go, for messages.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
+    pub(super) address: WebAddress,
     pub(super) tenant: TenantName,
     pub(super) source: Source,
 }
 
 impl Place {
     fn of(server: &Server, source: Source) -> Self {
-        Self { tenant: server.tenant.clone(), source }
+        Self { address: server.address.clone(), tenant: server.tenant.clone(), source }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tenant '{}' at {}", self.tenant, self.address.as_str())
     }
 }

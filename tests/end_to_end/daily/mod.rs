@@ -1,7 +1,17 @@
 //! The commands of daily use, as a user types them: against a real server, on a
 //! terminal where they behave differently there.
 
+mod copy;
 mod desk;
+mod edit;
+mod exists;
+mod export;
 mod get;
+mod import;
+mod interrupted;
+mod list;
+mod local;
+mod put;
+mod rm;
 
 pub use desk::Desk;

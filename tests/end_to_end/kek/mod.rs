@@ -1,7 +1,7 @@
 //! Where the KEK comes from, and how it is replaced: with the real programs, at a real
 //! terminal, broken off at any moment.
 
-mod bench;
+pub mod bench;
 mod failures;
 mod replacing;
 mod sources;

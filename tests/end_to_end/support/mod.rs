@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod fake_issuer;
 pub mod faulty_fs;
+pub mod gate;
 pub mod http;
 pub mod identity_provider;
 pub mod inside;
@@ -17,6 +18,7 @@ pub mod terminal;
 pub mod tokens;
 pub mod writers;
 
+pub use gate::Gate;
 pub use http::{Answer, Client, Request};
 pub use inside::{ApiKey, Inside, Issued, Operated};
 pub use program::{Dev, Output, Starting, secret, tenure};

@@ -1,0 +1,161 @@
+//! The editor that a person has chosen, on one file.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use super::super::super::failure::{CliError, Exit};
+use super::super::super::internal;
+use super::super::super::signals::Ends;
+
+/// Where nobody has chosen, the first of these that is there.
+const USUAL: [&str; 2] = ["vi", "nano"];
+
+/// Keeps Vim and its kin from writing copies of what is edited: no swap file, no viminfo or
+/// shada (which hold what was deleted or yanked), no backup, no undo file. They come after
+/// its own configuration, and a Vim that lacks one of these passes over it.
+const OF_VIM: [&str; 5] =
+    ["-n", "-i", "NONE", "-c", "silent! set nobackup nowritebackup noundofile noswapfile"];
+
+/// How long an editor may take to end when it is told to.
+const GRACE: Duration = Duration::from_secs(3);
+
+pub(super) struct Editor {
+    /// A line of shell, as git takes it: it may hold options.
+    line: OsString,
+    options: &'static [&'static str],
+}
+
+impl Editor {
+    pub(super) fn find() -> Result<Self, CliError> {
+        let chosen = ["VISUAL", "EDITOR"].into_iter().filter_map(std::env::var_os);
+        let usual = USUAL.into_iter().filter(|name| in_path(name).is_some()).map(OsString::from);
+        let line = chosen.filter(|line| !line.is_empty()).chain(usual).next().ok_or_else(|| {
+            CliError::usage("there is no editor: set EDITOR to one, such as EDITOR=nano")
+        })?;
+        let options = if is_vim(&line) { &OF_VIM[..] } else { &[] };
+        Ok(Self { line, options })
+    }
+
+    /// Waits until it has ended, and ended well. Its own temporary files are beside `file`.
+    pub(super) async fn open(&self, file: &Path, ends: &mut Ends) -> Result<(), CliError> {
+        let mut words = OsString::from(if is_simple(&self.line) { "exec " } else { "" });
+        words.push(&self.line);
+        words.push(" \"$@\"");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(&words).arg(&self.line).args(self.options).arg(file);
+        command.envs(file.parent().map(|folder| ("TMPDIR", folder)));
+        let mut child = command.spawn().map_err(internal)?;
+        let status = tokio::select! {
+            status = child.wait() => status.map_err(internal)?,
+            ended = ends.but_interrupts() => {
+                end(&mut child).await;
+                return Err(ended);
+            }
+        };
+        if status.success() { Ok(()) } else { Err(self.failed(status)) }
+    }
+
+    fn failed(&self, status: ExitStatus) -> CliError {
+        let name = self.line.to_string_lossy();
+        let message = match (status.code(), status.signal()) {
+            (Some(127), _) => {
+                return CliError::usage(format!(
+                    "the editor '{name}' is not there; set EDITOR to one that is. Nothing was stored"
+                ));
+            }
+            (Some(code), _) => {
+                format!("the editor '{name}' ended with code {code}; nothing was stored")
+            }
+            (None, signal) => format!(
+                "the editor '{name}' was ended by signal {}; nothing was stored",
+                signal.unwrap_or_default()
+            ),
+        };
+        CliError { exit: Exit::Internal, message }
+    }
+}
+
+/// As a terminal that is gone would.
+async fn end(child: &mut Child) {
+    let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    if let Some(pid) = pid {
+        // It may have ended by itself.
+        let _ = kill_process(pid, Signal::HUP);
+    }
+    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+        let _ = child.kill().await;
+    }
+}
+
+/// Whether the shell may become the editor, so that signals are the editor's alone: a single
+/// command without assignments.
+fn is_simple(line: &OsStr) -> bool {
+    let line = line.to_string_lossy();
+    let assigns = line.split_whitespace().next().is_some_and(|word| word.contains('='));
+    !assigns && !line.contains(['|', '&', ';', '<', '>', '(', ')', '`', '\n'])
+}
+
+/// By the name of the program, or of what is behind that: `vi` and `editor` may be any.
+fn is_vim(line: &OsStr) -> bool {
+    let line = line.to_string_lossy();
+    let word = line.split_whitespace().next().unwrap_or_default().trim_matches(['"', '\'']);
+    let name_of = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let is_kin = |name: &str| {
+        let name = name.strip_prefix('n').or_else(|| name.strip_prefix('g')).unwrap_or(name);
+        name == "vim" || name.starts_with("vim.")
+    };
+    let name = name_of(Path::new(word)).unwrap_or_default();
+    let behind = in_path(word).and_then(|path| fs::canonicalize(path).ok());
+    is_kin(&name) || behind.and_then(|path| name_of(&path)).is_some_and(|name| is_kin(&name))
+}
+
+/// Where the shell would find it.
+fn in_path(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| path.exists());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vim_is_known_by_its_name() {
+        for line in ["vim", "/usr/bin/vim -u NONE", "nvim", "'gvim' -f", "vim.tiny"] {
+            assert!(is_vim(OsStr::new(line)), "{line}");
+        }
+        for line in ["nano", "code --wait", "emacs -nw", "vimdiffer", "sh -c vim", ""] {
+            assert!(!is_vim(OsStr::new(line)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_single_command_is_told_from_more() {
+        for line in ["vim", "code --wait", "'my editor' -n", "$HOME/bin/edit", "emacs -nw --x=1"] {
+            assert!(is_simple(OsStr::new(line)), "{line}");
+        }
+        for line in ["LANG=C vim", "vim && true", "f() { vim \"$@\"; }; f", "vim | cat"] {
+            assert!(!is_simple(OsStr::new(line)), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_editor_that_failed_says_how() {
+        let editor = Editor { line: "hx".into(), options: &[] };
+        let said = |raw| editor.failed(ExitStatus::from_raw(raw));
+        assert!(said(127 << 8).message.contains("set EDITOR"));
+        assert_eq!(said(127 << 8).exit, Exit::Usage);
+        assert!(said(1 << 8).message.contains("code 1; nothing was stored"));
+        assert!(said(2).message.contains("signal 2"));
+    }
+}
