@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::secret::{GetArgs, ListArgs};
-
+use super::completions::CompletionsArgs;
+use super::man::ManArgs;
+use super::secret::{GetArgs, ListArgs, LoginArgs, LogoutArgs, ProfileArgs, WhoamiArgs};
 use crate::api::admin::When;
 use crate::config::{KekSource, TimeSpan};
 use crate::domain::{NamePrefix, SecretName, Timestamp};
@@ -17,10 +18,14 @@ use crate::domain::{NamePrefix, SecretName, Timestamp};
     version,
     about = "A self-hosted secret store with validity windows that are enforced",
     after_help = "First steps:\n  \
-        tenure dev                 a local store, a token and three commands to paste\n  \
-        tenure init --config F     a store for a server; then: tenure serve --config F\n\n\
+        tenure dev                 a local store; in another shell, in the same folder:\n  \
+        tenure list\n  \
+        tenure get db-password\n\n\
+        Elsewhere: 'tenure login' stores the address of a server and a credential for it. A\n\
+        server of your own: 'tenure init --config F', then 'tenure serve --config F'.\n\n\
         Exit codes: 0 done, 1 internal, 2 usage, 3 not found, 4 conflict, 5 unavailable,\n\
-        6 clock disputed, 7 damage found, 8 denied, 9 it may have been done. Colour only on a terminal; NO_COLOR turns it off.",
+        6 clock disputed, 7 damage found, 8 denied, 9 it may have been done.\n\
+        Colour only on a terminal; NO_COLOR turns it off.",
     arg_required_else_help = true
 )]
 pub(super) struct Cli {
@@ -41,6 +46,45 @@ pub(super) enum Command {
     /// List the names of secrets
     #[command(after_help = "Example:\n  tenure list\n  tenure list shop-\n  tenure list --json")]
     List(ListArgs),
+    /// Store the address of a server, and a credential for it
+    ///
+    /// The credential, a token or an API key, is asked for without being shown, or read from
+    /// standard input; it is never an argument, which would show in the list of processes. One
+    /// request proves it. It is stored in the keyring of the desktop, or in a file that only
+    /// you can read.
+    #[command(
+        after_help = "Example:\n  tenure login --addr https://tenure.example --tenant acme\n  \
+        tenure login --profile work < token.txt\n\nThe first profile is the default one; \
+        'tenure profile use NAME' chooses another. Again with the\nsame profile, it takes the \
+        credential's place."
+    )]
+    Login(LoginArgs),
+    /// Remove a profile and its credential from this machine
+    #[command(after_help = "Example:\n  tenure logout\n  tenure logout --profile work\n\nThe \
+        credential goes on being good where else it is known: 'tenure token revoke' and \
+        'tenure\napi-key revoke' end one.")]
+    Logout(LogoutArgs),
+    /// List the servers that 'tenure login' stored, or choose the default one
+    Profile(ProfileArgs),
+    /// Say which server, which tenant and as whom, and where each was said
+    #[command(after_help = "Example:\n  tenure whoami\n  tenure whoami --profile work --json\n\n\
+        The exit code is 0 where the server accepts the credential, 8 where it does not, and 5 \
+        where it\ncannot be reached. The credential itself is not shown.")]
+    Whoami(WhoamiArgs),
+    /// Print a script that completes words for bash, zsh or fish
+    ///
+    /// It asks this program what may follow, and the server for names of secrets. Those are
+    /// kept for ten seconds in a file that only you can read, in $XDG_CACHE_HOME/tenure or
+    /// ~/.cache/tenure; TENURE_COMPLETE_NAMES=off keeps the server from being asked.
+    #[command(after_help = "Example:\n  tenure completions fish | source\n\n\
+        In ~/.bashrc:                    source <(tenure completions bash)\n\
+        In ~/.zshrc, after compinit:     source <(tenure completions zsh)\n\
+        In ~/.config/fish/config.fish:   tenure completions fish | source")]
+    Completions(CompletionsArgs),
+    /// Print the manual page of this program, or write one for every command
+    #[command(after_help = "Example:\n  tenure man | man -l -\n  \
+        tenure man --dir ~/.local/share/man/man1     # then: man tenure-get")]
+    Man(ManArgs),
     /// Run a local development store: no setup, data in ./.tenure
     #[command(after_help = "Example:\n  tenure dev\n  . ./.tenure/dev.env   # in another shell: \
         TENURE_ADDR, TENURE_TENANT, TENURE_TOKEN")]
@@ -110,7 +154,17 @@ pub(super) enum Command {
 impl Command {
     /// Whether it opens no store, and speaks to a server over HTTP.
     pub(super) fn is_of_a_client(&self) -> bool {
-        matches!(self, Self::Get(_) | Self::List(_))
+        matches!(
+            self,
+            Self::Get(_)
+                | Self::List(_)
+                | Self::Login(_)
+                | Self::Logout(_)
+                | Self::Profile(_)
+                | Self::Whoami(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+        )
     }
 }
 

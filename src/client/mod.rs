@@ -199,7 +199,7 @@ impl Client {
         prefix: &NamePrefix,
         after: Option<&SecretName>,
     ) -> Result<Page<SecretName>, ClientError> {
-        let answer = self.page(prefix, after, "").await?;
+        let answer = self.page(prefix, after, PAGE, "").await?;
         answers::page(&answer, |name: String| SecretName::parse(&name).ok())
     }
 
@@ -214,13 +214,23 @@ impl Client {
         }
     }
 
+    /// At most so many names, the first ones that begin so.
+    pub async fn first_names(
+        &self,
+        prefix: &NamePrefix,
+        limit: u16,
+    ) -> Result<Page<SecretName>, ClientError> {
+        let answer = self.page(prefix, None, limit, "").await?;
+        answers::page(&answer, |name: String| SecretName::parse(&name).ok())
+    }
+
     /// At most [`PAGE`] secrets without their values.
     pub async fn descriptions(
         &self,
         prefix: &NamePrefix,
         after: Option<&SecretName>,
     ) -> Result<Page<Description>, ClientError> {
-        let answer = self.page(prefix, after, "&details=true").await?;
+        let answer = self.page(prefix, after, PAGE, "&details=true").await?;
         answers::page(&answer, Described::known)
     }
 
@@ -228,10 +238,11 @@ impl Client {
         &self,
         prefix: &NamePrefix,
         after: Option<&SecretName>,
+        limit: u16,
         more: &str,
     ) -> Result<Answer, ClientError> {
         // Names need no escape in an address.
-        let mut path = format!("{}?limit={PAGE}{more}", self.secrets);
+        let mut path = format!("{}?limit={limit}{more}", self.secrets);
         if !prefix.as_str().is_empty() {
             path += &format!("&prefix={}", prefix.as_str());
         }

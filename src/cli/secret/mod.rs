@@ -3,19 +3,46 @@
 
 mod dev_store;
 mod get;
+mod home;
+mod keyring;
+mod known;
 mod list;
+mod login;
+mod profile;
 mod project;
 mod target;
+mod typing;
+mod whoami;
+
+use std::io::Write;
+
+use zeroize::Zeroizing;
 
 use super::failure::{CliError, Exit};
 use crate::api::problem::Code;
-use crate::client::{ClientError, Refusal};
+use crate::auth;
+use crate::client::{ClientError, Credential, Refusal};
 
 pub(super) use dev_store::{ENV_FILE, FOLDER};
 pub(super) use get::{GetArgs, get};
 pub(super) use list::{ListArgs, list};
+pub(super) use login::{LoginArgs, login};
+pub(super) use profile::{LogoutArgs, ProfileArgs, logout, profile};
+pub(super) use typing::{names_that_begin_with, profile_names};
+pub(super) use whoami::{WhoamiArgs, whoami};
 
 use target::{Place, Source};
+
+/// A token and an API key are told apart by how they begin.
+fn credential_of(text: Zeroizing<String>) -> Credential {
+    if auth::looks_like_api_key(&text) { Credential::ApiKey(text) } else { Credential::Token(text) }
+}
+
+/// Says something to whoever ran the command, beside the answer.
+fn say(text: &str) {
+    // Where nobody can be told, the answer and the exit code must do.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
 
 impl Place {
     /// What went wrong there, with what to do about it.
@@ -43,7 +70,7 @@ impl Place {
             Source::Dev(file) => {
                 format!("; the address is from {}: run 'tenure dev'", file.display())
             }
-            Source::Variables => String::new(),
+            Source::Variables | Source::Profile(_) => String::new(),
         }
     }
 
@@ -51,7 +78,10 @@ impl Place {
         let Self { tenant, source, .. } = self;
         let detail = said(refusal);
         let (exit, message) = match refusal.status {
-            401 => (Exit::Denied, format!("{detail} (the credential is from {source})")),
+            401 => {
+                let renew = source.how_to_renew();
+                (Exit::Denied, format!("{detail} (the credential is from {source}{renew})"))
+            }
             403 => (
                 Exit::Denied,
                 format!("the credential from {source} does not allow this in tenant '{tenant}'"),
@@ -64,6 +94,17 @@ impl Place {
             _ => (Exit::Internal, detail),
         };
         CliError { exit, message }
+    }
+}
+
+impl Source {
+    /// What to do about a credential that is not good any more.
+    fn how_to_renew(&self) -> String {
+        match self {
+            Self::Variables => String::new(),
+            Self::Profile(name) => format!("; 'tenure login --profile {name}' stores another"),
+            Self::Dev(_) => "; 'tenure dev' mints another at each start".to_owned(),
+        }
     }
 }
 
