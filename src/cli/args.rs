@@ -18,11 +18,11 @@ use crate::domain::{NamePrefix, SecretName, Timestamp};
     version,
     about = "A self-hosted secret store with validity windows that are enforced",
     after_help = "First steps:\n  \
-        tenure dev                 a local store; in another shell, in the same folder:\n  \
+        tenure dev                 a local store; then, in another shell here:\n  \
         tenure list\n  \
         tenure get db-password\n\n\
-        Elsewhere: 'tenure login' stores the address of a server and a credential for it. A\n\
-        server of your own: 'tenure init --config F', then 'tenure serve --config F'.\n\n\
+        Elsewhere: 'tenure login' stores the address of a server and a credential for it.\n\
+        A server of your own: 'tenure init --config F', then 'tenure serve --config F'.\n\n\
         Exit codes: 0 done, 1 internal, 2 usage, 3 not found, 4 conflict, 5 unavailable,\n\
         6 clock disputed, 7 damage found, 8 denied, 9 it may have been done.\n\
         Colour only on a terminal; NO_COLOR turns it off.",

@@ -53,6 +53,7 @@ impl Place {
                 CliError::unavailable(format!("{error}{}", self.is_it_running()))
             }
             ClientError::NoAnswer { .. }
+            | ClientError::Untrusted { .. }
             | ClientError::Foreign { .. }
             | ClientError::Answer { .. } => CliError::unavailable(error),
             ClientError::Unknown { .. } => {

@@ -157,7 +157,7 @@ impl CredentialSaid {
         let narrowed = narrowed_to.iter().flatten();
         lines.extend(narrowed.map(|sentence| ("narrowed", sentence.clone())));
         if !until.is_empty() {
-            lines.push(("until", until.clone()));
+            lines.push(("expiry", until.clone()));
         }
         lines
     }
