@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
 use super::super::failure::CliError;
 use crate::auth::{self, Inspection};
 use crate::client::Credential;
@@ -13,8 +17,27 @@ pub(super) enum Known {
     ApiKey {
         id: String,
     },
-    /// Of an issuer that the server trusts; what it says is that issuer's affair.
-    OtherIssuer,
+    /// An access token of an issuer that the server may trust.
+    OtherIssuer(Claims),
+}
+
+/// What such a token says for everybody to read (RFC 9068); the rest is for the server.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Claims {
+    #[serde(rename = "iss")]
+    pub(super) issuer: Option<String>,
+    #[serde(rename = "sub")]
+    pub(super) subject: Option<String>,
+    /// Seconds since 1970.
+    exp: Option<i64>,
+}
+
+impl Claims {
+    /// Nothing where it says nothing that is understood.
+    fn of(token: &str) -> Self {
+        let body = token.split('.').nth(1).and_then(|body| URL_SAFE_NO_PAD.decode(body).ok());
+        body.and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or_default()
+    }
 }
 
 /// By this machine's clock.
@@ -35,7 +58,9 @@ impl Known {
                 let id = id.ok_or_else(|| CliError::usage("that is no whole API key"))?;
                 Ok(Self::ApiKey { id: id.to_owned() })
             }
-            Credential::Token(token) if token.contains('.') => Ok(Self::OtherIssuer),
+            Credential::Token(token) if token.contains('.') => {
+                Ok(Self::OtherIssuer(Claims::of(token)))
+            }
             Credential::Token(token) => match auth::inspect(token) {
                 Ok(inspection) => Ok(Self::Token(Box::new(inspection))),
                 Err(refusal) => Err(CliError::usage(format!(
@@ -49,14 +74,14 @@ impl Known {
         match self {
             Self::Token(_) => "token",
             Self::ApiKey { .. } => "apiKey",
-            Self::OtherIssuer => "otherIssuer",
+            Self::OtherIssuer(_) => "otherIssuer",
         }
     }
 
     pub(super) fn tenant(&self) -> Option<TenantName> {
         match self {
             Self::Token(inspection) => TenantName::parse(&inspection.tenant).ok(),
-            Self::ApiKey { .. } | Self::OtherIssuer => None,
+            Self::ApiKey { .. } | Self::OtherIssuer(_) => None,
         }
     }
 
@@ -64,7 +89,10 @@ impl Known {
     pub(super) fn expires(&self) -> Option<String> {
         match self {
             Self::Token(inspection) => Some(inspection.expires.clone()),
-            Self::ApiKey { .. } | Self::OtherIssuer => None,
+            Self::OtherIssuer(claims) => {
+                Some(Timestamp::from_unix_seconds(claims.exp?).to_string())
+            }
+            Self::ApiKey { .. } => None,
         }
     }
 
@@ -146,5 +174,15 @@ mod tests {
             assert!(wrong.contains("that is no") && !wrong.contains("hunter2"), "{wrong}");
         }
         assert!(of(Credential::Token(text("a.b.c"))).is_none());
+    }
+
+    #[test]
+    fn of_an_access_token_of_another_issuer_its_end_is_known() {
+        let body = URL_SAFE_NO_PAD.encode(r#"{"iss":"https://a.example","sub":"ci","exp":120}"#);
+        let known = Known::of(&Credential::Token(Zeroizing::new(format!("h.{body}.s")))).unwrap();
+        assert_eq!(known.until(at(0)), "it is good for 2 minutes, until 1970-01-01T00:02:00Z");
+        assert_eq!(known.standing(at(120)), Standing::Expired);
+        let known = Known::of(&Credential::Token(Zeroizing::new("h.?.s".to_owned()))).unwrap();
+        assert_eq!(known.standing(at(0)), Standing::Unknown);
     }
 }

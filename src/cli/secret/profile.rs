@@ -206,7 +206,7 @@ pub(in crate::cli) fn logout(args: LogoutArgs, output: Output) -> Result<(), Cli
             keyring::remove(entry).map_err(|why| {
                 CliError::unavailable(format!(
                     "the keyring does not remove the credential of profile '{name}': {why}; \
-                     nothing was changed"
+                     nothing was changed: unlock it, and run this again"
                 ))
             })?;
         }

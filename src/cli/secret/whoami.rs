@@ -72,6 +72,8 @@ struct CredentialSaid {
     /// `None`: it does not look like any.
     kind: Option<&'static str>,
     subject: Option<String>,
+    /// Of another issuer's.
+    issuer: Option<String>,
     scopes: Option<Vec<&'static str>>,
     expires: Option<String>,
     narrowed_to: Option<Vec<String>>,
@@ -125,6 +127,7 @@ impl CredentialSaid {
             from,
             kind: known.map(Known::kind),
             subject: None,
+            issuer: None,
             scopes: None,
             expires: None,
             narrowed_to: None,
@@ -139,12 +142,18 @@ impl CredentialSaid {
                 ..nothing
             },
             Some(Known::ApiKey { id }) => Self { subject: Some(format!("tnr_{id}")), ..nothing },
-            Some(Known::OtherIssuer) | None => nothing,
+            Some(Known::OtherIssuer(claims)) => Self {
+                subject: claims.subject.clone(),
+                issuer: claims.issuer.clone(),
+                expires: known.and_then(Known::expires),
+                ..nothing
+            },
+            None => nothing,
         }
     }
 
     fn lines(&self) -> Vec<(&'static str, String)> {
-        let Self { from, kind, subject, scopes, expires: _, narrowed_to, until } = self;
+        let Self { from, kind, subject, issuer, scopes, expires: _, narrowed_to, until } = self;
         let kind = match kind {
             Some("token") => "a token",
             Some("apiKey") => "an API key; what it may do, the server knows",
@@ -153,6 +162,7 @@ impl CredentialSaid {
         };
         let mut lines = vec![("credential", format!("{kind}  (from {from})"))];
         lines.extend(subject.as_ref().map(|subject| ("subject", subject.clone())));
+        lines.extend(issuer.as_ref().map(|issuer| ("issuer", issuer.clone())));
         lines.extend(scopes.as_ref().map(|scopes| ("scopes", scopes.join(", "))));
         let narrowed = narrowed_to.iter().flatten();
         lines.extend(narrowed.map(|sentence| ("narrowed", sentence.clone())));
