@@ -117,10 +117,10 @@ fn knowing_names(command: Command) -> Command {
 }
 
 fn of_secret(arg: Arg) -> Arg {
-    if arg.is_positional() && arg.get_index() != Some(2) {
-        arg.add(ArgValueCompleter::new(secret_names))
-    } else {
-        arg
+    // What follows the name is a value, which nobody completes.
+    match arg.is_positional() && arg.get_id() != "value" {
+        true => arg.add(ArgValueCompleter::new(secret_names)),
+        false => arg,
     }
 }
 

@@ -199,7 +199,7 @@ impl Client {
         prefix: &NamePrefix,
         after: Option<&SecretName>,
     ) -> Result<Page<SecretName>, ClientError> {
-        let answer = self.page(prefix, after, PAGE, "").await?;
+        let answer = self.page(prefix, after, "").await?;
         answers::page(&answer, |name: String| SecretName::parse(&name).ok())
     }
 
@@ -220,7 +220,7 @@ impl Client {
         prefix: &NamePrefix,
         limit: u16,
     ) -> Result<Page<SecretName>, ClientError> {
-        let answer = self.page(prefix, None, limit, "").await?;
+        let answer = self.page_of(limit, prefix, None, "").await?;
         answers::page(&answer, |name: String| SecretName::parse(&name).ok())
     }
 
@@ -230,7 +230,7 @@ impl Client {
         prefix: &NamePrefix,
         after: Option<&SecretName>,
     ) -> Result<Page<Description>, ClientError> {
-        let answer = self.page(prefix, after, PAGE, "&details=true").await?;
+        let answer = self.page(prefix, after, "&details=true").await?;
         answers::page(&answer, Described::known)
     }
 
@@ -238,7 +238,16 @@ impl Client {
         &self,
         prefix: &NamePrefix,
         after: Option<&SecretName>,
+        more: &str,
+    ) -> Result<Answer, ClientError> {
+        self.page_of(PAGE, prefix, after, more).await
+    }
+
+    async fn page_of(
+        &self,
         limit: u16,
+        prefix: &NamePrefix,
+        after: Option<&SecretName>,
         more: &str,
     ) -> Result<Answer, ClientError> {
         // Names need no escape in an address.
