@@ -21,10 +21,10 @@ pub(super) fn hidden_line(question: &str) -> Result<Option<Zeroizing<String>>, C
         return read_line(&stdin);
     }
     let mut stderr = io::stderr();
-    stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush()).map_err(internal)?;
     let line = {
         // What was typed before it was asked for is no answer.
         let _hidden = Hidden::on(&stdin, OptionalActions::Flush).map_err(internal)?;
+        stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush()).map_err(internal)?;
         read_line(&stdin)
     };
     // The line break that was typed was not shown either.
