@@ -24,6 +24,11 @@ use super::{CredentialId, CredentialKind, Identity, Principal, Refusal, Subject}
 
 /// What every key begins with, so that scanners for leaked secrets know one.
 pub(super) const PREFIX: &str = "tnr_";
+/// Whether a text is meant to be an API key, and not a token.
+pub fn looks_like_api_key(text: &str) -> bool {
+    text.starts_with(PREFIX)
+}
+
 const SECRET_LEN: usize = 32;
 /// Of [`SECRET_LEN`] bytes in base64 without padding.
 const SECRET_TEXT_LEN: usize = 43;

@@ -43,7 +43,7 @@ mod roots;
 #[cfg(test)]
 mod tests;
 
-pub use api_key::{ApiKey, ApiKeyId, ApiKeyIdError, ApiKeys, mint_api_key};
+pub use api_key::{ApiKey, ApiKeyId, ApiKeyIdError, ApiKeys, looks_like_api_key, mint_api_key};
 pub use authenticator::{Authenticator, Standing, TenantDirectory};
 pub use caveat::Caveats;
 pub use claims::{Subject, SubjectError};

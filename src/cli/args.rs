@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::completions::CompletionsArgs;
 use super::failure::CliError;
+use super::man::ManArgs;
 use super::secret::{CopyArgs, EditArgs, ExistsArgs, GetArgs, HoldArgs, ListArgs, PutArgs, RmArgs};
 use super::secret::{ExportArgs, ImportArgs};
+use super::secret::{LoginArgs, LogoutArgs, ProfileArgs, WhoamiArgs};
 
 use crate::api::admin::When;
 use crate::config::{KekSource, TimeSpan};
@@ -20,10 +23,14 @@ use crate::domain::{NamePrefix, SecretName, Timestamp};
     version,
     about = "A self-hosted secret store with validity windows that are enforced",
     after_help = "First steps:\n  \
-        tenure dev                 a local store, a token and three commands to paste\n  \
-        tenure init --config F     a store for a server; then: tenure serve --config F\n\n\
+        tenure dev                 a local store; then, in another shell here:\n  \
+        tenure list\n  \
+        tenure get db-password\n\n\
+        Elsewhere: 'tenure login' stores the address of a server and a credential for it.\n\
+        A server of your own: 'tenure init --config F', then 'tenure serve --config F'.\n\n\
         Exit codes: 0 done, 1 internal, 2 usage, 3 not found, 4 conflict, 5 unavailable,\n\
-        6 clock disputed, 7 damage found, 8 denied, 9 it may have been done, 130 Ctrl-C. Colour only on a terminal; NO_COLOR turns it off.",
+        6 clock disputed, 7 damage found, 8 denied, 9 it may have been done, 130 Ctrl-C.\n\
+        Colour only on a terminal; NO_COLOR turns it off.",
     arg_required_else_help = true
 )]
 pub(super) struct Cli {
@@ -129,6 +136,45 @@ pub(super) enum Command {
         after_help = "Example:\n  tenure hold-clipboard --for-ms 1   # started by 'tenure copy'"
     )]
     HoldClipboard(HoldArgs),
+    /// Store the address of a server, and a credential for it
+    ///
+    /// The credential, a token or an API key, is asked for without being shown, or read from
+    /// standard input; it is never an argument, which would show in the list of processes. One
+    /// request proves it. It is stored in the keyring of the desktop, or in a file that only
+    /// you can read.
+    #[command(
+        after_help = "Example:\n  tenure login --addr https://tenure.example --tenant acme\n  \
+        tenure login --profile work < token.txt\n\nThe first profile is the default one; \
+        'tenure profile use NAME' chooses another. Again with the\nsame profile, it takes the \
+        credential's place."
+    )]
+    Login(LoginArgs),
+    /// Remove a profile and its credential from this machine
+    #[command(after_help = "Example:\n  tenure logout\n  tenure logout --profile work\n\nThe \
+        credential goes on being good where else it is known: 'tenure token revoke' and \
+        'tenure\napi-key revoke' end one.")]
+    Logout(LogoutArgs),
+    /// List the servers that 'tenure login' stored, or choose the default one
+    Profile(ProfileArgs),
+    /// Say which server, which tenant and as whom, and where each was said
+    #[command(after_help = "Example:\n  tenure whoami\n  tenure whoami --profile work --json\n\n\
+        The exit code is 0 where the server accepts the credential, 8 where it does not, and 5 \
+        where it\ncannot be reached. The credential itself is not shown.")]
+    Whoami(WhoamiArgs),
+    /// Print a script that completes words for bash, zsh or fish
+    ///
+    /// It asks this program what may follow, and the server for names of secrets. Those are
+    /// kept for ten seconds in a file that only you can read, in $XDG_CACHE_HOME/tenure or
+    /// ~/.cache/tenure; TENURE_COMPLETE_NAMES=off keeps the server from being asked.
+    #[command(after_help = "Example:\n  tenure completions fish | source\n\n\
+        In ~/.bashrc:                    source <(tenure completions bash)\n\
+        In ~/.zshrc, after compinit:     source <(tenure completions zsh)\n\
+        In ~/.config/fish/config.fish:   tenure completions fish | source")]
+    Completions(CompletionsArgs),
+    /// Print the manual page of this program, or write one for every command
+    #[command(after_help = "Example:\n  tenure man | man -l -\n  \
+        tenure man --dir ~/.local/share/man/man1     # then: man tenure-get")]
+    Man(ManArgs),
     /// Run a local development store: no setup, data in ./.tenure
     ///
     /// In a project with a .tenure.toml its tenant is made, and the data is beside that file,
@@ -216,6 +262,12 @@ impl Command {
                 | Self::Rm(_)
                 | Self::Import(_)
                 | Self::Export(_)
+                | Self::Login(_)
+                | Self::Logout(_)
+                | Self::Profile(_)
+                | Self::Whoami(_)
+                | Self::Completions(_)
+                | Self::Man(_)
         )
     }
 }

@@ -242,7 +242,8 @@ fn sealed_text(status: &SealedStatus) -> String {
     lined_up(lines) + &seal::next(status)
 }
 
-fn lined_up(lines: impl IntoIterator<Item = (&'static str, String)>) -> String {
+/// A label and what it is about on each line.
+pub(super) fn lined_up(lines: impl IntoIterator<Item = (&'static str, String)>) -> String {
     lines.into_iter().map(|(label, text)| format!("{label:<11} {text}\n")).collect()
 }
 

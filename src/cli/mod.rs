@@ -12,6 +12,7 @@ mod backup;
 mod backup_file;
 mod backup_schedule;
 mod clock;
+mod completions;
 mod credentials;
 mod data;
 mod dek;
@@ -19,10 +20,12 @@ mod dev;
 mod failure;
 mod format;
 mod helper;
+mod help;
 mod issuers;
 mod keeper;
 mod kek;
 mod maintain;
+mod man;
 mod memory;
 mod narrow;
 mod process;
@@ -36,7 +39,7 @@ mod signals;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 pub use allocator::WipingAllocator;
 use args::{Cli, Command};
@@ -44,14 +47,22 @@ use failure::{CliError, Exit};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
+    if completions::answer() {
+        return ExitCode::SUCCESS;
+    }
+    let typed = Cli::from_arg_matches_mut(&mut definition().get_matches());
+    match run(typed.unwrap_or_else(|error| error.exit())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             failure::report(&error);
             ExitCode::from(error.exit as u8)
         }
     }
+}
+
+/// All that can be typed; what is written about it is made of this.
+pub fn definition() -> clap::Command {
+    help::grouped(Cli::command())
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {
@@ -74,6 +85,12 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Rm(args) => secret::rm(args, output).await,
             Command::GuardEdit => secret::guard(),
             Command::HoldClipboard(args) => secret::hold(&args),
+            Command::Login(args) => secret::login(args, output).await,
+            Command::Logout(args) => secret::logout(args, output),
+            Command::Profile(args) => secret::profile(args, output),
+            Command::Whoami(args) => secret::whoami(args, output).await,
+            Command::Completions(args) => completions::completions(&args),
+            Command::Man(args) => man::man(args, output),
             Command::Dev(args) => dev::run(args, output).await,
             Command::Init(args) => serve::init(&args, output).await,
             Command::Serve(args) => serve::run(args, output).await,

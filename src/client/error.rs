@@ -17,6 +17,12 @@ pub enum ClientError {
     /// Nothing was sent.
     #[error("{address} cannot be reached: {cause}")]
     Unreachable { address: String, cause: String },
+    /// Nothing was sent, and trying again would not help.
+    #[error(
+        "{address} shows a certificate that is not trusted ({cause}); if the address is right, \
+         name the CA that vouches for it with --ca"
+    )]
+    Untrusted { address: String, cause: String },
     /// Of a request that changes nothing.
     #[error("{address} gave no answer: {cause}")]
     NoAnswer { address: String, cause: String },

@@ -236,6 +236,16 @@ impl Client {
         }
     }
 
+    /// At most so many names, the first ones that begin so.
+    pub async fn first_names(
+        &self,
+        prefix: &NamePrefix,
+        limit: u16,
+    ) -> Result<Page<SecretName>, ClientError> {
+        let answer = self.page_of(limit, prefix, None, "").await?;
+        answers::page(&answer, |name: String| SecretName::parse(&name).ok())
+    }
+
     /// At most [`PAGE`] secrets without their values.
     pub async fn descriptions(
         &self,
@@ -270,8 +280,18 @@ impl Client {
         after: Option<&SecretName>,
         more: &str,
     ) -> Result<Answer, ClientError> {
+        self.page_of(PAGE, prefix, after, more).await
+    }
+
+    async fn page_of(
+        &self,
+        limit: u16,
+        prefix: &NamePrefix,
+        after: Option<&SecretName>,
+        more: &str,
+    ) -> Result<Answer, ClientError> {
         // Names need no escape in an address.
-        let mut path = format!("{}?limit={PAGE}{more}", self.secrets);
+        let mut path = format!("{}?limit={limit}{more}", self.secrets);
         if !prefix.as_str().is_empty() {
             path += &format!("&prefix={}", prefix.as_str());
         }

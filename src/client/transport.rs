@@ -113,12 +113,14 @@ impl Transport {
             .timeout(ANSWER)
             .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))
             .tcp_nodelay(true);
+        // No proxy reaches this machine's loopback: it would ask its own.
+        let builder = if address.is_loopback() { builder.no_proxy() } else { builder };
         let client = match (address.is_encrypted(), ca) {
             (true, Some(ca)) => secured(trusting(builder.https_only(true), ca)?)?,
             (true, None) => secured(builder.https_only(true))?,
-            // Plain HTTP goes to this machine's loopback alone, which no proxy can reach
-            // and for which no certificate need be read: that takes longer than all else.
-            (false, _) => secured(builder.no_proxy().tls_certs_only([]))?,
+            // Plain HTTP goes to this machine's loopback alone, for which no certificate need
+            // be read: that takes longer than all else.
+            (false, _) => secured(builder.tls_certs_only([]))?,
         };
         Ok(Self { client, address: address.as_str().trim_end_matches('/').to_owned() })
     }
@@ -191,6 +193,9 @@ impl Transport {
         let address = self.address.clone();
         let cause =
             if error.is_timeout() { "no answer in time".to_owned() } else { root_cause(error) };
+        if error.is_connect() && distrusts(error) {
+            return Attempt::Final(ClientError::Untrusted { address, cause });
+        }
         if error.is_connect() {
             let error = ClientError::Unreachable { address, cause };
             return Attempt::NotApplied { error, after: None };
@@ -257,6 +262,16 @@ fn secured(builder: ClientBuilder) -> Result<reqwest::Client, ClientError> {
     // The process's default; that it was set before is no fault.
     let _ = rustls::crypto::ring::default_provider().install_default();
     builder.build().map_err(|error| ClientError::Setup(root_cause(&error)))
+}
+
+/// Whether it is about the certificate that the server showed. An I/O error holds another
+/// error beside the chain of causes, which may be an I/O error again.
+fn distrusts(error: &(dyn Error + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_));
+    }
+    let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    held.is_some_and(|held| distrusts(held)) || error.source().is_some_and(distrusts)
 }
 
 /// The library's own sentence says little more than that it failed.

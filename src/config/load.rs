@@ -11,10 +11,12 @@ use super::{Config, ConfigError, Origin};
 
 /// Variables of the command line as a client, of the key and of the tests; they
 /// configure nothing here.
-const NOT_CONFIGURATION: [&str; 8] = [
+const NOT_CONFIGURATION: [&str; 10] = [
     "TENURE_ADDR",
     "TENURE_API_KEY",
     "TENURE_CA",
+    "TENURE_COMPLETE",
+    "TENURE_COMPLETE_NAMES",
     "TENURE_CONFIG",
     "TENURE_KEK",
     "TENURE_PROFILE",

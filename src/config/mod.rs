@@ -17,6 +17,7 @@
 mod error;
 mod load;
 mod oidc;
+mod profiles;
 mod project;
 mod settings;
 mod validate;
@@ -33,6 +34,7 @@ pub use crate::domain::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use error::{ConfigError, Origin};
 pub use load::environment;
 pub use oidc::{Oidc, OidcKey, oidc_keys};
+pub use profiles::{CredentialPlace, Credentials, Profile, ProfileName, Profiles};
 pub use project::{ProjectFile, project};
 pub use settings::{LogLevel, MemoryLock, Setting, keys};
 pub use validate::Exposure;

@@ -35,7 +35,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "config",
         may_import: &["domain"],
-        libraries: Some(&["serde", "toml", "thiserror"]),
+        libraries: Some(&["serde", "toml", "thiserror", "zeroize"]),
     },
     Layer { name: "client", may_import: &["domain", "api"], libraries: None },
     Layer {
@@ -58,6 +58,8 @@ const LIBRARIES: &[Library] = &[
     Library { name: "argon2", under: &["src/crypto/passphrase.rs"], files: 1 },
     Library { name: "biscuit_auth", under: &["src/auth/biscuit.rs"], files: 1 },
     Library { name: "clap", under: &["src/cli/"], files: ANY },
+    Library { name: "clap_complete", under: &["src/cli/completions.rs"], files: 1 },
+    Library { name: "clap_mangen", under: &["src/cli/man.rs"], files: 1 },
     Library { name: "crc32fast", under: &["src/store/sled_engine/"], files: ANY },
     Library { name: "governor", under: &["src/auth/limits.rs"], files: 1 },
     Library { name: "env_logger", under: &["src/cli/"], files: 1 },

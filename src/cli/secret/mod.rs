@@ -13,18 +13,29 @@ mod import;
 mod list;
 mod near;
 mod new_file;
+mod home;
+mod keyring;
+mod known;
+mod login;
+mod profile;
 mod project;
 mod put;
 mod rm;
 mod table;
 mod target;
+mod typing;
+mod whoami;
 mod window;
 
+use std::io::Write;
 use std::path::Path;
+
+use zeroize::Zeroizing;
 
 use super::failure::{CliError, Exit};
 use crate::api::problem::Code;
-use crate::client::{ClientError, Refusal};
+use crate::auth;
+use crate::client::{ClientError, Credential, Refusal};
 use crate::http::AdminClient;
 
 pub(super) use copy::{CopyArgs, HoldArgs, copy, hold};
@@ -38,8 +49,23 @@ pub(super) use list::{ListArgs, list};
 pub(super) use project::Project;
 pub(super) use put::{PutArgs, put};
 pub(super) use rm::{RmArgs, rm};
+pub(super) use login::{LoginArgs, login};
+pub(super) use profile::{LogoutArgs, ProfileArgs, logout, profile};
+pub(super) use typing::{names_that_begin_with, profile_names};
+pub(super) use whoami::{WhoamiArgs, whoami};
 
 use target::{Place, Source};
+
+/// A token and an API key are told apart by how they begin.
+fn credential_of(text: Zeroizing<String>) -> Credential {
+    if auth::looks_like_api_key(&text) { Credential::ApiKey(text) } else { Credential::Token(text) }
+}
+
+/// Says something to whoever ran the command, beside the answer.
+fn say(text: &str) {
+    // Where nobody can be told, the answer and the exit code must do.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
 
 impl Place {
     /// What went wrong there, with what to do about it.
@@ -50,6 +76,7 @@ impl Place {
                 CliError::unavailable(format!("{error}{}", self.is_it_running()))
             }
             ClientError::NoAnswer { .. }
+            | ClientError::Untrusted { .. }
             | ClientError::Foreign { .. }
             | ClientError::Answer { .. } => CliError::unavailable(error),
             ClientError::Unknown { .. } => {
@@ -69,7 +96,7 @@ impl Place {
                 file.display()
             ),
             Source::Dev(file) => format!("; the address is from {}", file.display()),
-            Source::Variables => String::new(),
+            Source::Variables | Source::Profile(_) => String::new(),
         }
     }
 
@@ -81,7 +108,7 @@ impl Place {
                  'tenure dev'"
                     .to_owned()
             }
-            Source::Dev(_) | Source::Variables => String::new(),
+            Source::Dev(_) | Source::Variables | Source::Profile(_) => String::new(),
         }
     }
 
@@ -91,7 +118,8 @@ impl Place {
         let (exit, message) = match refusal.status {
             401 => {
                 let another = self.is_it_another();
-                (Exit::Denied, format!("{detail} (the credential is from {source}{another})"))
+                let what_to_do = if another.is_empty() { source.how_to_renew() } else { another };
+                (Exit::Denied, format!("{detail} (the credential is from {source}{what_to_do})"))
             }
             403 => (
                 Exit::Denied,
@@ -111,6 +139,17 @@ impl Place {
 /// Whether the server that wrote this file of variables is gone.
 fn ended(file: &Path) -> bool {
     file.parent().is_some_and(|data| matches!(AdminClient::connect(data), Ok(None)))
+}
+
+impl Source {
+    /// What to do about a credential that is not good any more.
+    fn how_to_renew(&self) -> String {
+        match self {
+            Self::Variables => String::new(),
+            Self::Profile(name) => format!("; 'tenure login --profile {name}' stores another"),
+            Self::Dev(_) => "; 'tenure dev' mints another at each start".to_owned(),
+        }
+    }
 }
 
 /// The server's sentence, and what it says of each field.

@@ -4,37 +4,54 @@
 //! never sent to an address that was said elsewhere. The tenant and the prefix of names
 //! may come from the project's folder, which anyone may have written: that names no
 //! server and holds no credential.
+//!
+//! The first of these places counts: `--profile`; an address that is said, with the
+//! credential of a variable; `TENURE_PROFILE`; the store of `tenure dev` of this folder; the
+//! default profile.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::Args;
 use zeroize::Zeroizing;
 
 use super::super::failure::CliError;
-use super::dev_store;
+use super::keyring::Patience;
 use super::project::Project;
+use super::{dev_store, profile};
 use crate::client::{Client, Credential, Server};
+use crate::config::ProfileName;
 use crate::domain::{NamePrefix, SecretName, TenantName, WebAddress};
 
+pub(super) const ADDRESS: &str = "TENURE_ADDR";
+pub(super) const TENANT: &str = "TENURE_TENANT";
+pub(super) const CA: &str = "TENURE_CA";
+pub(super) const PROFILE: &str = "TENURE_PROFILE";
 const TOKEN: &str = "TENURE_TOKEN";
 const API_KEY: &str = "TENURE_API_KEY";
 
-/// Where to, on the command line.
-#[derive(Debug, Clone, Args)]
+/// Where to, on the command line. Variables are read where they are needed: `whoami` says
+/// which was, and one that is set is no contradiction to `--profile`.
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Which server")]
 pub(in crate::cli) struct TargetArgs {
-    /// Address of the server; the credential for it is in TENURE_TOKEN or TENURE_API_KEY
-    #[arg(long, env = "TENURE_ADDR", value_name = "URL")]
+    /// Server, tenant and credential that 'tenure login' stored under this name [env:
+    /// TENURE_PROFILE]
+    #[arg(long, value_name = "NAME", conflicts_with = "addr")]
+    pub(super) profile: Option<ProfileName>,
+    /// Address of the server; the credential for it is in TENURE_TOKEN or TENURE_API_KEY [env:
+    /// TENURE_ADDR]
+    #[arg(long, value_name = "URL")]
     pub(super) addr: Option<WebAddress>,
-    /// Tenant, instead of the project's (.tenure.toml) or the credential's
-    #[arg(long, env = "TENURE_TENANT", value_name = "NAME")]
+    /// Tenant, instead of the project's (.tenure.toml) or the credential's [env: TENURE_TENANT]
+    #[arg(long, value_name = "NAME")]
     pub(super) tenant: Option<TenantName>,
     /// Names are given and shown without it [default: the project's, from .tenure.toml]
     #[arg(long, value_name = "PREFIX")]
     pub(super) prefix: Option<NamePrefix>,
-    /// Certificate of the CA that vouches for the server, instead of the system's
-    #[arg(long, env = "TENURE_CA", value_name = "FILE")]
+    /// Certificate of the CA that vouches for the server, instead of the system's [env: TENURE_CA]
+    #[arg(long, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
 }
 
@@ -45,6 +62,7 @@ pub(in crate::cli) struct Target {
     pub(super) source: Source,
     /// What all names of the project begin with.
     pub(super) prefix: NamePrefix,
+    pub(super) origins: Origins,
 }
 
 /// Where the address and the credential come from.
@@ -52,6 +70,8 @@ pub(in crate::cli) struct Target {
 pub(super) enum Source {
     /// `TENURE_ADDR` or `--addr`, and a variable with the credential.
     Variables,
+    /// What `tenure login` stored.
+    Profile(ProfileName),
     /// A store of `tenure dev`, by its file of variables.
     Dev(PathBuf),
 }
@@ -60,7 +80,36 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Variables => f.write_str("TENURE_ADDR and its credential"),
+            Self::Profile(name) => write!(f, "profile '{name}'"),
             Self::Dev(file) => write!(f, "{}", file.display()),
+        }
+    }
+}
+
+/// Where each part of a target was said, for people.
+#[derive(Debug)]
+pub(super) struct Origins {
+    pub(super) address: Origin,
+    pub(super) credential: Origin,
+    pub(super) tenant: Origin,
+    /// `None`: there is no prefix.
+    pub(super) prefix: Option<Origin>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// An option or a variable, by its name.
+    Said(&'static str),
+    Project(PathBuf),
+    Place(Source),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Said(name) => f.write_str(name),
+            Self::Project(file) => write!(f, "{}", file.display()),
+            Self::Place(source) => write!(f, "{source}"),
         }
     }
 }
@@ -76,60 +125,120 @@ pub(super) struct Access {
 
 impl Target {
     pub(in crate::cli) fn find(args: &TargetArgs) -> Result<Self, CliError> {
+        Self::find_within(args, Patience::ForAPerson)
+    }
+
+    /// The same by who does not wait for long.
+    pub(in crate::cli) fn find_within(
+        args: &TargetArgs,
+        patience: Patience,
+    ) -> Result<Self, CliError> {
         let here = std::env::current_dir().map_err(super::super::internal)?;
-        let project = Project::find(&here)?;
-        let Access { address, credential, tenant, ca, source } = access(args, &here)?;
-        let Project { tenant: of_project, prefix: of_names, .. } = project.unwrap_or_default();
-        let tenant = args.tenant.clone().or(of_project).or(tenant).ok_or_else(|| {
+        let project = Project::find(&here)?.unwrap_or_default();
+        let (access, address, credential) = access(args, &here, patience)?;
+        let place = || Origin::Place(access.source.clone());
+        let of_project = |said| (said, Origin::Project(project.file.clone()));
+        let tenant = said(args.tenant.as_ref(), "--tenant", TENANT)?
+            .or_else(|| project.tenant.clone().map(of_project))
+            .or_else(|| access.tenant.clone().map(|tenant| (tenant, place())));
+        let (tenant, of_tenant) = tenant.ok_or_else(|| {
             CliError::usage("which tenant? say --tenant NAME, or set TENURE_TENANT")
         })?;
-        let prefix = args.prefix.clone().or(of_names).unwrap_or_default();
-        let ca = args.ca.clone().or(ca);
-        Ok(Self { server: Server { address, tenant, credential, ca }, source, prefix })
+        let of_project = |said| (said, Origin::Project(project.file.clone()));
+        let flag = args.prefix.clone().map(|prefix| (prefix, Origin::Said("--prefix")));
+        let (prefix, of_prefix) = flag.or_else(|| project.prefix.clone().map(of_project)).unzip();
+        let ca = said(args.ca.as_ref(), "--ca", CA)?.map(|(file, _)| file);
+        let origins = Origins { address, credential, tenant: of_tenant, prefix: of_prefix };
+        let Access { address, credential, tenant: _, ca: of_place, source } = access;
+        let server = Server { address, tenant, credential, ca: ca.or(of_place) };
+        Ok(Self { server, source, prefix: prefix.unwrap_or_default(), origins })
     }
 
     /// Names of this target, and a client for it.
     pub(in crate::cli) fn open(self) -> Result<(Client, Names), CliError> {
-        let Self { server, source, prefix } = self;
+        let Self { server, source, prefix, origins: _ } = self;
         let names = Names { prefix, place: Place::of(&server, source) };
         Ok((Client::new(server).map_err(|error| names.place.failed(error))?, names))
     }
 }
 
-fn access(args: &TargetArgs, here: &Path) -> Result<Access, CliError> {
-    let credential = credential_of_variables()?;
-    match (&args.addr, credential) {
-        (Some(address), Some(credential)) => Ok(Access {
-            address: address.clone(),
-            credential,
-            tenant: None,
-            ca: None,
-            source: Source::Variables,
-        }),
-        (Some(_), None) => Err(CliError::usage(format!(
-            "an address is said and no credential for it; set {TOKEN} or {API_KEY}"
-        ))),
-        (None, Some(_)) => Err(CliError::usage(
-            "a credential is set in the environment and no address to send it to; set TENURE_ADDR",
-        )),
-        (None, None) => dev_store::find(here)?.ok_or_else(nowhere),
+/// With where the address and where the credential was said.
+fn access(
+    args: &TargetArgs,
+    here: &Path,
+    patience: Patience,
+) -> Result<(Access, Origin, Origin), CliError> {
+    if let Some(name) = &args.profile {
+        return stored(profile::access(name, patience)?);
     }
+    match (said(args.addr.as_ref(), "--addr", ADDRESS)?, credential_of_variables()?) {
+        (Some((address, origin)), Some((credential, variable))) => {
+            let source = Source::Variables;
+            let access = Access { address, credential, tenant: None, ca: None, source };
+            return Ok((access, origin, Origin::Said(variable)));
+        }
+        (Some(_), None) => {
+            return Err(CliError::usage(format!(
+                "an address is said and no credential for it; set {TOKEN} or {API_KEY}, or say \
+                 --profile NAME for one that 'tenure login' stored"
+            )));
+        }
+        (None, Some(_)) => {
+            return Err(CliError::usage(
+                "a credential is set in the environment and no address to send it to; set \
+                 TENURE_ADDR",
+            ));
+        }
+        (None, None) => {}
+    }
+    if let Some((name, _)) = said(None, "", PROFILE)? {
+        return stored(profile::access(&name, patience)?);
+    }
+    if let Some(dev) = dev_store::find(here)? {
+        return stored(dev);
+    }
+    stored(profile::default_access(patience)?.ok_or_else(nowhere)?)
+}
+
+/// Address and credential of one place.
+fn stored(access: Access) -> Result<(Access, Origin, Origin), CliError> {
+    let place = Origin::Place(access.source.clone());
+    Ok((access, place.clone(), place))
 }
 
 fn nowhere() -> CliError {
     CliError::usage(
-        "no server is named: 'tenure dev' starts a local one here; for another, set TENURE_ADDR, \
-         TENURE_TENANT, and TENURE_TOKEN or TENURE_API_KEY",
+        "no server is named: 'tenure dev' starts a local one here, and 'tenure login' stores the \
+         address of another; or set TENURE_ADDR, TENURE_TENANT, and TENURE_TOKEN or TENURE_API_KEY",
     )
 }
 
-fn credential_of_variables() -> Result<Option<Credential>, CliError> {
+/// What an option says, else what a variable does.
+pub(super) fn said<T>(
+    flag: Option<&T>,
+    option: &'static str,
+    name: &'static str,
+) -> Result<Option<(T, Origin)>, CliError>
+where
+    T: Clone + FromStr,
+    T::Err: fmt::Display,
+{
+    if let Some(value) = flag {
+        return Ok(Some((value.clone(), Origin::Said(option))));
+    }
+    let Some(text) = variable(name)? else { return Ok(None) };
+    let value = text.parse().map_err(|error| CliError::usage(format!("{name} {error}")))?;
+    Ok(Some((value, Origin::Said(name))))
+}
+
+/// With the name of the variable.
+fn credential_of_variables() -> Result<Option<(Credential, &'static str)>, CliError> {
     match (variable(TOKEN)?, variable(API_KEY)?) {
         (Some(_), Some(_)) => Err(CliError::usage(format!(
             "both {TOKEN} and {API_KEY} are set; unset the one that is not meant"
         ))),
-        (Some(token), None) => Ok(Some(Credential::Token(token))),
-        (None, key) => Ok(key.map(Credential::ApiKey)),
+        (Some(token), None) => Ok(Some((Credential::Token(token), TOKEN))),
+        (None, key) => Ok(key.map(|key| (Credential::ApiKey(key), API_KEY))),
     }
 }
 
@@ -187,7 +296,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn of(server: &Server, source: Source) -> Self {
+    pub(super) fn of(server: &Server, source: Source) -> Self {
         Self { address: server.address.clone(), tenant: server.tenant.clone(), source }
     }
 }

@@ -2,6 +2,7 @@
 //! terminal where they behave differently there.
 
 mod copy;
+mod completions;
 mod desk;
 mod edit;
 mod exists;
@@ -13,5 +14,9 @@ mod list;
 mod local;
 mod put;
 mod rm;
+mod guide;
+mod keyring;
+mod login;
+mod wire;
 
 pub use desk::Desk;
