@@ -24,6 +24,7 @@ use crate::domain::{NamePrefix, SecretName, Timestamp};
     about = "A self-hosted secret store with validity windows that are enforced",
     after_help = "First steps:\n  \
         tenure dev                 a local store; then, in another shell here:\n  \
+        tenure put db-password     asks for the value\n  \
         tenure list\n  \
         tenure get db-password\n\n\
         Elsewhere: 'tenure login' stores the address of a server and a credential for it.\n\

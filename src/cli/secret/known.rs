@@ -1,12 +1,11 @@
 //! What can be known of a credential without asking a server.
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use super::super::failure::CliError;
+use super::window::{between, span};
 use crate::auth::{self, Inspection};
 use crate::client::Credential;
 use crate::domain::{TenantName, Timestamp};
@@ -107,8 +106,10 @@ impl Known {
     /// A clause on how long it is good for.
     pub(super) fn until(&self, now: Timestamp) -> String {
         match (self.end(), self) {
-            (Some(end), _) if end <= now => format!("it expired {} ago, on {end}", span(end, now)),
-            (Some(end), _) => format!("it is good for {}, until {end}", span(now, end)),
+            (Some(end), _) if end <= now => {
+                format!("it expired {} ago, on {end}", span(between(end, now)))
+            }
+            (Some(end), _) => format!("it is good for {}, until {end}", span(between(now, end))),
             (None, Self::ApiKey { .. }) => {
                 "the server knows until when it is good, which may be until it is revoked"
                     .to_owned()
@@ -122,19 +123,6 @@ impl Known {
     }
 }
 
-/// How long it is from one moment to a later one, in words: the largest unit of which there
-/// are two, rounded down.
-fn span(from: Timestamp, to: Timestamp) -> String {
-    const UNITS: [(&str, u64); 3] = [("days", 24 * 60 * 60), ("hours", 60 * 60), ("minutes", 60)];
-    let micros = to.unix_micros().saturating_sub(from.unix_micros());
-    let seconds = Duration::from_micros(u64::try_from(micros).unwrap_or(0)).as_secs();
-    let unit = UNITS.iter().find(|(_, length)| seconds >= 2 * length);
-    unit.map_or_else(
-        || format!("{seconds} s"),
-        |(unit, length)| format!("{} {unit}", seconds / length),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use zeroize::Zeroizing;
@@ -143,22 +131,6 @@ mod tests {
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_unix_seconds(seconds)
-    }
-
-    #[test]
-    fn a_span_is_said_in_the_largest_unit_that_fits_twice() {
-        for (seconds, words) in [
-            (0, "0 s"),
-            (119, "119 s"),
-            (120, "2 minutes"),
-            (7_199, "119 minutes"),
-            (7_200, "2 hours"),
-            (172_799, "47 hours"),
-            (30 * 86_400, "30 days"),
-        ] {
-            assert_eq!(span(at(0), at(seconds)), words);
-        }
-        assert_eq!(span(at(5), at(0)), "0 s");
     }
 
     #[test]

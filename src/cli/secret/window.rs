@@ -85,7 +85,7 @@ fn from(start: Timestamp, now: Timestamp) -> String {
     }
 }
 
-fn between(from: Timestamp, to: Timestamp) -> Duration {
+pub(super) fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::from_micros(to.unix_micros().saturating_sub(from.unix_micros()).max(0).unsigned_abs())
 }
 
@@ -97,7 +97,7 @@ const YEAR: Duration = Duration::from_secs(31_556_952);
 const MONTH: Duration = Duration::from_secs(31_556_952 / 12);
 
 /// In the largest unit of which there are at least two, to the nearest.
-fn span(length: Duration) -> String {
+pub(super) fn span(length: Duration) -> String {
     let units =
         [("years", YEAR), ("months", MONTH), ("days", DAY), ("hours", HOUR), ("minutes", MINUTE)];
     let fits = |unit: &&(&str, Duration)| length >= 2 * unit.1;

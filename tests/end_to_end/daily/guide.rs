@@ -29,7 +29,6 @@ fn the_first_page_of_help_fits_a_terminal_and_begins_with_daily_commands() {
 #[test]
 fn the_first_steps_of_the_help_lead_somewhere() {
     let desk = Desk::new();
-    desk.store("db-password", "hunter2");
     let help = help(&["--help"]);
     let (_, steps) = help.split_once("First steps:\n").expect("first steps");
     let steps = steps.lines().map_while(|line| line.strip_prefix("  "));
@@ -37,12 +36,15 @@ fn the_first_steps_of_the_help_lead_somewhere() {
         steps.map(|line| line.split("   ").next().unwrap_or_default().trim()).collect();
     // The store of this desk is the one that the first of them starts.
     assert_eq!(steps.first(), Some(&"tenure dev"));
+    let mut shown = Vec::new();
     for step in steps.iter().skip(1) {
         let words: Vec<_> = step.split(' ').skip(1).collect();
-        let output = desk.run(&words);
+        let output = Output::with_input(&mut desk.tenure(&words), "hunter2");
         assert_eq!(output.code, Some(0), "{step}: {output:?}");
+        shown.push(output.stdout);
     }
-    assert_eq!(steps.last(), Some(&"tenure get db-password"));
+    // Stored, listed and read.
+    assert_eq!(shown, ["", "db-password\n", "hunter2"]);
 }
 
 #[test]
@@ -126,8 +128,6 @@ fn every_command_has_a_manual_page_without_a_fault() {
 #[test]
 fn the_first_session_of_the_readme_is_what_happens() {
     let desk = Desk::new();
-    desk.store("db-password", "correct horse battery staple");
-    desk.store("mail-password", "hunter2");
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let readme = fs::read_to_string(readme).unwrap();
     let session = readme.split("```console\n").nth(1).and_then(|rest| rest.split("```").next());
@@ -135,6 +135,10 @@ fn the_first_session_of_the_readme_is_what_happens() {
     assert!(steps.len() >= 4, "{steps:?}");
     for step in steps {
         let (line, expected) = step.split_once('\n').expect("a line");
+        // It runs already, in the other shell.
+        if line == "tenure dev" {
+            continue;
+        }
         let shown = in_a_shell(&desk, line);
         assert!(fits(&shown, expected), "$ {line}\n{expected}is:\n{shown}");
     }

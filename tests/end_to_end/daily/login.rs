@@ -57,7 +57,7 @@ fn a_server_is_stored_once_and_meant_from_then_on() {
     run(&desk, &["get", "db"]).assert_fails(2, &["no server is named", "tenure login"]);
     let output = done(login(&desk, &[], &format!("{token}\n")));
     assert_eq!(output.stdout, "");
-    for words in ["accepts it for tenant 'dev'", "good for 29 days, until 2", "the default one"] {
+    for words in ["accepts it for tenant 'dev'", "good for 30 days, until 2", "the default one"] {
         assert!(output.stderr.contains(words), "{words}: {output:?}");
     }
     assert!(!output.stderr.contains(&token), "{output:?}");

@@ -138,6 +138,16 @@ async fn a_write_whose_answer_was_lost_is_never_sent_again() {
     assert_eq!(server.asked(), [PUT]);
 }
 
+#[test]
+fn a_change_whose_answer_was_lost_ends_with_a_code_of_its_own() {
+    let server = Scripted::start(&[Step::Cut, Step::Answer(STORED)]);
+    let mut command = tenure();
+    command.args(["put", "db", "--tenant", "dev", "--addr", &server.url()]).current_dir("/");
+    let output = Output::with_input(command.env("TENURE_TOKEN", "x"), "hunter2");
+    output.assert_fails(9, &["it may have been done", "look before you do it again"]);
+    assert_eq!(server.asked(), [PUT]);
+}
+
 #[tokio::test]
 async fn a_write_that_was_refused_for_now_is_sent_again() {
     let server = Scripted::start(&[Step::Answer(BUSY), Step::Answer(STORED)]);
