@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::secret::{GetArgs, ListArgs};
+use super::secret::{EndedByArgs, GetArgs, ListArgs, RenderArgs, RunArgs, SupervisedArgs};
 
 use crate::api::admin::When;
 use crate::config::{KekSource, TimeSpan};
@@ -41,6 +41,35 @@ pub(super) enum Command {
     /// List the names of secrets
     #[command(after_help = "Example:\n  tenure list\n  tenure list shop-\n  tenure list --json")]
     List(ListArgs),
+    /// Run a command with secrets as environment variables
+    #[command(after_help = "Example:\n  tenure run -- ./server\n  \
+        tenure run --env PGPASSWORD=db-password -- psql -h db shop\n  \
+        tenure run --watch --fallback ~/.cache/shop.secrets -- ./server --port 80\n\n\
+        Without --env: all secrets of the project that are valid now, 'db-password' as \
+        DB_PASSWORD.\nWith it: those that it names; --all adds the others. A null value is left \
+        out. Names that make no\nvariable, the same one twice, or one that steers programs (PATH, \
+        LD_PRELOAD, ...) are refused.\nSecrets replace variables that are set; the credential of \
+        tenure is taken out.\n\nThe command takes the place of tenure: signals and the exit code \
+        are its own. 127: there is no\nsuch command; 126: it cannot be run; other failures before \
+        it starts have the codes of tenure.\n\n--watch stays as its parent: on a change it sends \
+        SIGTERM, after 10 seconds SIGKILL, and starts it\nwith the new values. While the server is \
+        away it goes on with what it has. A secret that expires is\ntaken away; if --env names it, \
+        the command is stopped and the exit code is 3.\n\n--fallback is used where the server \
+        cannot be reached or fails (5xx), never where it says no.")]
+    Run(RunArgs),
+    /// Fill a template with secrets
+    #[command(after_help = "Example:\n  tenure render app.conf.tmpl -o /run/app/app.conf\n  \
+        tenure render --check app.conf.tmpl\n\nIn the template:\n  \
+        {{ secret \"db-password\" }}           the value\n  \
+        {{ secret \"db-password\" | json }}    in quotes, as JSON; also | base64 and | url\n  \
+        {{ \"{{\" }}                            braces as they are\n\n\
+        FILE is replaced as a whole or not at all, is for its owner alone unless --mode says \
+        otherwise, and\nbelongs to who runs this. A symbolic link is not followed.")]
+    Render(RenderArgs),
+    #[command(hide = true)]
+    Supervised(SupervisedArgs),
+    #[command(hide = true)]
+    EndedBy(EndedByArgs),
     /// Run a local development store: no setup, data in ./.tenure
     #[command(after_help = "Example:\n  tenure dev\n  . ./.tenure/dev.env   # in another shell: \
         TENURE_ADDR, TENURE_TENANT, TENURE_TOKEN")]
@@ -110,7 +139,15 @@ pub(super) enum Command {
 impl Command {
     /// Whether it opens no store, and speaks to a server over HTTP.
     pub(super) fn is_of_a_client(&self) -> bool {
-        matches!(self, Self::Get(_) | Self::List(_))
+        matches!(
+            self,
+            Self::Get(_)
+                | Self::List(_)
+                | Self::Run(_)
+                | Self::Render(_)
+                | Self::Supervised(_)
+                | Self::EndedBy(_)
+        )
     }
 }
 

@@ -63,6 +63,10 @@ fn run(cli: Cli) -> Result<(), CliError> {
         match cli.command {
             Command::Get(args) => secret::get(args, output).await,
             Command::List(args) => secret::list(args, output).await,
+            Command::Run(args) => secret::run(args, output).await,
+            Command::Render(args) => secret::render(args, output).await,
+            Command::Supervised(args) => Err(secret::supervised(&args)),
+            Command::EndedBy(args) => secret::ended_by(&args),
             Command::Dev(args) => dev::run(args, output).await,
             Command::Init(args) => serve::init(&args, output).await,
             Command::Serve(args) => serve::run(args, output).await,

@@ -4,7 +4,11 @@
 mod dev_store;
 mod get;
 mod list;
+mod new_file;
 mod project;
+mod render;
+mod run;
+mod several;
 mod target;
 
 use super::failure::{CliError, Exit};
@@ -14,6 +18,8 @@ use crate::client::{ClientError, Refusal};
 pub(super) use dev_store::{ENV_FILE, FOLDER};
 pub(super) use get::{GetArgs, get};
 pub(super) use list::{ListArgs, list};
+pub(super) use render::{RenderArgs, render};
+pub(super) use run::{EndedByArgs, RunArgs, SupervisedArgs, ended_by, run, supervised};
 
 use target::{Place, Source};
 

@@ -153,6 +153,13 @@ pub(in crate::cli) struct Names {
 }
 
 impl Names {
+    #[cfg(test)]
+    pub(super) fn of_tests(prefix: &str) -> Self {
+        let tenant = TenantName::parse("acme").expect("a name");
+        let prefix = NamePrefix::parse(prefix).expect("a prefix");
+        Self { prefix, place: Place { tenant, source: Source::Variables } }
+    }
+
     /// As the server knows it.
     pub(super) fn whole(&self, typed: &str) -> Result<SecretName, CliError> {
         let whole = format!("{}{typed}", self.prefix.as_str());

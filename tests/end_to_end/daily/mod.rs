@@ -3,5 +3,7 @@
 
 mod desk;
 mod get;
+mod render;
+mod run;
 
 pub use desk::Desk;
