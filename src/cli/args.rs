@@ -10,6 +10,7 @@ use super::completions::CompletionsArgs;
 use super::failure::CliError;
 use super::man::ManArgs;
 use super::secret::{CopyArgs, EditArgs, ExistsArgs, GetArgs, HoldArgs, ListArgs, PutArgs, RmArgs};
+use super::secret::{EndedByArgs, RenderArgs, RunArgs, SupervisedArgs};
 use super::secret::{ExportArgs, ImportArgs};
 use super::secret::{LoginArgs, LogoutArgs, ProfileArgs, WhoamiArgs};
 
@@ -26,11 +27,13 @@ use crate::domain::{NamePrefix, SecretName, Timestamp};
         tenure dev                 a local store; then, in another shell here:\n  \
         tenure put db-password     asks for the value\n  \
         tenure list\n  \
-        tenure get db-password\n\n\
+        tenure get db-password\n  \
+        tenure run -- printenv DB_PASSWORD      any command, with them as variables\n\n\
         Elsewhere: 'tenure login' stores the address of a server and a credential for it.\n\
         A server of your own: 'tenure init --config F', then 'tenure serve --config F'.\n\n\
         Exit codes: 0 done, 1 internal, 2 usage, 3 not found, 4 conflict, 5 unavailable,\n\
-        6 clock disputed, 7 damage found, 8 denied, 9 it may have been done, 130 Ctrl-C.\n\
+        6 clock disputed, 7 damage found, 8 denied, 9 it may have been done, 130 Ctrl-C;\n\
+        of 'tenure run': 126, 127, and those of its command.\n\
         Colour only on a terminal; NO_COLOR turns it off.",
     arg_required_else_help = true
 )]
@@ -176,6 +179,35 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  tenure man | man -l -\n  \
         tenure man --dir ~/.local/share/man/man1     # then: man tenure-get")]
     Man(ManArgs),
+    /// Run a command with secrets as environment variables
+    #[command(after_help = "Example:\n  tenure run -- ./server\n  \
+        tenure run --env PGPASSWORD=db-password -- psql -h db shop\n  \
+        tenure run --watch --fallback ~/.cache/shop.secrets -- ./server --port 80\n\n\
+        Without --env: all secrets of the project that are valid now, 'db-password' as \
+        DB_PASSWORD.\nWith it: those that it names; --all adds the others. A null value is left \
+        out. Names that make no\nvariable, the same one twice, or one that steers programs (PATH, \
+        LD_PRELOAD, ...) are refused.\nSecrets replace variables that are set; the credential of \
+        tenure is taken out.\n\nThe command takes the place of tenure: signals and the exit code \
+        are its own. 127: there is no\nsuch command; 126: it cannot be run; other failures before \
+        it starts have the codes of tenure.\n\n--watch stays as its parent: on a change it sends \
+        SIGTERM, after 10 seconds SIGKILL, and starts it\nwith the new values. While the server is \
+        away it goes on with what it has. A secret that expires is\ntaken away; if --env names it, \
+        the command is stopped and the exit code is 3.\n\n--fallback is used where the server \
+        cannot be reached or fails (5xx), never where it says no.")]
+    Run(RunArgs),
+    /// Fill a template with secrets
+    #[command(after_help = "Example:\n  tenure render app.conf.tmpl -o /run/app/app.conf\n  \
+        tenure render --check app.conf.tmpl\n\nIn the template:\n  \
+        {{ secret \"db-password\" }}           the value\n  \
+        {{ secret \"db-password\" | json }}    in quotes, as JSON; also | base64 and | url\n  \
+        {{ \"{{\" }}                            braces as they are\n\n\
+        FILE is replaced as a whole or not at all, is for its owner alone unless --mode says \
+        otherwise, and\nbelongs to who runs this. A symbolic link is not followed.")]
+    Render(RenderArgs),
+    #[command(hide = true)]
+    Supervised(SupervisedArgs),
+    #[command(hide = true)]
+    EndedBy(EndedByArgs),
     /// Run a local development store: no setup, data in ./.tenure
     ///
     /// In a project with a .tenure.toml its tenant is made, and the data is beside that file,
@@ -269,6 +301,10 @@ impl Command {
                 | Self::Whoami(_)
                 | Self::Completions(_)
                 | Self::Man(_)
+                | Self::Run(_)
+                | Self::Render(_)
+                | Self::Supervised(_)
+                | Self::EndedBy(_)
         )
     }
 }

@@ -20,6 +20,10 @@ pub(super) enum Exit {
     Denied = 8,
     /// A change whose answer was lost: it may have been made.
     Unknown = 9,
+    /// Of `tenure run`, as shells have it: the command is there and cannot be run.
+    NotRunnable = 126,
+    /// There is no such command.
+    NoProgram = 127,
     /// Broken off by Ctrl-C or a signal, and what was begun put right. What has nothing to
     /// put right ends by the signal itself, and a shell calls that the same.
     Interrupted = 130,

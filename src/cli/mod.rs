@@ -19,8 +19,8 @@ mod dek;
 mod dev;
 mod failure;
 mod format;
-mod helper;
 mod help;
+mod helper;
 mod issuers;
 mod keeper;
 mod kek;
@@ -91,6 +91,10 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Whoami(args) => secret::whoami(args, output).await,
             Command::Completions(args) => completions::completions(&args),
             Command::Man(args) => man::man(args, output),
+            Command::Run(args) => secret::run(args, output).await,
+            Command::Render(args) => secret::render(args, output).await,
+            Command::Supervised(args) => Err(secret::supervised(&args)),
+            Command::EndedBy(args) => secret::ended_by(&args),
             Command::Dev(args) => dev::run(args, output).await,
             Command::Init(args) => serve::init(&args, output).await,
             Command::Serve(args) => serve::run(args, output).await,

@@ -20,6 +20,7 @@ mod gathering;
 mod kek_origin;
 mod kept;
 mod keys;
+mod offline_copy;
 mod passphrase;
 mod ring;
 mod shamir;
@@ -35,5 +36,6 @@ pub use keys::{
     AnchorKeys, ApiKeyMac, ApiKeyTag, ChainKey, IndexKey, Kek, KekFormatError, LedgerKey, StoreId,
     StoreKeys,
 };
+pub use offline_copy::{CopyBinding, CopyError, decrypt_copy, encrypt_copy};
 pub use passphrase::{DeriveError, Passphrase, PassphraseError};
 pub use shamir::{NoSuchSet, Share, ShareFormatError, Uncombinable, combine, split};

@@ -38,10 +38,16 @@ pub fn sha256(message: &[u8]) -> [u8; 32] {
 
 /// HKDF-SHA256 (RFC 5869) to 32 bytes.
 pub(super) fn hkdf_sha256(salt: &[u8], secret: &[u8; 32], info: &[u8]) -> Zeroizing<[u8; 32]> {
+    hkdf_sha256_of(salt, secret, &[info])
+}
+
+/// The same of a secret of any length; `info` is in parts, which the caller makes
+/// unambiguous.
+pub(super) fn hkdf_sha256_of(salt: &[u8], secret: &[u8], info: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     let mut derived = Zeroizing::new([0; 32]);
     hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
         .extract(secret)
-        .expand(&[info], hkdf::HKDF_SHA256)
+        .expand(info, hkdf::HKDF_SHA256)
         .and_then(|okm| okm.fill(derived.as_mut()))
         .expect("32 bytes are within the 255 * 32 that HKDF-SHA256 can give");
     derived

@@ -262,6 +262,14 @@ pub(in crate::cli) struct Names {
 }
 
 impl Names {
+    #[cfg(test)]
+    pub(super) fn of_tests(prefix: &str) -> Self {
+        let tenant = TenantName::parse("acme").expect("a name");
+        let prefix = NamePrefix::parse(prefix).expect("a prefix");
+        let address = WebAddress::parse("http://127.0.0.1:1").expect("an address");
+        Self { prefix, place: Place { address, tenant, source: Source::Variables } }
+    }
+
     /// As the server knows it.
     pub(super) fn whole(&self, typed: &str) -> Result<SecretName, CliError> {
         let whole = format!("{}{typed}", self.prefix.as_str());

@@ -43,8 +43,8 @@ fn the_first_steps_of_the_help_lead_somewhere() {
         assert_eq!(output.code, Some(0), "{step}: {output:?}");
         shown.push(output.stdout);
     }
-    // Stored, listed and read.
-    assert_eq!(shown, ["", "db-password\n", "hunter2"]);
+    // Stored, listed, read and injected.
+    assert_eq!(shown, ["", "db-password\n", "hunter2", "hunter2\n"]);
 }
 
 #[test]
