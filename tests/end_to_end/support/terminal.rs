@@ -32,7 +32,9 @@ impl Terminal {
         for name in ours.filter(|name| name.to_string_lossy().starts_with("TENURE_")) {
             script.env_remove(name);
         }
-        script.env("NO_COLOR", "1").env("SHELL", "/bin/sh").env_remove("RUST_LOG");
+        // Whatever terminal the tests themselves run on, if any.
+        script.env("TERM", "xterm").env("NO_COLOR", "1").env("SHELL", "/bin/sh");
+        script.env_remove("RUST_LOG");
         adapt(&mut script);
         script.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = script.spawn().expect("script is there");
