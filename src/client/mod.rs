@@ -225,17 +225,6 @@ impl Client {
         answers::page(&answer, |name: String| SecretName::parse(&name).ok())
     }
 
-    pub async fn all_names(&self, prefix: &NamePrefix) -> Result<Vec<SecretName>, ClientError> {
-        let mut page = self.names(prefix, None).await?;
-        let mut all = Vec::new();
-        loop {
-            let last = page.items.last().filter(|_| page.more).cloned();
-            all.append(&mut page.items);
-            let Some(last) = last else { return Ok(all) };
-            page = self.names(prefix, Some(&last)).await?;
-        }
-    }
-
     /// At most so many names, the first ones that begin so.
     pub async fn first_names(
         &self,
@@ -256,6 +245,23 @@ impl Client {
         answers::page(&answer, Described::known)
     }
 
+    /// All that begin so.
+    pub async fn all_descriptions(
+        &self,
+        prefix: &NamePrefix,
+    ) -> Result<Vec<Description>, ClientError> {
+        let mut all: Vec<Description> = Vec::new();
+        loop {
+            let after = all.last().map(|described| described.name.clone());
+            let mut page = self.descriptions(prefix, after.as_ref()).await?;
+            let more = page.more && !page.items.is_empty();
+            all.append(&mut page.items);
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+
     /// Those that end within so long from now.
     pub async fn expiring(
         &self,
@@ -271,7 +277,7 @@ impl Client {
     pub async fn lists(&self, name: &SecretName) -> Result<bool, ClientError> {
         // Nothing that begins with a name comes before it.
         let prefix = NamePrefix::parse(name.as_str()).unwrap_or_default();
-        Ok(self.names(&prefix, None).await?.items.first() == Some(name))
+        Ok(self.first_names(&prefix, 1).await?.items.first() == Some(name))
     }
 
     async fn page(

@@ -76,7 +76,8 @@ pub(super) fn say(text: &str) {
 
 /// Each as it is when it is read.
 async fn all(client: &Client, names: &Names, below: &NamePrefix) -> Result<Vec<Item>, CliError> {
-    let described = descriptions(client, names, below).await?;
+    let described = client.all_descriptions(below).await;
+    let described = described.map_err(|error| names.place.failed(error))?;
     let (valid, waiting): (Vec<_>, Vec<_>) =
         described.into_iter().partition(|described| described.state == State::Valid);
     if !waiting.is_empty() {
@@ -93,23 +94,6 @@ async fn all(client: &Client, names: &Names, below: &NamePrefix) -> Result<Vec<I
         items.extend(item);
     }
     Ok(items)
-}
-
-async fn descriptions(
-    client: &Client,
-    names: &Names,
-    below: &NamePrefix,
-) -> Result<Vec<Description>, CliError> {
-    let (mut all, mut after) = (Vec::new(), None);
-    loop {
-        let page = client.descriptions(below, after.as_ref()).await;
-        let page = page.map_err(|error| names.place.failed(error))?;
-        all.extend(page.items);
-        after = all.last().filter(|_| page.more).map(|last| last.name.clone());
-        if after.is_none() {
-            return Ok(all);
-        }
-    }
 }
 
 /// `None`: it went away meanwhile.

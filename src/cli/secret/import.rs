@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -23,7 +22,7 @@ use super::super::{internal, prompt};
 use super::export::{AT_ONCE, say};
 use super::files::{self, Format, Item};
 use super::target::{Names, Target, TargetArgs};
-use crate::api::admin::{Progress, When};
+use crate::api::admin::Progress;
 use crate::client::{
     BATCH, Client, ClientError, Condition, Description, Entry, NewSecret, Refusal, State, Version,
 };
@@ -107,7 +106,7 @@ fn wanted(
     names: &Names,
     now: Timestamp,
 ) -> Result<Vec<Wanted>, CliError> {
-    let expires = args.expires.as_ref().map(|when| moment(&when.0, now)).transpose()?;
+    let expires = args.expires.as_ref().map(|when| when.moment(now)).transpose()?;
     let mut all = BTreeMap::new();
     let mut expired = Vec::new();
     for Item { name, value, window } in items {
@@ -133,16 +132,6 @@ fn wanted(
         )));
     }
     Ok(all.into_iter().map(|(name, secret)| Wanted { name, secret }).collect())
-}
-
-fn moment(when: &When, now: Timestamp) -> Result<Timestamp, CliError> {
-    match when {
-        When::Now => Ok(now),
-        When::InSeconds(seconds) => Ok(now.saturating_add(Duration::from_secs(*seconds))),
-        When::At(text) => {
-            Timestamp::parse(text).map_err(|error| CliError::usage(format!("--expires {error}")))
-        }
-    }
 }
 
 /// `None`: it would be empty.

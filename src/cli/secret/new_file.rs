@@ -5,14 +5,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::super::data::cannot;
 use super::super::failure::{CliError, Exit};
+use super::whole_file::{folder_of, link, nameless};
 
 /// What may be in the place of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +25,7 @@ pub(super) enum Over {
 /// Writes a file that only its owner may read.
 pub(super) fn write(path: &Path, contents: &[u8], over: Over) -> Result<(), CliError> {
     let there = look(path, over)?;
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let failed = |error: io::Error| match error.kind() {
         ErrorKind::AlreadyExists => exists(path),
         _ => cannot("write", path, &error),
@@ -69,11 +68,6 @@ fn exists(path: &Path) -> CliError {
     }
 }
 
-fn nameless(folder: &Path) -> Result<File, Errno> {
-    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).map(File::from)
-}
-
 /// Some file systems have no such files.
 fn without_nameless(error: Errno) -> bool {
     [Errno::OPNOTSUPP, Errno::ISDIR, Errno::INVAL].contains(&error)
@@ -86,14 +80,11 @@ fn fill(mut file: &File, contents: &[u8]) -> io::Result<()> {
 
 /// A link takes no other's place, so that one over a file has another name for a moment.
 fn give_name(file: &File, path: &Path, there: There) -> io::Result<()> {
-    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let link =
-        |to: &Path| rustix::fs::linkat(CWD, nameless.as_str(), CWD, to, AtFlags::SYMLINK_FOLLOW);
     if there == There::Nothing {
-        return Ok(link(path)?);
+        return link(file, path);
     }
     let passing = passing_name(path)?;
-    link(&passing)?;
+    link(file, &passing)?;
     replace(&passing, path)
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::super::failure::CliError;
 
@@ -32,10 +33,7 @@ pub(super) fn put(path: &Path, contents: &[u8], mode: u32) -> Result<(), CliErro
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::IsADirectory.into()))?;
     let mut hidden = OsString::from(".");
     hidden.push(name);
@@ -54,9 +52,18 @@ pub(super) fn put(path: &Path, contents: &[u8], mode: u32) -> Result<(), CliErro
     })
 }
 
-fn nameless(folder: &Path) -> io::Result<File> {
+/// The folder that a file is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// A file of its owner's alone that nobody can open: it has no name.
+pub(super) fn nameless(folder: &Path) -> Result<File, Errno> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)?.into())
+    rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).map(File::from)
 }
 
 fn named(path: &PathBuf) -> io::Result<File> {
@@ -70,7 +77,8 @@ fn fill(mut file: &File, contents: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()
 }
 
-fn link(file: &File, name: &Path) -> io::Result<()> {
+/// Gives a nameless file a name, which nothing may have yet.
+pub(super) fn link(file: &File, name: &Path) -> io::Result<()> {
     let open = format!("/proc/self/fd/{}", file.as_raw_fd());
     Ok(rustix::fs::linkat(CWD, open, CWD, name, AtFlags::SYMLINK_FOLLOW)?)
 }

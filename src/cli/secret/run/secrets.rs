@@ -49,7 +49,7 @@ impl Source {
         let mut asked: BTreeSet<SecretName> = self.wanted.named.values().cloned().collect();
         let mut opens = None;
         if self.wanted.others == Others::Given {
-            let listed = self.listed().await?;
+            let listed = self.client.all_descriptions(&self.below).await?;
             opens = opening(&listed);
             asked.extend(listed.into_iter().filter(is_valid).map(|described| described.name));
         }
@@ -70,7 +70,7 @@ impl Source {
         let mut opens = None;
         match self.wanted.others {
             Others::Given => {
-                let listed = self.listed().await?;
+                let listed = self.client.all_descriptions(&self.below).await?;
                 opens = opening(&listed);
                 let valid = listed.into_iter().filter(is_valid);
                 versions.extend(valid.map(|described| (described.name, described.version)));
@@ -85,19 +85,6 @@ impl Source {
         let same = versions.len() == from.len()
             && from.iter().all(|(name, held)| versions.get(name) == held.version.as_ref());
         Ok(if same { Difference::None { opens } } else { Difference::Some })
-    }
-
-    async fn listed(&self) -> Result<Vec<Description>, ClientError> {
-        let mut all: Vec<Description> = Vec::new();
-        loop {
-            let after = all.last().map(|described| described.name.clone());
-            let mut page = self.client.descriptions(&self.below, after.as_ref()).await?;
-            let more = page.more && !page.items.is_empty();
-            all.append(&mut page.items);
-            if !more {
-                return Ok(all);
-            }
-        }
     }
 }
 
