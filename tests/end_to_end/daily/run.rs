@@ -128,7 +128,11 @@ fn the_command_takes_the_place_of_tenure() {
     let line = "echo $$ > pid; exec sleep 1000";
     let mut child = started(&desk, &["--env", "A=word"], line);
     assert_eq!(wait_for(&pid).trim(), child.id().to_string(), "no parent lingers");
-    assert_eq!(fs::read(format!("/proc/{}/cmdline", child.id())).unwrap(), b"sleep\x001000\0");
+    // The shell has written before it becomes another program.
+    eventually("the shell to be that program", || {
+        let words = fs::read(format!("/proc/{}/cmdline", child.id())).unwrap();
+        (words == b"sleep\x001000\0").then_some(())
+    });
     signal(child.id(), "TERM");
     assert_eq!(ended(&mut child).signal(), Some(15));
 }
