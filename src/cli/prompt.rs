@@ -4,16 +4,18 @@ use std::io::{self, BufRead, IsTerminal, Read, Stdin, Write};
 
 use std::os::fd::AsFd;
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::failure::CliError;
 use super::internal;
-use super::signals::Ends;
+use super::signals::{Ends, interrupted};
 
-/// Longer than any share or passphrase.
-const MOST_BYTES: usize = 4 * 1024;
+/// Longer than any share, credential or value that somebody types.
+const MOST_BYTES: usize = 64 * 1024;
 
 /// One line of standard input: where that is a terminal, `question` is asked on
 /// standard error and what is typed is not shown. `None` at its end.
@@ -22,30 +24,26 @@ pub(super) fn hidden_line(question: &str) -> Result<Option<Zeroizing<String>>, C
     if !stdin.is_terminal() {
         return read_line(&stdin);
     }
-    let line = {
+    let typed = {
         // What was typed before it was asked for is no answer.
-        let _hidden = Hidden::on(&stdin, OptionalActions::Flush).map_err(internal)?;
+        let hidden = Hidden::on(&stdin, OptionalActions::Flush).map_err(internal)?;
         ask(question)?;
-        read_line(&stdin)
+        hidden.line(MOST_BYTES).map_err(internal)?
     };
     // The line break that was typed was not shown either.
     ask("\n")?;
-    line
-}
-
-/// The same on a terminal; one that is broken off shows again what is typed.
-pub(super) async fn hidden_line_unless(
-    ends: &mut Ends,
-    question: &str,
-) -> Result<Option<Zeroizing<String>>, CliError> {
-    let stdin = io::stdin();
-    let line = {
-        let _hidden = Hidden::on(&stdin, OptionalActions::Flush).map_err(internal)?;
-        ask(question)?;
-        unless(ends, || read_line(&io::stdin())).await
-    };
-    ask("\n")?;
-    line
+    match typed {
+        Answer::Line(bytes) if bytes.len() > MOST_BYTES => Err(CliError::usage(
+            "more than 64 KiB were typed; pipe what is longer into the command",
+        )),
+        Answer::Line(bytes) => {
+            let text = std::str::from_utf8(&bytes);
+            let text = text.map_err(|_| CliError::usage("what was typed is no text"))?;
+            Ok(Some(Zeroizing::new(text.to_owned())))
+        }
+        Answer::End => Ok(None),
+        Answer::Interrupt => Err(interrupted()),
+    }
 }
 
 /// Asks on standard error, and answers what is typed on standard input, to be seen.
@@ -90,10 +88,23 @@ fn read_line(stdin: &Stdin) -> Result<Option<Zeroizing<String>>, CliError> {
 }
 
 /// A terminal that does not show what is typed, until this is dropped.
+///
+/// It hands over each byte as it is typed, Ctrl-C among them, and knows no longest line.
+/// So nothing that is typed ends the program while the terminal hides; and no signal has to
+/// be handled for it, which would take the signal's default effect from all that follows.
 pub(super) struct Hidden<T: AsFd> {
     terminal: T,
     before: Termios,
     when: OptionalActions,
+}
+
+/// What somebody did at a hidden terminal.
+pub(super) enum Answer {
+    /// Without its end.
+    Line(Zeroizing<Vec<u8>>),
+    /// The end of the input, and nothing before it.
+    End,
+    Interrupt,
 }
 
 impl<T: AsFd> Hidden<T> {
@@ -101,15 +112,90 @@ impl<T: AsFd> Hidden<T> {
     pub(super) fn on(terminal: T, when: OptionalActions) -> io::Result<Self> {
         let before = tcgetattr(&terminal)?;
         let mut hidden = before.clone();
-        hidden.local_modes.remove(LocalModes::ECHO);
+        let ours = LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN;
+        hidden.local_modes.remove(ours);
+        hidden.input_modes.insert(InputModes::ICRNL);
+        hidden.special_codes[SpecialCodeIndex::VMIN] = 1;
+        hidden.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(&terminal, when, &hidden)?;
         Ok(Self { terminal, before, when })
     }
+
+    /// One line, with the keys that the terminal has for its corrections. Of one that is
+    /// longer than `most` bytes, one more than that: the rest is read too, for it must not
+    /// be typed into what comes next.
+    pub(super) fn line(&self, most: usize) -> io::Result<Answer> {
+        let is_key = |byte: u8, code: SpecialCodeIndex| {
+            // Zero: there is no such key (termios(3)).
+            byte != 0 && byte == self.before.special_codes[code]
+        };
+        // Reserved at once: a buffer that grows leaves its old bytes behind.
+        let mut line = Zeroizing::new(Vec::with_capacity(most + 1));
+        while let Some(byte) = self.byte()? {
+            match byte {
+                b'\n' => return Ok(Answer::Line(line)),
+                _ if is_key(byte, SpecialCodeIndex::VEOF) => break,
+                _ if is_key(byte, SpecialCodeIndex::VINTR)
+                    || is_key(byte, SpecialCodeIndex::VQUIT) =>
+                {
+                    return Ok(Answer::Interrupt);
+                }
+                b'\x08' | b'\x7f' => take_back_letter(&mut line),
+                _ if is_key(byte, SpecialCodeIndex::VERASE) => take_back_letter(&mut line),
+                _ if is_key(byte, SpecialCodeIndex::VWERASE) => take_back_word(&mut line),
+                _ if is_key(byte, SpecialCodeIndex::VKILL) => line.clear(),
+                _ if line.len() > most => {}
+                _ => line.push(byte),
+            }
+        }
+        Ok(if line.is_empty() { Answer::End } else { Answer::Line(line) })
+    }
+
+    /// `None` at the end. No buffer keeps what was read.
+    fn byte(&self) -> io::Result<Option<u8>> {
+        let mut byte = Zeroizing::new([0]);
+        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.terminal, &mut *byte))?;
+        let [byte] = *byte;
+        Ok((read == 1).then_some(byte))
+    }
+}
+
+/// All bytes of a letter beyond ASCII.
+fn take_back_letter(line: &mut Vec<u8>) {
+    const CONTINUED: std::ops::RangeInclusive<u8> = 0x80..=0xbf;
+    while line.pop().is_some_and(|byte| CONTINUED.contains(&byte)) {}
+}
+
+/// With the blanks behind it.
+fn take_back_word(line: &mut Vec<u8>) {
+    let kept = line.trim_ascii_end();
+    let kept = kept.iter().rposition(u8::is_ascii_whitespace).map_or(0, |blank| blank + 1);
+    line.truncate(kept);
 }
 
 impl<T: AsFd> Drop for Hidden<T> {
     fn drop(&mut self) {
         // A terminal that is gone needs nothing restored.
         let _ = tcsetattr(&self.terminal, self.when, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_back_is_a_whole_letter_or_word() {
+        let after = |take: fn(&mut Vec<u8>), text: &str| {
+            let mut line = text.as_bytes().to_vec();
+            take(&mut line);
+            String::from_utf8(line).unwrap()
+        };
+        assert_eq!(after(take_back_letter, "ab"), "a");
+        assert_eq!(after(take_back_letter, "a€"), "a");
+        assert_eq!(after(take_back_letter, ""), "");
+        assert_eq!(after(take_back_word, "correct horse  "), "correct ");
+        assert_eq!(after(take_back_word, "horse"), "");
+        assert_eq!(after(take_back_word, "  "), "");
     }
 }

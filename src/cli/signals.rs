@@ -54,6 +54,6 @@ impl Ends {
     }
 }
 
-fn interrupted() -> CliError {
+pub(super) fn interrupted() -> CliError {
     CliError { exit: Exit::Interrupted, message: "interrupted".to_owned() }
 }

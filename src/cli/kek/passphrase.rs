@@ -1,5 +1,7 @@
 //! `kek.source = "passphrase"`: derived from what somebody types, or a descriptor holds.
 
+use super::super::prompt::Answer;
+use super::super::signals::interrupted;
 use super::{CliError, Material, NewKek, Proved, prompt};
 use crate::crypto::{Argon2Params, DeriveError, KekRecord, KekWay, Passphrase};
 
@@ -87,7 +89,11 @@ fn asked(prompt: &str) -> Result<Passphrase, CliError> {
     })?;
     let typed = prompt::ask(&terminal, prompt, Passphrase::MAX_BYTES)
         .map_err(|error| CliError::unavailable(format!("the terminal cannot be read: {error}")))?;
-    Passphrase::parse(&typed).map_err(CliError::usage)
+    match typed {
+        Answer::Line(line) => Passphrase::parse(&line).map_err(CliError::usage),
+        Answer::End => Passphrase::parse(b"").map_err(CliError::usage),
+        Answer::Interrupt => Err(interrupted()),
+    }
 }
 
 struct Typed(Passphrase);

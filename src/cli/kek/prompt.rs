@@ -9,7 +9,7 @@ use rustix::process::{ForeignRawFd, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pi
 use rustix::termios::OptionalActions;
 use zeroize::Zeroizing;
 
-use super::super::prompt::Hidden;
+use super::super::prompt::{Answer, Hidden};
 
 /// The terminal that this process belongs to, wherever its standard streams go.
 pub(super) fn terminal() -> io::Result<File> {
@@ -17,11 +17,11 @@ pub(super) fn terminal() -> io::Result<File> {
 }
 
 /// Asks on a terminal, which does not show what is typed.
-pub(super) fn ask(terminal: &File, prompt: &str, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(super) fn ask(terminal: &File, prompt: &str, most: usize) -> io::Result<Answer> {
     let mut shown = terminal;
     let hidden = Hidden::on(terminal, OptionalActions::Drain)?;
     shown.write_all(prompt.as_bytes())?;
-    let typed = line(terminal, most);
+    let typed = hidden.line(most);
     drop(hidden);
     shown.write_all(b"\n")?;
     typed

@@ -11,7 +11,6 @@ use zeroize::Zeroizing;
 
 use super::super::failure::CliError;
 use super::super::prompt;
-use super::super::signals::Ends;
 use crate::crypto;
 use crate::domain::SecretValue;
 
@@ -35,7 +34,7 @@ pub(in crate::cli) struct ValueArgs {
 
 impl ValueArgs {
     /// `None` is the JSON value `null`.
-    pub(super) async fn value(self, name: &str) -> Result<Option<SecretValue>, CliError> {
+    pub(super) fn value(self, name: &str) -> Result<Option<SecretValue>, CliError> {
         let Self { value, null, generate, show: _ } = self;
         if null {
             return Ok(None);
@@ -45,7 +44,7 @@ impl ValueArgs {
         }
         let value = match value {
             Some(Typed(text)) => of_word(text)?,
-            None if io::stdin().is_terminal() => typed(name).await?,
+            None if io::stdin().is_terminal() => typed(name)?,
             None => piped()?,
         };
         Ok(Some(value))
@@ -90,18 +89,15 @@ fn of_word(word: Zeroizing<String>) -> Result<SecretValue, CliError> {
 }
 
 /// One line, without its end.
-async fn typed(name: &str) -> Result<SecretValue, CliError> {
-    let mut ends = Ends::listen()?;
-    let question = format!("Value of '{name}' (not shown): ");
-    let line = prompt::hidden_line_unless(&mut ends, &question).await?;
+fn typed(name: &str) -> Result<SecretValue, CliError> {
+    let line = prompt::hidden_line(&format!("Value of '{name}' (not shown): "))?;
     let line = line.unwrap_or_default();
-    let text = line.strip_suffix('\n').unwrap_or(&line);
-    if text.is_empty() {
+    if line.is_empty() {
         return Err(CliError::usage(
             "nothing was typed, and nothing is stored; '' after the name stores an empty value",
         ));
     }
-    Ok(SecretValue::new(Zeroizing::new(text.to_owned())))
+    Ok(SecretValue::new(line))
 }
 
 /// Where nobody said that it is to be read, there must be something.

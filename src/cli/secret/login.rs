@@ -27,8 +27,6 @@ use crate::domain::{Clock, NamePrefix, TenantName, WebAddress};
 /// More than any credential, so that one that is too large is told so.
 const MOST_INPUT: u64 = 64 * 1024;
 const LONGEST: usize = 8 * 1024;
-/// What a terminal hands over as one line, its line break included (termios(3)).
-const LONGEST_LINE: usize = 4095;
 const DEFAULT_NAME: &str = "default";
 
 #[derive(Debug, Args)]
@@ -183,14 +181,7 @@ fn read_credential(address: &WebAddress) -> Result<Zeroizing<String>, CliError> 
     let stdin = std::io::stdin();
     let typed = if stdin.is_terminal() {
         let question = format!("Token or API key for {address} (not shown): ");
-        let typed = prompt::hidden_line(&question)?.unwrap_or_default();
-        if typed.len() >= LONGEST_LINE {
-            return Err(CliError::usage(
-                "that is as long as a line of a terminal can be, and may be cut off; pipe it in: \
-                 tenure login < token.txt",
-            ));
-        }
-        typed
+        prompt::hidden_line(&question)?.unwrap_or_default()
     } else {
         // Reserved at once: a buffer that grows leaves its old bytes behind.
         let mut text = Zeroizing::new(String::with_capacity(MOST_INPUT as usize));

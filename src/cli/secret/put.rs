@@ -47,7 +47,7 @@ pub(in crate::cli) async fn put(args: PutArgs, output: Output) -> Result<(), Cli
         None => Condition::None,
     };
     let show = value.show;
-    let value = value.value(&typed).await?;
+    let value = value.value(&typed)?;
     // Somebody may have typed for a while.
     let now = SystemClock.read().wall;
     let window = window.over(ValidityWindow::default(), now)?;

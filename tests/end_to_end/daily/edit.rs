@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Desk;
 use crate::kek::bench::Watch;
-use crate::support::{Output, Terminal, ended, eventually, signal};
+use crate::support::{Gate, Output, Terminal, ended, eventually, signal};
 
 /// A desk with memory of its own, and editors that do what a test says.
 struct Bench {
@@ -273,6 +273,28 @@ fn ctrl_c_is_for_the_editor() {
     assert!(code == Some(1) && shown.contains("nothing was stored"), "{code:?} {shown}");
     assert_eq!(bench.desk.stored("x"), Some(json!("caught")));
     bench.assert_clean();
+}
+
+#[test]
+fn ctrl_c_while_it_is_stored_leaves_nothing_and_says_that_it_may_have_been() {
+    let bench = Bench::new();
+    bench.desk.store("x", "one");
+    let gate = Gate::before(bench.desk.dev().address, "PUT ", 1);
+    let editor = bench.editor("printf two > \"$1\"");
+    let mut terminal = Terminal::open(&["edit", "x"], |command| {
+        bench.set(command, &editor);
+        command.env("TENURE_ADDR", format!("http://{}", gate.address));
+        command.env("TENURE_TENANT", "dev").env("TENURE_TOKEN", &bench.desk.dev().token);
+    });
+    gate.arrived();
+    assert!(!bench.is_clean());
+    terminal.type_in("\x03");
+    let (code, shown) = terminal.ended();
+    assert!(code == Some(130) && shown.contains("'x' may have been changed, or not"), "{shown}");
+    bench.assert_clean();
+    // It was on its way, and no editor takes it back.
+    gate.open();
+    eventually("what was sent", || (bench.desk.stored("x") == Some(json!("two"))).then_some(()));
 }
 
 /// Somebody else is faster, and then the person at the terminal says `answers`.

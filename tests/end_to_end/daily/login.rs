@@ -110,11 +110,18 @@ fn on_a_terminal_what_is_missing_is_asked_for_and_the_credential_is_not_shown() 
     assert_eq!(code, Some(0), "{shown}");
     assert!(!shown.contains(&desk.dev().token) && !shown.contains("Tenant: "), "{shown}");
 
-    let mut terminal = open(&["login", "--profile", "other", "--addr", &address(&desk)]);
+    let line = format!(
+        "trap : INT; {} login --profile other --addr {}; echo code $?; stty -a",
+        env!("CARGO_BIN_EXE_tenure"),
+        address(&desk)
+    );
+    let mut terminal = Terminal::shell(&line, |command| desk.place(command));
     terminal.expect("(not shown): ");
-    terminal.type_in("\u{3}");
-    let (code, shown) = terminal.ended();
-    assert_eq!(code, Some(130), "{shown}");
+    terminal.type_in("hunt\u{3}");
+    let (_, shown) = terminal.ended();
+    assert!(shown.contains("error: interrupted\r\ncode 130\r\n"), "{shown}");
+    assert!(shown.contains(" echo ") && !shown.contains("-echo "), "{shown}");
+    assert!(shown.contains(" icanon ") && shown.contains("isig "), "{shown}");
     run(&desk, &["whoami", "--profile", "other"]).assert_fails(3, &["no profile 'other'"]);
 }
 

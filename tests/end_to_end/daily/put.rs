@@ -89,6 +89,50 @@ fn ctrl_c_at_the_question_stores_nothing_and_shows_again_what_is_typed() {
 }
 
 #[test]
+fn ctrl_c_after_the_question_ends_what_waits_for_a_server() {
+    let desk = Desk::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut terminal = Terminal::open(&["put", "typed"], |command| {
+        desk.place(command);
+        command.env("TENURE_ADDR", format!("http://{}", silent.local_addr().unwrap()));
+        command.env("TENURE_TENANT", "dev").env("TENURE_TOKEN", "x");
+    });
+    terminal.expect("(not shown): ");
+    terminal.type_in("hunter2\n");
+    let (_asked, _) = silent.accept().unwrap();
+    terminal.type_in("\x03");
+    let (code, shown) = terminal.ended();
+    assert_eq!(code, Some(130), "{shown}");
+}
+
+#[test]
+fn what_is_typed_can_be_corrected_and_be_longer_than_a_line_of_a_terminal() {
+    let desk = Desk::new();
+    let put = |keys: &str| {
+        let mut terminal = desk.terminal(&["put", "typed"]);
+        terminal.expect("(not shown): ");
+        terminal.type_in(keys);
+        terminal.ended()
+    };
+    for (keys, value) in
+        [("hunt€\x7fer\x08r2\n", "hunter2"), ("one two\x17three\n", "one three"), ("x\x15y\r", "y")]
+    {
+        let (code, shown) = put(keys);
+        assert_eq!(code, Some(0), "{shown}");
+        assert_eq!(desk.stored("typed"), Some(json!(value)));
+    }
+    let long = "v".repeat(10_000);
+    let (code, shown) = put(&format!("{long}\n"));
+    assert_eq!(code, Some(0), "{shown}");
+    assert_eq!(desk.stored("typed"), Some(json!(long)));
+    let (code, shown) = put(&format!("{}\n", "v".repeat(70_000)));
+    assert!(code == Some(2) && shown.contains("more than 64 KiB"), "{shown}");
+    let (code, shown) = put("\x04");
+    assert!(code == Some(2) && shown.contains("nothing was typed"), "{shown}");
+    assert_eq!(desk.stored("typed"), Some(json!(long)));
+}
+
+#[test]
 fn what_is_generated_is_stored_and_shown_only_if_asked_for() {
     let desk = Desk::new();
     let said = desk.run(&["put", "key", "--generate", "32", "--expires", "30d"]);

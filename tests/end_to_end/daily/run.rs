@@ -1,11 +1,14 @@
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use super::Desk;
-use crate::support::{Output, Request, Terminal, ended, eventually, signal};
+use crate::support::{Output, Request, Terminal, ended, eventually, maintain, signal};
 
 /// A program of a shell.
 fn script(line: &str) -> [&str; 4] {
@@ -246,6 +249,52 @@ fn a_watched_command_goes_on_while_the_server_is_away() {
 }
 
 #[test]
+fn a_watched_command_goes_on_when_its_credential_is_revoked() {
+    let desk = Desk::new();
+    desk.store("word", "one");
+    let mint = ["token", "mint", "--tenant", "dev", "--scope", "Secret.Read", "--subject", "ci"];
+    let token = maintain(&desk.path(".tenure"), &mint).stdout;
+    let words = script("echo $WORD >> log; exec sleep 1000");
+    let args = [&["run", "--watch", "--watch-interval", "100ms"][..], &words].concat();
+    let mut command = desk.tenure(&args);
+    command.env("TENURE_ADDR", format!("http://{}", desk.dev().address));
+    command.env("TENURE_TENANT", "dev").env("TENURE_TOKEN", token.trim());
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    assert_eq!(wait_for(&desk.path("log")), "one\n");
+    let revoke = ["token", "revoke", "--subject", "ci", "--tenant", "dev"];
+    assert_eq!(maintain(&desk.path(".tenure"), &revoke).code, Some(0));
+    desk.store("word", "two");
+    let mut stderr = child.stderr.take().unwrap();
+    let mut said = String::new();
+    let mut piece = [0; 512];
+    while !said.contains("goes on with what it has") {
+        let length = std::io::Read::read(&mut stderr, &mut piece).unwrap();
+        assert!(length > 0, "{said}");
+        said += &String::from_utf8_lossy(&piece[..length]);
+    }
+    assert!(said.contains("is not valid") && !said.contains(token.trim()), "{said}");
+    signal(child.id(), "TERM");
+    assert_eq!(ended(&mut child).signal(), Some(15));
+    assert_eq!(fs::read_to_string(desk.path("log")).unwrap(), "one\n");
+}
+
+#[test]
+fn a_watched_command_that_does_not_end_when_told_is_killed() {
+    let desk = Desk::new();
+    desk.store("word", "one");
+    let line = "echo $WORD >> log; trap 'echo told >> log' TERM; while :; do sleep 0.02; done";
+    let mut child = started(&desk, &["--watch", "--watch-interval", "100ms"], line);
+    assert_eq!(wait_for(&desk.path("log")), "one\n");
+    desk.store("word", "two");
+    // After the ten seconds that it is given.
+    eventually("a start with the new value", || {
+        (fs::read_to_string(desk.path("log")).ok()? == "one\ntold\ntwo\n").then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_named_secret_that_expires_ends_a_watched_command_and_another_is_taken_away() {
     let desk = Desk::new();
     let soon = std::time::SystemTime::now() + std::time::Duration::from_secs(4);
@@ -294,6 +343,38 @@ fn a_watched_command_dies_with_tenure_and_nothing_is_left_on_disk() {
     }
 }
 
+/// A server that answers everything with 503.
+struct Unavailable {
+    listener: Arc<TcpListener>,
+    address: SocketAddr,
+}
+
+impl Unavailable {
+    fn at(address: SocketAddr) -> Self {
+        let listener = Arc::new(TcpListener::bind(address).expect("it is free again"));
+        let accepting = Arc::clone(&listener);
+        std::thread::spawn(move || {
+            let answer = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\n\
+                          Connection: close\r\nContent-Length: 0\r\n\r\n";
+            while let Ok((mut stream, _)) = accepting.accept() {
+                let asked = stream.read(&mut [0; 4_096]).unwrap_or(0);
+                if asked == 0 {
+                    return;
+                }
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        Self { listener, address }
+    }
+
+    /// Frees its port.
+    fn stop(self) {
+        let Self { listener, address } = self;
+        drop(TcpStream::connect(address).expect("it listens"));
+        eventually("its end", || (Arc::strong_count(&listener) == 1).then_some(()));
+    }
+}
+
 #[test]
 fn a_copy_serves_while_the_server_is_away_and_only_then() {
     let mut desk = Desk::new();
@@ -323,7 +404,12 @@ fn a_copy_serves_while_the_server_is_away_and_only_then() {
         .assert_fails(5, &["cannot be reached", "another server or tenant"]);
     as_other("http://127.0.0.1:1", "x").assert_fails(5, &["another credential"]);
 
+    let address = desk.dev().address;
     desk.stop();
+    let sealed = Unavailable::at(address);
+    let away = run(&desk, &options, line);
+    assert_eq!((away.code, away.stdout.as_str()), (Some(0), "hunter2\n"), "{away:?}");
+    sealed.stop();
     let away = run(&desk, &options, line);
     assert_eq!((away.code, away.stdout.as_str()), (Some(0), "hunter2\n"), "{away:?}");
     let named = [&options[..], &["--env", "A=word"]].concat();

@@ -176,7 +176,20 @@ impl Task {
             Some(base) => base,
             None => base.insert(ends.or_end(self.base()).await?),
         };
-        ends.or_end(self.store(text, base)).await.map(Some)
+        let stored = ends.or_end(self.store(text, base)).await;
+        stored.map(Some).map_err(|error| self.left_open(error))
+    }
+
+    /// Whoever breaks off a request that was sent must look what became of it.
+    fn left_open(&self, error: CliError) -> CliError {
+        if error.exit != Exit::Interrupted {
+            return error;
+        }
+        let message = format!(
+            "interrupted while it was stored: '{}' may have been changed, or not",
+            self.typed
+        );
+        CliError { message, ..error }
     }
 
     async fn store(&self, value: SecretValue, base: &Base) -> Result<Version, CliError> {
