@@ -89,7 +89,7 @@ pub(super) enum Command {
     Import(ImportArgs),
     /// Write all secrets as dotenv, JSON or YAML
     ///
-    /// 'tenure import' takes it back unchanged. Each secret is as it is when it is read: where
+    /// 'tenure import' takes it back unchanged; windows only with --with-windows. Each secret is as it is when it is read: where
     /// others write meanwhile, the file is not a picture of one moment. What is not valid yet
     /// is left out, and named.
     #[command(after_help = "Example:\n  tenure export -o shop.env\n  \
@@ -731,7 +731,15 @@ impl WhenArg {
     pub(super) fn moment(&self, now: Timestamp) -> Result<Timestamp, CliError> {
         match &self.0 {
             When::Now => Ok(now),
-            When::InSeconds(seconds) => Ok(now.saturating_add(Duration::from_secs(*seconds))),
+            When::InSeconds(seconds) => {
+                let moment = now.saturating_add(Duration::from_secs(*seconds));
+                // RFC 3339 knows no later year.
+                const LAST: Timestamp = Timestamp::from_unix_seconds(253_402_300_799);
+                if moment > LAST {
+                    return Err(CliError::usage("that is after the year 9999"));
+                }
+                Ok(moment)
+            }
             When::At(text) => Timestamp::parse(text).map_err(CliError::usage),
         }
     }

@@ -2,6 +2,7 @@
 //! What it must know comes by a pipe: words and variables can be seen.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -9,6 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::failure::CliError;
 use super::internal;
 
+/// This program, even where another file has its name by now.
+pub(super) const OURSELVES: &str = "/proc/self/exe";
 /// What a helper answers with when it does what it is for; all else is a sentence that
 /// says why it does not.
 const READY: &str = "ready";
@@ -24,9 +27,8 @@ pub(super) struct Helper {
 impl Helper {
     /// With these of the command's variables, and no other.
     pub(super) fn start(words: &[&str], variables: &[&str]) -> Result<Self, CliError> {
-        let program = std::env::current_exe().map_err(internal)?;
-        let mut command = Command::new(program);
-        command.args(words).env_clear().current_dir("/");
+        let mut command = Command::new(OURSELVES);
+        command.arg0("tenure").args(words).env_clear().current_dir("/");
         command.envs(variables.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(internal)?;

@@ -1,6 +1,6 @@
 //! The maintenance commands: what they ask, and how they show the answer.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -35,8 +35,16 @@ impl Output {
         } else {
             text()
         });
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(shown.as_bytes()).and_then(|()| stdout.flush()).map_err(internal)
+        print(shown.as_bytes())
+    }
+}
+
+/// Writes an answer. Whoever reads no further has read enough.
+pub(super) fn print(answer: &[u8]) -> Result<(), CliError> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(answer).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(internal(error)),
+        _ => Ok(()),
     }
 }
 

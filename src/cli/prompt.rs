@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Read, Stdin, Write};
 
 use std::os::fd::AsFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
 };
@@ -16,6 +17,8 @@ use super::signals::{Ends, interrupted};
 
 /// Longer than any share, credential or value that somebody types.
 const MOST_BYTES: usize = 64 * 1024;
+/// How soon after the end of a line the next one comes that was pasted with it.
+const PASTED: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// One line of standard input: where that is a terminal, `question` is asked on
 /// standard error and what is typed is not shown. `None` at its end.
@@ -36,6 +39,7 @@ pub(super) fn hidden_line(question: &str) -> Result<Option<Zeroizing<String>>, C
         Answer::Line(bytes) if bytes.len() > MOST_BYTES => Err(CliError::usage(
             "more than 64 KiB were typed; pipe what is longer into the command",
         )),
+        Answer::Unclear(why) => Err(CliError::usage(why)),
         Answer::Line(bytes) => {
             let text = std::str::from_utf8(&bytes);
             let text = text.map_err(|_| CliError::usage("what was typed is no text"))?;
@@ -49,6 +53,10 @@ pub(super) fn hidden_line(question: &str) -> Result<Option<Zeroizing<String>>, C
 /// Asks on standard error, and answers what is typed on standard input, to be seen.
 pub(super) fn typed(question: &str) -> Result<String, CliError> {
     ask(question)?;
+    answer()
+}
+
+fn answer() -> Result<String, CliError> {
     let mut typed = String::new();
     io::stdin().read_line(&mut typed).map_err(internal)?;
     typed.truncate(typed.trim_end().len());
@@ -58,7 +66,7 @@ pub(super) fn typed(question: &str) -> Result<String, CliError> {
 /// The same on a terminal, for a command with something to put right when it is ended.
 pub(super) async fn typed_unless(ends: &mut Ends, question: &str) -> Result<String, CliError> {
     ask(question)?;
-    unless(ends, || typed("")).await
+    unless(ends, answer).await
 }
 
 fn ask(question: &str) -> Result<(), CliError> {
@@ -92,6 +100,7 @@ fn read_line(stdin: &Stdin) -> Result<Option<Zeroizing<String>>, CliError> {
 /// It hands over each byte as it is typed, Ctrl-C among them, and knows no longest line.
 /// So nothing that is typed ends the program while the terminal hides; and no signal has to
 /// be handled for it, which would take the signal's default effect from all that follows.
+/// After a signal that ends the program, shells restore the terminal themselves.
 pub(super) struct Hidden<T: AsFd> {
     terminal: T,
     before: Termios,
@@ -105,6 +114,8 @@ pub(super) enum Answer {
     /// The end of the input, and nothing before it.
     End,
     Interrupt,
+    /// What cannot be what was meant, in a sentence; all of it was read.
+    Unclear(&'static str),
 }
 
 impl<T: AsFd> Hidden<T> {
@@ -122,17 +133,45 @@ impl<T: AsFd> Hidden<T> {
     }
 
     /// One line, with the keys that the terminal has for its corrections. Of one that is
-    /// longer than `most` bytes, one more than that: the rest is read too, for it must not
-    /// be typed into what comes next.
+    /// longer than `most` bytes, one more than that. The rest is read too, and what was
+    /// pasted behind the line: a shell would take it for a command, and remember it.
     pub(super) fn line(&self, most: usize) -> io::Result<Answer> {
+        let answer = self.up_to_an_end(most)?;
+        if matches!(answer, Answer::Line(_)) && self.drain()? {
+            return Ok(Answer::Unclear(
+                "more than one line was typed; what has several comes from a file or a pipe",
+            ));
+        }
+        Ok(answer)
+    }
+
+    /// Whether there was more.
+    fn drain(&self) -> io::Result<bool> {
+        let mut more = false;
+        loop {
+            let mut ready = [PollFd::new(&self.terminal, PollFlags::IN)];
+            if poll(&mut ready, Some(&PASTED))? == 0 || self.byte()?.is_none() {
+                return Ok(more);
+            }
+            more = true;
+        }
+    }
+
+    fn up_to_an_end(&self, most: usize) -> io::Result<Answer> {
         let is_key = |byte: u8, code: SpecialCodeIndex| {
             // Zero: there is no such key (termios(3)).
             byte != 0 && byte == self.before.special_codes[code]
         };
         // Reserved at once: a buffer that grows leaves its old bytes behind.
         let mut line = Zeroizing::new(Vec::with_capacity(most + 1));
+        let mut other_keys = false;
         while let Some(byte) = self.byte()? {
             match byte {
+                b'\n' if other_keys => {
+                    return Ok(Answer::Unclear(
+                        "keys were pressed that are no text (arrows, control keys); type it again",
+                    ));
+                }
                 b'\n' => return Ok(Answer::Line(line)),
                 _ if is_key(byte, SpecialCodeIndex::VEOF) => break,
                 _ if is_key(byte, SpecialCodeIndex::VINTR)
@@ -144,6 +183,8 @@ impl<T: AsFd> Hidden<T> {
                 _ if is_key(byte, SpecialCodeIndex::VERASE) => take_back_letter(&mut line),
                 _ if is_key(byte, SpecialCodeIndex::VWERASE) => take_back_word(&mut line),
                 _ if is_key(byte, SpecialCodeIndex::VKILL) => line.clear(),
+                // They could not be seen in what is stored.
+                _ if byte.is_ascii_control() && byte != b'\t' => other_keys = true,
                 _ if line.len() > most => {}
                 _ => line.push(byte),
             }

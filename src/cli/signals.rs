@@ -1,5 +1,6 @@
 //! What ends a command that has something to put right first: Ctrl-C, SIGTERM, SIGHUP.
 
+use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::{CliError, Exit};
@@ -40,6 +41,13 @@ impl Ends {
                 _ = self.hangup.recv() => return interrupted(),
             }
         }
+    }
+
+    /// Forgets those interrupts, once the other program has ended: they were not for us.
+    pub(super) async fn forget_interrupts(&mut self) {
+        // So that what has come is seen.
+        tokio::task::yield_now().await;
+        while self.interrupt.recv().now_or_never().is_some() {}
     }
 
     /// What `work` comes to, unless a signal is first.

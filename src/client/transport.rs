@@ -14,8 +14,12 @@ use crate::api::problem::Problem;
 use crate::domain::WebAddress;
 
 const CONNECT: Duration = Duration::from_secs(5);
-/// For one answer as a whole.
+/// For one answer as a whole, without a body that is sent.
 const ANSWER: Duration = Duration::from_secs(30);
+/// A body takes longer on a slow line: bytes a second.
+const SLOW: u64 = 32 * 1024;
+/// How long a connection is kept for a next request.
+const IDLE: Duration = Duration::from_secs(3);
 /// Before each further attempt, unless the server names another wait.
 const WAITS: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(300), Duration::from_millis(900)];
@@ -110,7 +114,9 @@ impl Transport {
             .default_headers(headers)
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT)
-            .timeout(ANSWER)
+            // Servers and what stands before them close what is idle; a request that is sent
+            // into that is lost.
+            .pool_idle_timeout(IDLE)
             .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))
             .tcp_nodelay(true);
         // No proxy reaches this machine's loopback: it would ask its own.
@@ -123,6 +129,11 @@ impl Transport {
             (false, _) => secured(builder.tls_certs_only([]))?,
         };
         Ok(Self { client, address: address.as_str().trim_end_matches('/').to_owned() })
+    }
+
+    /// Pages that do not go on.
+    pub(super) fn repeats_itself(&self) -> ClientError {
+        ClientError::Answer { address: self.address.clone() }
     }
 
     /// Sends it, again where that is right, until there is an answer or no more patience.
@@ -158,7 +169,10 @@ impl Transport {
         ));
         while let Some(piece) = answer.chunk().await.map_err(lost)? {
             if body.len().saturating_add(piece.len()) > MAX_BYTES {
-                return Err(Attempt::Final(ClientError::Answer { address: self.address.clone() }));
+                let cause = "it is too long".to_owned();
+                return Err(Attempt::Final(
+                    self.not_understood(repeat, cause, |address| ClientError::Answer { address }),
+                ));
             }
             body.extend_from_slice(&piece);
         }
@@ -166,7 +180,22 @@ impl Transport {
         if status.is_success() {
             Ok(answer)
         } else {
-            Err(self.refused(ask, status.as_u16(), &answer))
+            Err(self.refused(ask, repeat, status.as_u16(), &answer))
+        }
+    }
+
+    /// An answer that is not ours. A change may have been made behind it: what stands
+    /// between answers so when its own patience ends.
+    fn not_understood(
+        &self,
+        repeat: Repeat,
+        cause: String,
+        otherwise: impl FnOnce(String) -> ClientError,
+    ) -> ClientError {
+        let address = self.address.clone();
+        match repeat {
+            Repeat::Safe => otherwise(address),
+            Repeat::IfNotApplied => ClientError::Unknown { address, cause },
         }
     }
 
@@ -178,7 +207,9 @@ impl Transport {
             Method::Post => HttpMethod::POST,
             Method::Delete => HttpMethod::DELETE,
         };
+        let sent = ask.json.as_ref().map_or(0, |json| json.len() as u64);
         let mut request = self.client.request(method, format!("{}{}", self.address, ask.path));
+        request = request.timeout(ANSWER + Duration::from_secs(sent / SLOW));
         if let Some(json) = &ask.json {
             request = request.header(header::CONTENT_TYPE, "application/json").body(json.to_vec());
         }
@@ -208,13 +239,21 @@ impl Transport {
         }
     }
 
-    fn refused(&self, ask: &Ask, status: u16, answer: &Answer) -> Attempt {
+    fn refused(&self, ask: &Ask, repeat: Repeat, status: u16, answer: &Answer) -> Attempt {
         let address = self.address.clone();
         let problem = serde_json::from_slice::<Problem>(&answer.body).ok();
         let refusal = match problem {
             Some(problem) => Refusal::of(problem),
             None if ask.method == Method::Head => Refusal::without_body(status),
-            None => return Attempt::Final(ClientError::Foreign { address, status }),
+            None if status < 500 => {
+                return Attempt::Final(ClientError::Foreign { address, status });
+            }
+            None => {
+                let cause = format!("status {status}, and not from Tenure");
+                return Attempt::Final(self.not_understood(repeat, cause, |address| {
+                    ClientError::Foreign { address, status }
+                }));
+            }
         };
         let passes_soon = refusal.passes_soon();
         let error = ClientError::Refused(Box::new(refusal));

@@ -212,7 +212,7 @@ fn profile_name(text: &str) -> Result<ProfileName, String> {
 }
 
 /// Without the line that it is about.
-fn unreadable(error: toml::de::Error) -> String {
+pub(super) fn unreadable(error: toml::de::Error) -> String {
     let said = error.message().lines().next().unwrap_or_default();
     // What it found instead of a word that it knows, it repeats.
     let named = said.split('`').next().unwrap_or_default().trim_end();

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::profiles::unreadable;
 use crate::domain::{NamePrefix, TenantName};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,7 +22,7 @@ struct Written {
 /// may be a credential that does not belong there.
 pub fn project(text: &str) -> Result<ProjectFile, String> {
     let Written { tenant, prefix } = toml::from_str(text).map_err(|error: toml::de::Error| {
-        format!("{}; it may say tenant and prefix, and never a credential", first_line(&error))
+        format!("{}; it may say tenant and prefix, and never a credential", unreadable(error))
     })?;
     let tenant = tenant.map(|name| TenantName::parse(&name)).transpose();
     let prefix = prefix.map(|prefix| NamePrefix::parse(&prefix)).transpose();
@@ -29,10 +30,6 @@ pub fn project(text: &str) -> Result<ProjectFile, String> {
         tenant: tenant.map_err(|error| format!("tenant {error}"))?,
         prefix: prefix.map_err(|error| format!("prefix {error}"))?,
     })
-}
-
-fn first_line(error: &toml::de::Error) -> &str {
-    error.message().lines().next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -56,6 +53,7 @@ mod tests {
             "prefix = 'hunter2/'",
             "tenant = hunter2",
             "tenant = ['hunter2']",
+            "hunter2 = 1",
         ] {
             let refusal = project(text).unwrap_err();
             assert!(!refusal.contains("hunter2"), "{refusal}");

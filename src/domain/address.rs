@@ -63,6 +63,12 @@ impl WebAddress {
         self.0.contains('?')
     }
 
+    /// Whether it is a host and a port, and nothing below.
+    pub fn is_origin(&self) -> bool {
+        let rest = self.0.strip_prefix(ENCRYPTED).or_else(|| self.0.strip_prefix(PLAIN));
+        matches!(split_authority(rest.unwrap_or_default()).1, "" | "/")
+    }
+
     /// Without its query.
     pub fn before_query(&self) -> &str {
         self.0.split('?').next().unwrap_or_default()

@@ -19,6 +19,14 @@ pub(super) fn etag(version: u64) -> String {
     format!("\"{version}\"")
 }
 
+/// Each of several secrets has a condition of its own, in the body.
+pub(super) fn none_of_all(headers: &HeaderMap) -> Result<(), Refused> {
+    if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH) {
+        return Err(refused("Of several secrets each has its ifMatch or ifNoneMatch in the body."));
+    }
+    Ok(())
+}
+
 pub(super) fn of_write(headers: &HeaderMap) -> Result<Precondition, Refused> {
     let if_match = list(headers, &header::IF_MATCH)?;
     let if_none_match = list(headers, &header::IF_NONE_MATCH)?;

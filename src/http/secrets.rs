@@ -171,6 +171,7 @@ pub(super) async fn write_all(
     payload: &mut Payload,
     bounds: Bounds,
 ) -> Answer {
+    conditions::none_of_all(call.headers)?;
     let body = body::json(call.headers, payload, bounds).await?;
     let PostSecrets(secrets) = PostSecrets::parse(&body)?;
     drop(body);

@@ -177,6 +177,21 @@ fn a_narrowed_token_writes_all_of_them_or_none() {
 }
 
 #[test]
+fn a_condition_of_the_request_is_refused_and_not_passed_over() {
+    let bench = World::new();
+    let secrets = json!({ "secrets": [{ "name": "a", "value": "1" }] });
+    for (header, value) in [("If-None-Match", "*"), ("If-Match", "\"1\"")] {
+        let answer = bench.send(post(&secrets).header(header, value));
+        assert_eq!(
+            (answer.status, answer.code()),
+            (400, "invalid_precondition".into()),
+            "{header}"
+        );
+    }
+    assert_eq!(bench.listed(), json!([]));
+}
+
+#[test]
 fn a_batch_counts_as_one_request() {
     let rates = Rates { credential: Rate::of(1, 2), ..Rates::NONE };
     let world = World::of(Inside::start_limited(rates, |_| {}));

@@ -42,6 +42,7 @@ impl Given {
         };
         // Judged before anything is stored.
         let (of_seeds, of_imports) = (names(&seeds)?, names(&imports)?);
+        seeds.iter().chain(&imports).try_for_each(|item| shelf.fits(item))?;
         // At once, since those that wait together are made durable together.
         let seeded = of_seeds.into_iter().zip(seeds).map(|(name, item)| shelf.seed(name, item));
         try_join_all(seeded).await?;
@@ -124,6 +125,18 @@ impl<'v> Shelf<'v> {
         SecretName::parse(&format!("{prefix}{}", name.as_str())).map_err(|error| {
             CliError::usage(format!("'{}' after '{prefix}': a name {error}", name.as_str()))
         })
+    }
+
+    fn fits(&self, item: &Item) -> Result<(), CliError> {
+        let most = self.vault.max_value_bytes();
+        match &item.value {
+            Some(value) if value.len() > most => Err(CliError::usage(format!(
+                "the value of '{}' has {} bytes, and one may have {most}; nothing was stored",
+                item.name.as_str(),
+                value.len()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     async fn seed(&self, name: SecretName, item: Item) -> Result<(), CliError> {

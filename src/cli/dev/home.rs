@@ -20,7 +20,7 @@ impl Home {
     /// The one that is said, else that of the project, from its subfolders too, else that of
     /// this folder.
     pub(super) fn find(said: Option<PathBuf>) -> Result<Self, CliError> {
-        let here = std::env::current_dir().map_err(internal)?;
+        let here = secret::here()?;
         let project = Project::find(&here)?.unwrap_or_default();
         let of_project = project.file.parent().filter(|folder| **folder != here);
         let folder = of_project.unwrap_or(Path::new("."));
@@ -40,7 +40,7 @@ impl Home {
         if is_said || holds_a_store(&Path::new(".").join(secret::FOLDER)) {
             return Ok(home);
         }
-        let here = std::env::current_dir().map_err(internal)?;
+        let here = secret::here()?;
         let mut above = here.ancestors().map(|folder| folder.join(secret::FOLDER));
         let nearest = above.find(|data| holds_a_store(data));
         Ok(Self { data: nearest.unwrap_or(home.data), ..home })

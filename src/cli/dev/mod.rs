@@ -10,7 +10,7 @@ mod ignored;
 mod manage;
 mod welcome;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -59,10 +59,7 @@ async fn serve(args: DevRunArgs, output: Output) -> Result<(), CliError> {
         refuse_a_second(&home)?;
     }
     let given = Given::read(&args)?;
-    let config = configure(&home, listen(&args)?)?;
-    // For people who try it out, what comes of it is not worth a line.
-    memory::lock(config.memory.lock)?;
-    let service = Service::bind(&config)?;
+    let (config, service) = bind(&home, &args)?;
     match prepare(&home, &config, &args, given).await {
         Ok(prepared) => until_stopped(service, &config, &home, prepared, output).await,
         Err(error) => {
@@ -138,25 +135,34 @@ fn refuse_a_second(home: &Home) -> Result<(), CliError> {
     })
 }
 
-/// Where to: another project's store may have the first port.
-fn listen(args: &DevRunArgs) -> Result<SocketAddr, CliError> {
-    let Some(said) = args.listen else {
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let is_free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
-        return PORTS.map(local).find(is_free).ok_or_else(|| {
-            CliError::unavailable(format!(
-                "ports {} to {} are all taken; --listen 127.0.0.1:0 takes any that is free",
-                PORTS.start(),
-                PORTS.end()
-            ))
-        });
+/// Where to: another project's store may have the first port, or take it just now.
+fn bind(home: &Home, args: &DevRunArgs) -> Result<(Config, Service), CliError> {
+    let at = |address: SocketAddr| {
+        let config = configure(home, address)?;
+        // For people who try it out, what comes of it is not worth a line.
+        memory::lock(config.memory.lock)?;
+        let service = Service::bind(&config)?;
+        Ok((config, service))
     };
-    if said.ip().is_loopback() {
-        return Ok(said);
+    match args.listen {
+        Some(said) if said.ip().is_loopback() => return at(said),
+        Some(said) => {
+            return Err(CliError::usage(format!(
+                "'tenure dev' listens on loopback only, and {said} is not; use 'tenure serve' with \
+                 TLS"
+            )));
+        }
+        None => {}
     }
-    Err(CliError::usage(format!(
-        "'tenure dev' listens on loopback only, and {said} is not; use 'tenure serve' with TLS"
-    )))
+    let mut local = PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let free = local.find_map(|address| at(address).ok());
+    free.ok_or_else(|| {
+        CliError::unavailable(format!(
+            "none of the ports {} to {} can be had; --listen 127.0.0.1:0 takes any that is free",
+            PORTS.start(),
+            PORTS.end()
+        ))
+    })
 }
 
 fn configure(home: &Home, listen: SocketAddr) -> Result<Config, CliError> {

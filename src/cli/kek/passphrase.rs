@@ -93,6 +93,7 @@ fn asked(prompt: &str) -> Result<Passphrase, CliError> {
         Answer::Line(line) => Passphrase::parse(&line).map_err(CliError::usage),
         Answer::End => Passphrase::parse(b"").map_err(CliError::usage),
         Answer::Interrupt => Err(interrupted()),
+        Answer::Unclear(why) => Err(CliError::usage(why)),
     }
 }
 

@@ -17,8 +17,8 @@ use super::super::helper::{Beside, Helper};
 use super::super::internal;
 use super::super::maintain::Output;
 use super::near::missing_but_near;
-use super::put::confirm;
 use super::target::{Target, TargetArgs};
+use super::tell;
 use crate::domain::TimeSpan;
 
 const HOLD: &str = "hold-clipboard";
@@ -63,7 +63,7 @@ pub(in crate::cli) async fn copy(args: CopyArgs, output: Output) -> Result<(), C
     holder.tell(value.expose().as_bytes())?;
     holder.hang_up();
     holder.ready().map_err(|why| no_clipboard(&why))?;
-    confirm(&format!("copied '{typed}'; the clipboard is cleared in {clear_after}"))?;
+    tell(&format!("copied '{typed}'; the clipboard is cleared in {clear_after}"));
     output.show(&json!({ "name": typed, "clearAfter": clear_after.to_string() }), String::new)
 }
 

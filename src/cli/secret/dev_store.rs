@@ -1,30 +1,29 @@
 //! Finding the store of `tenure dev` that a folder works with.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::super::failure::CliError;
+use super::small_file::SmallFile;
 use super::target::{Access, Source};
 use crate::client::Credential;
 use crate::domain::{TenantName, WebAddress};
+use crate::http::AdminClient;
 
 /// Where such a store is, in the folder of its project.
 pub(in crate::cli) const FOLDER: &str = ".tenure";
 /// What it tells its clients, in that folder.
 pub(in crate::cli) const ENV_FILE: &str = "dev.env";
-const MOST_BYTES: u64 = 64 * 1024;
 
 /// In the folder, or in the nearest one above.
 pub(super) fn find(folder: &Path) -> Result<Option<Access>, CliError> {
     for folder in folder.ancestors() {
         let file = folder.join(FOLDER).join(ENV_FILE);
-        if let Some(text) = read(&file)? {
-            return understand(&file, &text).map(Some);
-        }
+        let Some(text) = read(&file)? else { continue };
+        return understand(&file, &text).map(Some);
     }
     Ok(None)
 }
@@ -45,22 +44,32 @@ pub(in crate::cli) fn dev_server(data: &Path) -> Option<DevServer> {
 
 /// `None` where there is none, or where it is another user's.
 fn read(file: &Path) -> Result<Option<Zeroizing<String>>, CliError> {
-    let absent =
-        [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory, io::ErrorKind::PermissionDenied];
-    let opened = match File::open(file) {
-        Err(error) if absent.contains(&error.kind()) => return Ok(None),
-        opened => opened,
-    };
-    let text = opened.and_then(|opened| {
-        let about = opened.metadata()?;
-        if about.uid() != rustix::process::getuid().as_raw() || !about.is_file() {
-            return Ok(None);
-        }
-        let mut text = Zeroizing::new(String::with_capacity(4 * 1024));
-        opened.take(MOST_BYTES).read_to_string(&mut text)?;
-        Ok(Some(text))
-    });
-    text.map_err(|error| CliError::usage(format!("{} cannot be read: {error}", file.display())))
+    let failed = |error| CliError::usage(format!("{} cannot be read: {error}", file.display()));
+    let Some(opened) = SmallFile::open(file).map_err(failed)? else { return Ok(None) };
+    if opened.about.uid() != rustix::process::getuid().as_raw() {
+        return Ok(None);
+    }
+    opened.text().map(Some).map_err(failed)
+}
+
+/// Whether the server that wrote the file is there: it holds a socket in the folder, which
+/// no repository brings along, and is of our own user. Whatever has its address when it is
+/// not would be sent the credential, and values.
+pub(super) fn is_served(file: &Path) -> bool {
+    let Some(data) = file.parent() else { return false };
+    let ours = rustix::process::getuid().as_raw();
+    // Who answers is the folder's owner, or there is an error.
+    fs::metadata(data).is_ok_and(|about| about.uid() == ours)
+        && matches!(AdminClient::connect(data), Ok(Some(_)))
+}
+
+pub(super) fn not_served(file: &Path) -> CliError {
+    let data = file.parent().unwrap_or(file);
+    CliError::unavailable(format!(
+        "the local store of {} does not run: 'tenure dev' starts it; another server is meant with \
+         --profile or TENURE_ADDR",
+        data.display()
+    ))
 }
 
 /// A file of this kind may have come with somebody's code: what it names is on this
@@ -77,7 +86,8 @@ fn understand(file: &Path, text: &str) -> Result<Access, CliError> {
         lines.find_map(|line| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='))
     };
     let address = value("TENURE_ADDR").and_then(|text| WebAddress::parse(text).ok());
-    let address = address.filter(WebAddress::is_loopback).ok_or_else(broken)?;
+    let is_local = |address: &WebAddress| address.is_loopback() && address.is_origin();
+    let address = address.filter(is_local).ok_or_else(broken)?;
     let tenant = value("TENURE_TENANT").and_then(|text| TenantName::parse(text).ok());
     let token = value("TENURE_TOKEN").ok_or_else(broken)?;
     Ok(Access {

@@ -1,21 +1,21 @@
 //! `tenure export`: all secrets into one file, which `tenure import` takes back.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::super::failure::CliError;
-use super::super::internal;
-use super::super::maintain::Output;
+use super::super::maintain::{Output, print};
 use super::super::progress::Bar;
 use super::files::{self, Detail, Format, Item};
-use super::new_file::{self, Over};
 use super::target::{Names, Target, TargetArgs};
+use super::tell;
+use super::whole_file::{self, Over};
 use crate::api::admin::Progress;
 use crate::client::{Client, Description, State};
-use crate::domain::{NamePrefix, SecretName};
+use crate::domain::{NamePrefix, SecretName, ValidityWindow};
 
 /// Requests under way at a time.
 pub(super) const AT_ONCE: usize = 16;
@@ -53,25 +53,32 @@ pub(in crate::cli) async fn export(args: ExportArgs, output: Output) -> Result<(
     let below = names.below(&args.beginning)?;
     let items = all(&client, &names, &below).await?;
     let text = files::write(&items, format, detail).map_err(CliError::usage)?;
-    let Some(path) = &args.output else { return print(text.as_bytes()) };
+    tell_of_windows(&items, format, detail);
+    let Some(path) = &args.output else { return show(text.as_bytes()) };
     let over = if args.force { Over::AFile } else { Over::Nothing };
-    new_file::write(path, text.as_bytes(), over)?;
-    say(&format!("wrote {} to {}", files::counted(items.len()), path.display()));
+    whole_file::put(path, text.as_bytes(), 0o600, over)?;
+    tell(&format!("wrote {} to {}", files::counted(items.len()), path.display()));
     Ok(())
 }
 
-fn print(text: &[u8]) -> Result<(), CliError> {
-    let mut stdout = std::io::stdout().lock();
-    if stdout.is_terminal() {
-        say("these are values, on your screen; -o FILE writes a file that only you can read");
+/// What is taken back without its window has no end any more.
+fn tell_of_windows(items: &[Item], format: Format, detail: Detail) {
+    let windows = items.iter().filter(|item| item.window != ValidityWindow::default()).count();
+    if windows == 0 || detail == Detail::WithWindows {
+        return;
     }
-    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(internal)
+    let with = match format {
+        Format::Dotenv => "--format json --with-windows writes them",
+        Format::Json | Format::Yaml => "--with-windows writes them",
+    };
+    tell(&format!("the windows of {} are not in it; {with}", files::counted(windows)));
 }
 
-/// On standard error, where the answer is not.
-pub(super) fn say(text: &str) {
-    // Where even this cannot be written, the exit code must do.
-    let _ = writeln!(std::io::stderr(), "{text}");
+fn show(text: &[u8]) -> Result<(), CliError> {
+    if std::io::stdout().is_terminal() {
+        tell("these are values, on your screen; -o FILE writes a file that only you can read");
+    }
+    print(text)
 }
 
 /// Each as it is when it is read.
@@ -82,7 +89,7 @@ async fn all(client: &Client, names: &Names, below: &NamePrefix) -> Result<Vec<I
         described.into_iter().partition(|described| described.state == State::Valid);
     if !waiting.is_empty() {
         let shown: Vec<_> = waiting.iter().map(|secret| names.shown(&secret.name)).collect();
-        say(&format!("left out, since not valid yet: {}", shown.join(", ")));
+        tell(&format!("left out, since not valid yet: {}", shown.join(", ")));
     }
     let (bar, of) = (Bar::patient(), valid.len() as u64);
     let reads = stream::iter(valid).map(|Description { name, .. }| read(client, names, name));

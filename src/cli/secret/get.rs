@@ -1,13 +1,13 @@
 //! `tenure get`: the value, and nothing else.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use clap::Args;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::super::failure::{CliError, Exit};
-use super::super::internal;
-use super::super::maintain::Output;
+use super::super::maintain::{Output, print};
 use super::near::missing_but_near;
 use super::target::{Names, Target, TargetArgs};
 use crate::client::Secret;
@@ -52,10 +52,8 @@ pub(super) fn missing(names: &Names, name: &str) -> CliError {
 
 /// With a line break only where a person would miss it.
 fn bare(value: &SecretValue) -> Result<(), CliError> {
-    let mut stdout = std::io::stdout().lock();
-    let end: &[u8] = if stdout.is_terminal() { b"\n" } else { b"" };
-    let written = stdout.write_all(value.expose().as_bytes());
-    written.and_then(|()| stdout.write_all(end)).and_then(|()| stdout.flush()).map_err(internal)
+    let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
+    print(Zeroizing::new([value.expose(), end].concat()).as_bytes())
 }
 
 #[derive(Serialize)]

@@ -43,6 +43,8 @@ impl ValueArgs {
             return Ok(Some(random(length.into())));
         }
         let value = match value {
+            // Nobody wants to see it there either.
+            Some(Typed(text)) if text.as_str() == "-" && io::stdin().is_terminal() => typed(name)?,
             Some(Typed(text)) => of_word(text)?,
             None if io::stdin().is_terminal() => typed(name)?,
             None => piped()?,

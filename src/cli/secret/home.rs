@@ -4,10 +4,11 @@
 //! Guaranteed here: a file is there whole or not at all, a credential in none that others
 //! may read, and two commands that change something take turns.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
@@ -71,7 +72,7 @@ impl Home {
         let mut lock = OpenOptions::new();
         let lock = lock.write(true).create(true).truncate(false).mode(0o600);
         let lock = lock.open(self.folder.join(LOCK)).map_err(failed)?;
-        lock.lock().map_err(failed)?;
+        locked(&lock)?;
         Ok(Change { home: self, _lock: lock })
     }
 
@@ -94,6 +95,25 @@ impl Home {
         let mut text = Zeroizing::new(String::with_capacity(about.len() as usize + 1));
         opened.take(MOST_BYTES).read_to_string(&mut text).map_err(failed)?;
         Ok(Some(text))
+    }
+}
+
+/// Waits for whoever else changes something, and not for ever: one may have been stopped.
+fn locked(lock: &File) -> Result<(), CliError> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let begun = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(internal(error)),
+            Err(TryLockError::WouldBlock) if begun.elapsed() >= PATIENCE => {
+                return Err(CliError::unavailable(
+                    "another tenure changes the profiles, and has for 10 s: does it wait for a \
+                     keyring? Nothing was changed",
+                ));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+        }
     }
 }
 

@@ -19,9 +19,10 @@ use super::super::failure::{CliError, Exit};
 use super::super::maintain::Output;
 use super::super::progress::Bar;
 use super::super::{internal, prompt};
-use super::export::{AT_ONCE, say};
+use super::export::AT_ONCE;
 use super::files::{self, Format, Item};
 use super::target::{Names, Target, TargetArgs};
+use super::tell;
 use crate::api::admin::Progress;
 use crate::client::{
     BATCH, Client, ClientError, Condition, Description, Entry, NewSecret, Refusal, State, Version,
@@ -90,7 +91,7 @@ pub(in crate::cli) async fn import(args: ImportArgs, output: Output) -> Result<(
     if output.json {
         return output.show(&shown, String::new);
     }
-    say(&shown.sentence(&names));
+    tell(&shown.sentence(&names));
     Ok(())
 }
 
@@ -350,7 +351,7 @@ async fn store(client: &Client, names: &Names, plan: Plan) -> Result<(), CliErro
         let failure = failure.or((ctrl_c.pressed > 0 && !last).then(|| (fate, interrupted())));
         if let Some((_, error)) = failure {
             drop(bar);
-            tell(names, &batches, number, fate);
+            tell_fate(names, &batches, number, fate);
             return Err(error);
         }
     }
@@ -361,7 +362,7 @@ fn batches(entries: impl Iterator<Item = Entry>) -> Vec<Vec<Entry>> {
     let mut all: Vec<Vec<Entry>> = Vec::new();
     let mut bytes = 0;
     for entry in entries {
-        let value = entry.secret.value.as_ref().map_or(0, SecretValue::len);
+        let value = entry.secret.value.as_ref().map_or(0, in_json);
         let size = entry.name.as_str().len() + value;
         match all.last_mut() {
             Some(batch) if batch.len() < BATCH && bytes + size <= BATCH_BYTES => {
@@ -375,6 +376,16 @@ fn batches(entries: impl Iterator<Item = Entry>) -> Vec<Vec<Entry>> {
         }
     }
     all
+}
+
+/// What a value takes in a body.
+fn in_json(value: &SecretValue) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    value.expose().bytes().map(escaped).sum()
 }
 
 /// What became of a batch.
@@ -445,11 +456,11 @@ fn blamed(names: &Names, batch: &[Entry], refusal: &Refusal) -> String {
 }
 
 /// Every name is in one of the lines.
-fn tell(names: &Names, batches: &[Vec<Entry>], ended_at: usize, fate: Fate) {
+fn tell_fate(names: &Names, batches: &[Vec<Entry>], ended_at: usize, fate: Fate) {
     let line = |what: &str, batches: &mut dyn Iterator<Item = &Vec<Entry>>| {
         let names: Vec<_> = batches.flatten().map(|entry| names.shown(&entry.name)).collect();
         if !names.is_empty() {
-            say(&format!("{what}: {}", names.join(", ")));
+            tell(&format!("{what}: {}", names.join(", ")));
         }
     };
     let stored = if fate == Fate::Stored { ended_at + 1 } else { ended_at };

@@ -18,7 +18,7 @@ use super::super::{internal, prompt};
 use super::home::{Change, Home};
 use super::keyring::{self, Entry};
 use super::known::{Known, Standing};
-use super::target::{ADDRESS, CA, PROFILE, Place, Source, TENANT, said};
+use super::target::{CA, PROFILE, Place, Source, TENANT, said, said_address};
 use super::{credential_of, say};
 use crate::client::{Client, ClientError, Server};
 use crate::config::{CredentialPlace, Profile, ProfileName, Profiles};
@@ -90,6 +90,8 @@ pub(in crate::cli) async fn login(args: LoginArgs, output: Output) -> Result<(),
         prove(server, &name).await?
     };
     let change = home.change()?;
+    // Somebody else may have stored another meanwhile.
+    same_server(&name, home.profiles()?.named.get(&name), &address)?;
     let entry = Entry { profile: &name, address: &address };
     let (credential, why) = keep(&home, &change, entry, &text, args.credential_store)?;
     let profile = Profile { address: address.clone(), tenant: tenant.clone(), ca, credential };
@@ -113,7 +115,7 @@ pub(in crate::cli) async fn login(args: LoginArgs, output: Output) -> Result<(),
 }
 
 fn address(args: &LoginArgs, before: Option<&Profile>) -> Result<WebAddress, CliError> {
-    if let Some((address, _)) = said(args.addr.as_ref(), "--addr", ADDRESS)? {
+    if let Some((address, _)) = said_address(args.addr.as_ref())? {
         return Ok(address);
     }
     match before {
@@ -249,13 +251,7 @@ fn keep(
     let why = match choice {
         StoreChoice::File => None,
         StoreChoice::Auto | StoreChoice::Keyring => match keyring::store(entry, text) {
-            Ok(()) => {
-                let mut credentials = home.credentials()?;
-                if credentials.remove(entry.profile) {
-                    change.credentials(&credentials)?;
-                }
-                return Ok((CredentialPlace::Keyring, None));
-            }
+            Ok(()) => return Ok((CredentialPlace::Keyring, None)),
             Err(why) if choice == StoreChoice::Keyring => {
                 return Err(CliError::unavailable(format!(
                     "the keyring cannot be used: {why}; nothing was stored (--credential-store \
@@ -280,13 +276,22 @@ fn enter(
     profile: Profile,
 ) -> Result<bool, CliError> {
     let mut profiles: Profiles = home.profiles()?;
-    let (address, moved) = (profile.address.clone(), profile.credential == CredentialPlace::File);
+    let (address, place) = (profile.address.clone(), profile.credential);
     let before = profiles.named.insert(name.clone(), profile);
     let default = profiles.default.get_or_insert_with(|| name.clone()) == name;
     change.profiles(&profiles)?;
-    if moved && before.is_some_and(|before| before.credential == CredentialPlace::Keyring) {
-        // Where the keyring does not answer, what it holds is worth no failure: it is locked.
-        let _ = keyring::remove(Entry { profile: name, address: &address });
+    match (place, before.map(|before| before.credential)) {
+        (CredentialPlace::File, Some(CredentialPlace::Keyring)) => {
+            // Where the keyring does not answer, what it holds is worth no failure: it is locked.
+            let _ = keyring::remove(Entry { profile: name, address: &address });
+        }
+        (CredentialPlace::Keyring, _) => {
+            let mut credentials = home.credentials()?;
+            if credentials.remove(name) {
+                change.credentials(&credentials)?;
+            }
+        }
+        (CredentialPlace::File, _) => {}
     }
     Ok(default)
 }

@@ -16,7 +16,6 @@ mod known;
 mod list;
 mod login;
 mod near;
-mod new_file;
 mod profile;
 mod project;
 mod put;
@@ -24,6 +23,7 @@ mod render;
 mod rm;
 mod run;
 mod several;
+mod small_file;
 mod table;
 mod target;
 mod typing;
@@ -57,6 +57,7 @@ pub(super) use put::{PutArgs, put};
 pub(super) use render::{RenderArgs, render};
 pub(super) use rm::{RmArgs, rm};
 pub(super) use run::{EndedByArgs, RunArgs, SupervisedArgs, ended_by, run, supervised};
+pub(super) use target::here;
 pub(super) use typing::{names_that_begin_with, profile_names};
 pub(super) use whoami::{WhoamiArgs, whoami};
 
@@ -69,8 +70,13 @@ fn credential_of(text: Zeroizing<String>) -> Credential {
 
 /// Says something to whoever ran the command, beside the answer.
 fn say(text: &str) {
-    // Where nobody can be told, the answer and the exit code must do.
+    // Where nobody can be told, the answer and the exit code must do: what was done is done.
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// The same of one sentence, on a line of its own.
+fn tell(sentence: &str) {
+    say(&format!("{sentence}\n"));
 }
 
 impl Place {

@@ -1,18 +1,16 @@
 //! `.tenure.toml`: which tenant a project's secrets are in, and what their names begin
 //! with. It is shared with the code, so it names no server and holds no credential.
 
-use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::super::failure::CliError;
+use super::small_file::SmallFile;
 use crate::config;
 use crate::domain::{NamePrefix, TenantName};
 
 pub(in crate::cli) const FILE: &str = ".tenure.toml";
-/// It is a few lines.
-const MOST_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::cli) struct Project {
@@ -37,26 +35,17 @@ impl Project {
         let unreadable = |error: io::Error| {
             CliError::usage(format!("{} cannot be read: {error}", file.display()))
         };
-        let about = match fs::metadata(file) {
-            Ok(about) => about,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
-            // Of a folder above that is not ours to look into.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
-            Err(error) => return Err(unreadable(error)),
-        };
+        let Some(opened) = SmallFile::open(file).map_err(unreadable)? else { return Ok(None) };
         // In a folder that others may write to, such as /tmp, it would be theirs.
-        if about.uid() != 0 && about.uid() != rustix::process::getuid().as_raw() {
+        let owner = opened.about.uid();
+        if owner != 0 && owner != rustix::process::getuid().as_raw() {
             return Err(CliError::usage(format!(
                 "{} belongs to another user and would say which secrets are meant; remove it, or \
                  work elsewhere",
                 file.display()
             )));
         }
-        if about.len() > MOST_BYTES {
-            return Err(CliError::usage(format!("{} is too long", file.display())));
-        }
-        let text = fs::read_to_string(file).map_err(unreadable)?;
+        let text = opened.text().map_err(unreadable)?;
         let said = config::project(&text)
             .map_err(|problem| CliError::usage(format!("{}: {problem}", file.display())))?;
         Ok(Some(Self { file: file.to_owned(), tenant: said.tenant, prefix: said.prefix }))

@@ -1,16 +1,14 @@
 //! `tenure put`: stores a value.
 
-use std::io::Write;
-
 use clap::Args;
 use serde::Serialize;
 
 use super::super::clock::SystemClock;
 use super::super::failure::{CliError, Exit};
-use super::super::internal;
 use super::super::maintain::Output;
 use super::given::ValueArgs;
 use super::target::{Names, Target, TargetArgs};
+use super::tell;
 use super::window::{WindowArgs, in_words};
 use crate::client::{ClientError, Condition, NewSecret, Version};
 use crate::domain::{Clock, SecretValue, ValidityWindow};
@@ -55,7 +53,7 @@ pub(in crate::cli) async fn put(args: PutArgs, output: Output) -> Result<(), Cli
     let written = client.write(&name, &new, &condition).await;
     let version = written.map_err(|error| refused(&names, &typed, &condition, error))?;
     let ends = in_words(&window, now);
-    confirm(&format!("stored '{typed}' in {}: {ends}{}", names.place, remark(&new)))?;
+    tell(&format!("stored '{typed}' in {}: {ends}{}", names.place, remark(&new)));
     let shown = new.value.as_ref().filter(|_| show).map(SecretValue::expose);
     if !output.json && shown.is_none() {
         return Ok(());
@@ -65,7 +63,7 @@ pub(in crate::cli) async fn put(args: PutArgs, output: Output) -> Result<(), Cli
 }
 
 /// What many do not mean.
-fn remark(new: &NewSecret) -> &'static str {
+pub(super) fn remark(new: &NewSecret) -> &'static str {
     match &new.value {
         Some(value) if value.expose().ends_with('\n') => "; its last line break is part of it",
         Some(value) if value.is_empty() => "; it is empty",
@@ -95,11 +93,6 @@ pub(super) fn refused(
 
 pub(super) fn is_conflict(error: &ClientError) -> bool {
     matches!(error, ClientError::Refused(refusal) if refusal.status == 412)
-}
-
-/// To people; the answer of a command is on standard output.
-pub(super) fn confirm(sentence: &str) -> Result<(), CliError> {
-    writeln!(std::io::stderr(), "{sentence}").map_err(internal)
 }
 
 #[derive(Serialize)]

@@ -8,8 +8,10 @@ use serde::Serialize;
 use super::super::failure::{CliError, Exit};
 use super::super::maintain::Output;
 use super::super::prompt;
-use super::put::{confirm, refused};
+use super::super::signals::Ends;
+use super::put::refused;
 use super::target::{Names, Target, TargetArgs};
+use super::tell;
 use crate::client::{Client, Condition, Version};
 use crate::domain::SecretName;
 
@@ -100,25 +102,40 @@ async fn delete(
     output: Output,
 ) -> Result<(), CliError> {
     let mut outcome = Outcome::default();
+    // Broken off, it says how far it came.
+    let mut ends = Ends::listen()?;
     for (typed, name) in secrets {
-        match client.delete(name, condition).await {
+        let deleted = async {
+            let deleted = client.delete(name, condition).await;
+            deleted.map_err(|error| refused(names, typed, condition, error))
+        };
+        match ends.or_end(deleted).await {
             Ok(true) => outcome.deleted.push(typed.clone()),
             Ok(false) => outcome.absent.push(typed.clone()),
             Err(error) => {
-                outcome.say(names)?;
-                let CliError { exit, message } = refused(names, typed, condition, error);
-                let message = format!("'{typed}', and what follows it, was not deleted: {message}");
-                return Err(CliError { exit, message });
+                // Why it stopped counts for more than whether others were absent.
+                let _ = outcome.told(names, output);
+                return Err(stopped_at(typed, error));
             }
         }
     }
     outcome.told(names, output)
 }
 
+fn stopped_at(name: &str, CliError { exit, message }: CliError) -> CliError {
+    let message = match exit {
+        Exit::Unknown | Exit::Interrupted => {
+            format!("{message}: '{name}' may have been deleted, or not; what follows it was not")
+        }
+        _ => format!("'{name}', and what follows it, was not deleted: {message}"),
+    };
+    CliError { exit, message }
+}
+
 impl Outcome {
     fn told(self, names: &Names, output: Output) -> Result<(), CliError> {
         output.show(&self, String::new)?;
-        self.say(names)?;
+        self.say(names);
         if self.absent.is_empty() {
             return Ok(());
         }
@@ -126,12 +143,11 @@ impl Outcome {
         Err(CliError { exit: Exit::NotFound, message })
     }
 
-    fn say(&self, names: &Names) -> Result<(), CliError> {
-        if self.deleted.is_empty() {
-            return Ok(());
+    fn say(&self, names: &Names) {
+        if !self.deleted.is_empty() {
+            let verb = if self.dry_run { "would delete" } else { "deleted" };
+            tell(&format!("{verb} {} from {}", quoted(&self.deleted), names.place));
         }
-        let verb = if self.dry_run { "would delete" } else { "deleted" };
-        confirm(&format!("{verb} {} from {}", quoted(&self.deleted), names.place))
     }
 }
 

@@ -133,7 +133,7 @@ impl Target {
         args: &TargetArgs,
         patience: Patience,
     ) -> Result<Self, CliError> {
-        let here = std::env::current_dir().map_err(super::super::internal)?;
+        let here = here()?;
         let project = Project::find(&here)?.unwrap_or_default();
         let (access, address, credential) = access(args, &here, patience)?;
         let place = || Origin::Place(access.source.clone());
@@ -156,9 +156,33 @@ impl Target {
 
     /// Names of this target, and a client for it.
     pub(in crate::cli) fn open(self) -> Result<(Client, Names), CliError> {
+        self.source.refuse_another()?;
+        self.open_unasked()
+    }
+
+    /// The same by who asks [`Source::is_there`] before each request.
+    pub(in crate::cli) fn open_unasked(self) -> Result<(Client, Names), CliError> {
         let Self { server, source, prefix, origins: _ } = self;
         let names = Names { prefix, place: Place::of(&server, source) };
         Ok((Client::new(server).map_err(|error| names.place.failed(error))?, names))
+    }
+}
+
+impl Source {
+    /// Whether the credential would go to the server that it is for, as far as can be known:
+    /// the address of a local store that has ended may be anybody's.
+    pub(super) fn is_there(&self) -> bool {
+        match self {
+            Self::Dev(file) => dev_store::is_served(file),
+            Self::Variables | Self::Profile(_) => true,
+        }
+    }
+
+    fn refuse_another(&self) -> Result<(), CliError> {
+        match self {
+            Self::Dev(file) if !self.is_there() => Err(dev_store::not_served(file)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -171,7 +195,7 @@ fn access(
     if let Some(name) = &args.profile {
         return stored(profile::access(name, patience)?);
     }
-    match (said(args.addr.as_ref(), "--addr", ADDRESS)?, credential_of_variables()?) {
+    match (said_address(args.addr.as_ref())?, credential_of_variables()?) {
         (Some((address, origin)), Some((credential, variable))) => {
             let source = Source::Variables;
             let access = Access { address, credential, tenant: None, ca: None, source };
@@ -211,6 +235,25 @@ fn nowhere() -> CliError {
         "no server is named: 'tenure dev' starts a local one here, and 'tenure login' stores the \
          address of another; or set TENURE_ADDR, TENURE_TENANT, and TENURE_TOKEN or TENURE_API_KEY",
     )
+}
+
+/// The folder that this runs in, which may have been removed.
+pub(in crate::cli) fn here() -> Result<PathBuf, CliError> {
+    std::env::current_dir().map_err(|error| {
+        CliError::usage(format!("the folder that this runs in cannot be found: {error}"))
+    })
+}
+
+/// Paths of the API are appended to it.
+pub(super) fn said_address(
+    flag: Option<&WebAddress>,
+) -> Result<Option<(WebAddress, Origin)>, CliError> {
+    match said(flag, "--addr", ADDRESS)? {
+        Some((address, Origin::Said(name))) if address.has_query() => {
+            Err(CliError::usage(format!("{name} has a '?', which the address of a server has not")))
+        }
+        said => Ok(said),
+    }
 }
 
 /// What an option says, else what a variable does.

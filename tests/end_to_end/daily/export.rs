@@ -2,7 +2,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -74,6 +73,8 @@ fn windows_go_out_and_come_in() {
     let json: Value =
         serde_json::from_str(&fs::read_to_string(desk.path("w.json")).unwrap()).unwrap();
     assert_eq!(json["a"]["expiresOn"], "2100-01-01T00:00:00Z");
+    let without = desk.run(&["export", "-o", "without.json"]);
+    assert!(without.stderr.contains("are not in it; --with-windows writes them"), "{without:?}");
     desk.run(&["export", "--with-windows"]).assert_fails(2, &["dotenv holds no windows"]);
     desk.run(&["export", "-o", "x.env"]).assert_fails(2, &["'a' is null", "--format json"]);
     assert!(!desk.path("x.env").exists());
@@ -142,19 +143,27 @@ fn killed_anywhere_it_leaves_a_whole_file_or_none() {
     let desk = stocked();
     let whole = desk.done(&["export"]);
     let mut random = Random::seeded();
+    let begun = std::time::Instant::now();
+    desk.done(&["export", "-o", "x.env", "--force"]);
+    let all = begun.elapsed();
+    fs::remove_file(desk.path("x.env")).unwrap();
+    let mut wrote = 0;
     for _ in 0..40 {
         let mut command = desk.tenure(&["export", "-o", "x.env"]);
         let mut child = command.stderr(Stdio::null()).spawn().expect("it starts");
-        random.pause(Duration::from_millis(30));
+        // To well after its end.
+        random.pause(all * 2);
         child.kill().unwrap();
         ended(&mut child);
         let names = names_in(&desk.path(""));
         if names.contains(&"x.env".to_owned()) {
             assert_eq!(fs::read_to_string(desk.path("x.env")).unwrap(), whole);
             fs::remove_file(desk.path("x.env")).unwrap();
+            wrote += 1;
         }
         assert_eq!(names_in(&desk.path("")), [".tenure", ".tenure.log"], "{names:?}");
     }
+    assert!(0 < wrote && wrote < 40, "{wrote} of 40 came to their end");
 }
 
 #[test]

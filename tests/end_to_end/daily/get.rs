@@ -56,7 +56,7 @@ fn a_server_that_is_not_there_is_told_from_one_that_says_no() {
     assert_eq!(plain.code, Some(2));
     assert!(plain.stderr.contains("must begin with https://"), "{plain:?}");
     desk.stop();
-    desk.run(&["get", "plain"]).assert_fails(5, &["dev.env", "run 'tenure dev'"]);
+    desk.run(&["get", "plain"]).assert_fails(5, &["does not run", "'tenure dev' starts it"]);
 }
 
 #[test]
@@ -104,4 +104,18 @@ fn a_store_that_came_with_a_project_is_on_this_machine_or_nothing_is_sent() {
     let refused = desk.run(&["get", "plain"]);
     refused.assert_fails(2, &["does not say where a local store is"]);
     assert!(!refused.stderr.contains("hunter2"), "{refused:?}");
+}
+
+#[test]
+fn whoever_reads_no_further_has_read_enough() {
+    let desk = Desk::new();
+    desk.store("large", &"v".repeat(60_000));
+    for args in [&["get", "large"][..], &["get", "large", "--json"], &["export"]] {
+        let mut command = desk.tenure(args);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command.stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
+    }
 }

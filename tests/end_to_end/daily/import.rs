@@ -298,8 +298,11 @@ fn what_takes_longer_than_a_second_shows_how_far_it_is() {
     let (code, shown) = terminal.ended();
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("storing [") && shown.contains("of 250"), "{shown}");
+    // What is done sooner shows nothing.
+    let begun = Instant::now();
     let (code, shown) = desk.terminal(&["import", "x.env"]).ended();
-    assert!(code == Some(0) && !shown.contains("comparing"), "{shown}");
+    let soon = begun.elapsed() < Duration::from_secs(1);
+    assert!(code == Some(0) && !(soon && shown.contains("comparing")), "{shown}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `tenure dev` as a tool of every day: beside others, in a project, in a repository.
 
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -134,6 +135,14 @@ fn a_file_that_is_wrong_keeps_it_from_starting_and_makes_nothing() {
     assert!(!refused.stderr.contains("hunter2"), "{refused:?}");
     project.run(&["dev", "--import", "x.toml"]).assert_fails(2, &["x.toml"]);
     project.run(&["dev", "--seed", "absent"]).assert_fails(2, &["--seed absent cannot be read"]);
+    let large = "x".repeat(70_000);
+    project.write("x.json", &format!(r#"{{"a": "1", "b": "{large}", "c": "2"}}"#));
+    project.run(&["dev", "--import", "x.json"]).assert_fails(2, &["'b' has 70000 bytes"]);
+    project.write("x.json", "{}");
+    let dev = project.dev(&["--import", "x.json"]);
+    assert_eq!(dev.says("holds"), "no secret yet");
+    dev.stop();
+    fs::remove_dir_all(project.path(".tenure")).unwrap();
     assert!(!project.path(".tenure").exists());
 }
 
@@ -188,6 +197,21 @@ fn two_run_beside_one_another_and_a_second_one_of_a_folder_does_not() {
 }
 
 #[test]
+fn those_that_start_at_the_same_time_find_ports_of_their_own() {
+    let projects = [(); 4].map(|()| Project::new());
+    let running = std::thread::scope(|scope| {
+        let starts = projects
+            .each_ref()
+            .map(|project| scope.spawn(|| project.dev_in(&project.path(""), &[])));
+        starts.map(|start| start.join().expect("it starts"))
+    });
+    let mut addresses: Vec<_> = running.iter().map(|dev| dev.says("address").to_owned()).collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 4);
+}
+
+#[test]
 fn it_is_asked_how_it_is_and_stopped_from_anywhere_below() {
     let project = Project::new();
     project.write("deep/er/file", "");
@@ -234,16 +258,43 @@ fn what_a_dead_one_left_is_called_by_its_name() {
         let said = project.run(&["dev", verb]);
         said.assert_fails(3, &["dev.env names", &address, "left by one that has ended"]);
     }
-    let refused = project.run(&["get", "a"]);
-    refused.assert_fails(5, &["left by one that has ended", "run 'tenure dev'"]);
-    // Another project's, at the same address, knows nothing of the token.
-    let other = Project::new();
-    let taken = address.strip_prefix("http://").unwrap();
-    let _other = other.dev_in(&other.path(""), &["--listen", taken]);
-    project.run(&["get", "a"]).assert_fails(8, &["left by one that has ended", "another server"]);
+    project.run(&["get", "a"]).assert_fails(5, &["does not run", "'tenure dev' starts it"]);
+    // Whatever has its address now is sent nothing.
+    let other = TcpListener::bind(address.strip_prefix("http://").unwrap()).unwrap();
+    other.set_nonblocking(true).unwrap();
+    for args in [&["get", "a"][..], &["put", "a", "hunter2"], &["list"], &["run", "--", "true"]] {
+        project.run(args).assert_fails(5, &[]);
+    }
+    assert!(other.accept().is_err(), "somebody was asked");
+    drop(other);
     let again = project.dev(&[]);
     assert_eq!(again.says("holds"), "no secret yet");
     assert_eq!(project.run(&["get", "a"]).code, Some(3));
+}
+
+#[test]
+fn what_came_with_a_project_leads_nowhere() {
+    let project = Project::new();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    other.set_nonblocking(true).unwrap();
+    let address = other.local_addr().unwrap();
+    for below in ["", "/", "/x?y="] {
+        let planted = format!(
+            "export TENURE_ADDR=http://{address}{below}\nexport TENURE_TENANT=t\nexport TENURE_TOKEN=x\n"
+        );
+        project.write(".tenure/dev.env", &planted);
+        project.write(".tenure/FORMAT", "3\n");
+        let refused = project.run(&["put", "db-password", "hunter2"]);
+        assert!(matches!(refused.code, Some(2 | 5)), "{refused:?}");
+    }
+    assert!(other.accept().is_err(), "somebody was asked");
+    // Nor is one waited for, or read without end.
+    for (file, target) in [(".tenure.toml", "/dev/zero"), (".tenure/dev.env", "/dev/zero")] {
+        let _ = fs::remove_file(project.path(".tenure/dev.env"));
+        std::os::unix::fs::symlink(target, project.path(file)).unwrap();
+        project.run(&["list"]).assert_fails(2, &[file, "it is no plain file"]);
+        fs::remove_file(project.path(file)).unwrap();
+    }
 }
 
 #[test]

@@ -127,9 +127,39 @@ fn what_is_typed_can_be_corrected_and_be_longer_than_a_line_of_a_terminal() {
     assert_eq!(desk.stored("typed"), Some(json!(long)));
     let (code, shown) = put(&format!("{}\n", "v".repeat(70_000)));
     assert!(code == Some(2) && shown.contains("more than 64 KiB"), "{shown}");
+    // What is pasted behind a line, or cannot be seen, is not half stored.
+    for (keys, why) in [("one\ntwo\n", "more than one line"), ("a\x1b[Db\n", "keys were pressed")] {
+        let (code, shown) = put(keys);
+        assert!(code == Some(2) && shown.contains(why), "{shown}");
+        assert!(!shown.contains("two"), "{shown}");
+    }
+    let mut terminal = desk.terminal(&["put", "typed", "-"]);
+    terminal.expect("(not shown): ");
+    terminal.type_in("\x03");
+    assert_eq!(terminal.ended().0, Some(130));
     let (code, shown) = put("\x04");
     assert!(code == Some(2) && shown.contains("nothing was typed"), "{shown}");
     assert_eq!(desk.stored("typed"), Some(json!(long)));
+}
+
+#[test]
+fn what_cannot_be_told_is_done_all_the_same() {
+    let desk = Desk::new();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = desk.tenure(&["put", "key", "--generate", "16", "--show"]);
+    let output = command.stderr(full()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let value = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(desk.stored("key"), Some(json!(value.trim_end())));
+    let removed = desk.tenure(&["rm", "key", "--yes"]).stderr(full()).status().unwrap();
+    assert_eq!((removed.code(), desk.stored("key")), (Some(0), None));
+}
+
+#[test]
+fn an_end_beyond_all_years_is_refused_in_the_words_of_the_command() {
+    let desk = Desk::new();
+    let words = ["put", "x", "v", "--expires", "99999999999d"];
+    desk.run(&words).assert_fails(2, &["after the year 9999"]);
 }
 
 #[test]

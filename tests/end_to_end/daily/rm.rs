@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::Desk;
+use crate::support::{Gate, Terminal};
 
 #[test]
 fn what_is_named_is_deleted_and_what_is_absent_is_named() {
@@ -31,6 +32,28 @@ fn what_would_be_deleted_can_be_seen_first() {
     let dry = desk.run(&["rm", "a", "--dry-run"]);
     assert!(dry.code == Some(0) && dry.stderr.starts_with("would delete 'a' from "), "{dry:?}");
     assert_eq!(desk.done(&["list"]), "a\na-later\n");
+}
+
+#[test]
+fn ctrl_c_midway_says_how_far_it_came() {
+    let desk = Desk::new();
+    for name in ["a", "b", "c"] {
+        desk.store(name, "hunter2");
+    }
+    let gate = Gate::before(desk.dev().address, "DELETE /api/dev/secrets/b", 1);
+    let mut terminal = Terminal::open(&["rm", "a", "b", "c", "--yes", "--json"], |command| {
+        desk.place(command);
+        command.env("TENURE_ADDR", format!("http://{}", gate.address));
+        command.env("TENURE_TENANT", "dev").env("TENURE_TOKEN", &desk.dev().token);
+    });
+    gate.arrived();
+    terminal.type_in("\x03");
+    let (code, shown) = terminal.ended();
+    assert_eq!(code, Some(130), "{shown}");
+    for said in [r#""deleted":["a"]"#, "deleted 'a'", "'b' may have been deleted, or not"] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+    assert!(desk.stored("a").is_none() && desk.stored("c").is_some());
 }
 
 #[test]

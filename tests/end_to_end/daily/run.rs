@@ -19,9 +19,52 @@ fn run(desk: &Desk, options: &[&str], line: &str) -> Output {
     desk.run(&[&["run"], options, &script(line)].concat())
 }
 
-fn started(desk: &Desk, options: &[&str], line: &str) -> Child {
+fn started(desk: &Desk, options: &[&str], line: &str) -> Started {
     let mut command = desk.tenure(&[&["run"], options, &script(line)].concat());
-    command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+    Started::of(&mut command)
+}
+
+/// One that a test which fails does not leave behind.
+struct Started(Child);
+
+impl Started {
+    fn of(command: &mut Command) -> Self {
+        Self(command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Waits until it says so, and answers all that was said.
+    fn says(&mut self, text: &str) -> String {
+        let stderr = self.0.stderr.as_mut().expect("a pipe");
+        let (mut said, mut piece) = (String::new(), [0; 512]);
+        while !said.contains(text) {
+            let length = stderr.read(&mut piece).unwrap();
+            assert!(length > 0, "{said}");
+            said += &String::from_utf8_lossy(&piece[..length]);
+        }
+        said
+    }
+}
+
+impl std::ops::Deref for Started {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Started {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // What has ended is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn wait_for(path: &Path) -> String {
@@ -233,17 +276,10 @@ fn a_watched_command_goes_on_while_the_server_is_away() {
     let mut child = started(&desk, &["--watch", "--watch-interval", "100ms"], line);
     assert_eq!(wait_for(&desk.path("log")), "one\n");
     desk.stop();
-    let mut stderr = child.stderr.take().unwrap();
-    let mut said = String::new();
-    let mut piece = [0; 512];
-    while !said.contains("goes on with what it has") {
-        let length = std::io::Read::read(&mut stderr, &mut piece).unwrap();
-        assert!(length > 0, "{said}");
-        said += &String::from_utf8_lossy(&piece[..length]);
-    }
+    let mut said = child.says("goes on with what it has");
     signal(child.id(), "INT");
     assert_eq!(ended(&mut child).signal(), Some(2), "as the command died");
-    said += &std::io::read_to_string(stderr).unwrap();
+    said += &std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
     assert_eq!(said.matches("goes on").count(), 1, "{said}");
     assert_eq!(fs::read_to_string(desk.path("log")).unwrap(), "one\n");
 }
@@ -259,23 +295,37 @@ fn a_watched_command_goes_on_when_its_credential_is_revoked() {
     let mut command = desk.tenure(&args);
     command.env("TENURE_ADDR", format!("http://{}", desk.dev().address));
     command.env("TENURE_TENANT", "dev").env("TENURE_TOKEN", token.trim());
-    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = Started::of(&mut command);
     assert_eq!(wait_for(&desk.path("log")), "one\n");
     let revoke = ["token", "revoke", "--subject", "ci", "--tenant", "dev"];
     assert_eq!(maintain(&desk.path(".tenure"), &revoke).code, Some(0));
     desk.store("word", "two");
-    let mut stderr = child.stderr.take().unwrap();
-    let mut said = String::new();
-    let mut piece = [0; 512];
-    while !said.contains("goes on with what it has") {
-        let length = std::io::Read::read(&mut stderr, &mut piece).unwrap();
-        assert!(length > 0, "{said}");
-        said += &String::from_utf8_lossy(&piece[..length]);
-    }
+    let said = child.says("goes on with what it has");
     assert!(said.contains("is not valid") && !said.contains(token.trim()), "{said}");
     signal(child.id(), "TERM");
     assert_eq!(ended(&mut child).signal(), Some(15));
     assert_eq!(fs::read_to_string(desk.path("log")).unwrap(), "one\n");
+}
+
+#[test]
+fn what_a_watched_command_left_running_ends_before_it_is_started_anew() {
+    let desk = Desk::new();
+    desk.store("word", "one");
+    // A shell that waits for another, which would go on without it.
+    let line = "sh -c 'echo $$ $WORD >> log; exec sleep 1000'; true";
+    let mut child = started(&desk, &["--watch", "--watch-interval", "100ms"], line);
+    let log = wait_for(&desk.path("log"));
+    let (pid, _) = log.split_once(' ').unwrap();
+    desk.store("word", "two");
+    eventually("the next", || {
+        let log = fs::read_to_string(desk.path("log")).unwrap();
+        log.ends_with(" two\n").then(|| assert!(!is_there(pid), "{log}"))
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let log = fs::read_to_string(desk.path("log")).unwrap();
+    let last = log.lines().last().and_then(|line| line.split_once(' ')).unwrap().0;
+    signal(last.parse().unwrap(), "KILL");
 }
 
 #[test]
@@ -343,25 +393,35 @@ fn a_watched_command_dies_with_tenure_and_nothing_is_left_on_disk() {
     }
 }
 
-/// A server that answers everything with 503.
+/// A server that answers everything with 503, or nothing at all.
 struct Unavailable {
     listener: Arc<TcpListener>,
     address: SocketAddr,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Says503,
+    Silent,
+}
+
 impl Unavailable {
-    fn at(address: SocketAddr) -> Self {
+    fn at(address: SocketAddr, how: How) -> Self {
         let listener = Arc::new(TcpListener::bind(address).expect("it is free again"));
         let accepting = Arc::clone(&listener);
         std::thread::spawn(move || {
             let answer = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\n\
                           Connection: close\r\nContent-Length: 0\r\n\r\n";
+            let mut kept = Vec::new();
             while let Ok((mut stream, _)) = accepting.accept() {
                 let asked = stream.read(&mut [0; 4_096]).unwrap_or(0);
                 if asked == 0 {
                     return;
                 }
-                let _ = stream.write_all(answer.as_bytes());
+                match how {
+                    How::Says503 => drop(stream.write_all(answer.as_bytes())),
+                    How::Silent => kept.push(stream),
+                }
             }
         });
         Self { listener, address }
@@ -406,10 +466,12 @@ fn a_copy_serves_while_the_server_is_away_and_only_then() {
 
     let address = desk.dev().address;
     desk.stop();
-    let sealed = Unavailable::at(address);
-    let away = run(&desk, &options, line);
-    assert_eq!((away.code, away.stdout.as_str()), (Some(0), "hunter2\n"), "{away:?}");
-    sealed.stop();
+    for how in [How::Says503, How::Silent] {
+        let server = Unavailable::at(address, how);
+        let away = run(&desk, &options, line);
+        assert_eq!((away.code, away.stdout.as_str()), (Some(0), "hunter2\n"), "{away:?}");
+        server.stop();
+    }
     let away = run(&desk, &options, line);
     assert_eq!((away.code, away.stdout.as_str()), (Some(0), "hunter2\n"), "{away:?}");
     let named = [&options[..], &["--env", "A=word"]].concat();

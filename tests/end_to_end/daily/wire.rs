@@ -292,3 +292,59 @@ fn a_proxy_is_used_for_other_machines_and_never_for_loopback() {
     let output = Output::of(command.env("HTTP_PROXY", format!("http://{proxy}")));
     assert_eq!((output.code, asked.lock().unwrap().len()), (Some(0), 1), "{output:?}");
 }
+
+const LATER: &str = "HTTP/1.1 200 OK\r\nETag: \"8\"\r\nConnection: close\r\n\
+    Content-Type: application/json\r\nContent-Length: 9\r\n\r\n\"hunter3\"";
+
+#[test]
+fn an_edit_whose_answer_was_lost_is_known_again() {
+    let steps = &[Step::Answer(VALUE), Step::Cut, Step::Answer(LATER)];
+    let server = Scripted::start(steps);
+    let mut command = tenure();
+    command.args(["edit", "db", "--tenant", "dev", "--addr", &server.url()]);
+    let output = Output::of(
+        command
+            .env("TENURE_TOKEN", "x")
+            .env("EDITOR", "sh -c 'printf hunter3 > \"$1\"' sh")
+            .env_remove("VISUAL")
+            .current_dir("/"),
+    );
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stderr.starts_with("stored 'db'"), "{output:?}");
+    assert_eq!(server.asked(), [GET, PUT, GET]);
+}
+
+#[test]
+fn a_change_that_something_between_answered_may_have_been_done() {
+    const GATEWAY: &str = "HTTP/1.1 504 Gateway Timeout\r\nConnection: close\r\n\
+        Content-Type: text/html\r\nContent-Length: 4\r\n\r\n<p/>";
+    const NO_ETAG: &str =
+        "HTTP/1.1 204 No Content\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    const CUT: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 90\r\n\r\n{";
+    for answer in [&[Step::Answer(GATEWAY)], &[Step::Answer(NO_ETAG)], &[Step::Answer(CUT)]] {
+        for args in [&["put", "db", "v"][..], &["rm", "db", "--yes"], &["import", "-", "--replace"]]
+        {
+            // Nothing tells ours from another answer of this kind.
+            if args[0] == "rm" && matches!(answer, [Step::Answer(NO_ETAG)]) {
+                continue;
+            }
+            let steps: &'static [Step] = match args[0] {
+                "import" => Vec::leak([&[Step::Answer(EMPTY)][..], answer].concat()),
+                _ => answer,
+            };
+            let server = Scripted::start(steps);
+            let mut command = tenure();
+            command.args(args).args(["--tenant", "dev", "--addr", &server.url()]);
+            command.env("TENURE_TOKEN", "x").current_dir("/");
+            let output = match args[0] {
+                "import" => Output::with_input(command.args(["--format", "dotenv"]), "db=v\n"),
+                _ => Output::of(&mut command),
+            };
+            assert_eq!(output.code, Some(9), "{args:?}: {output:?}");
+            assert_eq!(server.asked().len(), steps.len(), "{args:?}: sent once");
+        }
+    }
+}
+
+const EMPTY: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\
+    Content-Type: application/json\r\nContent-Length: 2\r\n\r\n[]";

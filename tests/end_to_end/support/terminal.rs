@@ -5,8 +5,9 @@ use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use super::serve::{ended, eventually};
+use super::serve::ended;
 
 /// A program on a terminal, through `script`.
 pub struct Terminal {
@@ -58,9 +59,12 @@ impl Terminal {
 
     /// Waits until it shows `text`.
     pub fn expect(&self, text: &str) {
-        eventually(&format!("{text:?} on the terminal"), || {
-            self.shown().contains(text).then_some(())
-        });
+        let begun = Instant::now();
+        while !self.shown().contains(text) {
+            let waited = begun.elapsed() < Duration::from_secs(60);
+            assert!(waited, "no {text:?} on the terminal: {:?}", self.shown());
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     pub fn type_in(&mut self, text: &str) {

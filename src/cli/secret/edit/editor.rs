@@ -59,6 +59,7 @@ impl Editor {
                 return Err(ended);
             }
         };
+        ends.forget_interrupts().await;
         if status.success() { Ok(()) } else { Err(self.failed(status)) }
     }
 
@@ -105,15 +106,42 @@ fn is_simple(line: &OsStr) -> bool {
 /// By the name of the program, or of what is behind that: `vi` and `editor` may be any.
 fn is_vim(line: &OsStr) -> bool {
     let line = line.to_string_lossy();
-    let word = line.split_whitespace().next().unwrap_or_default().trim_matches(['"', '\'']);
-    let name_of = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let is_kin = |name: &str| {
-        let name = name.strip_prefix('n').or_else(|| name.strip_prefix('g')).unwrap_or(name);
-        name == "vim" || name.starts_with("vim.")
-    };
-    let name = name_of(Path::new(word)).unwrap_or_default();
+    let word = program_of(&line);
     let behind = in_path(word).and_then(|path| fs::canonicalize(path).ok());
-    is_kin(&name) || behind.and_then(|path| name_of(&path)).is_some_and(|name| is_kin(&name))
+    is_kin(&name_of(Path::new(word)))
+        || behind.is_some_and(|path| is_kin(&name_of(&path)) || says_vim(&path))
+}
+
+/// The first word that is neither an assignment nor a program that starts another.
+fn program_of(line: &str) -> &str {
+    const STARTERS: [&str; 6] = ["command", "env", "exec", "ionice", "nice", "nohup"];
+    let mut words = line.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
+    let passed_over = |word: &&str| {
+        word.contains('=')
+            || word.starts_with('-')
+            || STARTERS.contains(&&*name_of(Path::new(word)))
+    };
+    words.find(|word| !passed_over(word)).unwrap_or_default()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn is_kin(name: &str) -> bool {
+    let name = name.strip_prefix('n').or_else(|| name.strip_prefix('g')).unwrap_or(name);
+    name == "vim" || name.starts_with("vim.")
+}
+
+/// Of a program called `vi`: whether it is a small Vim, or a script that looks for a Vim, as
+/// some distributions have it.
+fn says_vim(path: &Path) -> bool {
+    if !["vi", "view", "ex"].contains(&&*name_of(path)) {
+        return false;
+    }
+    let program = fs::read(path).unwrap_or_default();
+    let word: &[u8] = if program.starts_with(b"#!") { b"vim" } else { b"Vi IMproved" };
+    program.windows(word.len()).any(|window| window == word)
 }
 
 /// Where the shell would find it.
@@ -131,12 +159,29 @@ mod tests {
 
     #[test]
     fn vim_is_known_by_its_name() {
-        for line in ["vim", "/usr/bin/vim -u NONE", "nvim", "'gvim' -f", "vim.tiny"] {
+        let plain = ["vim", "/usr/bin/vim -u NONE", "nvim", "'gvim' -f", "vim.tiny"];
+        let behind = ["LANG=C vim", "env LANG=C vim -f", "/usr/bin/env vim", "nice -10 nvim"];
+        for line in plain.into_iter().chain(behind) {
             assert!(is_vim(OsStr::new(line)), "{line}");
         }
         for line in ["nano", "code --wait", "emacs -nw", "vimdiffer", "sh -c vim", ""] {
             assert!(!is_vim(OsStr::new(line)), "{line}");
         }
+    }
+
+    #[test]
+    fn vi_is_vim_where_it_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let says = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            is_vim(path.as_os_str())
+        };
+        assert!(says("vi", "#!/bin/sh\nexec vim \"$@\"\n"));
+        assert!(says("view", "\x7fELF ... VIM - Vi IMproved 9.0 ..."));
+        assert!(!says("vi", "#!/bin/sh\nexec nvi \"$@\"\n"));
+        assert!(!says("vi", "\x7fELF ... a vi ..."));
+        assert!(!says("edit", "#!/bin/sh\nexec vim \"$@\"\n"));
     }
 
     #[test]

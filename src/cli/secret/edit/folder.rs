@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
@@ -24,6 +25,9 @@ const PREFIX: &str = "tenure-edit-";
 const GUARD: &str = "guard-edit";
 /// File systems whose files are nowhere but in memory: tmpfs and ramfs (statfs(2)).
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+/// For somebody else to end who writes in it; then it is left to the guard.
+const PATIENCE: Duration = Duration::from_secs(1);
+const BETWEEN: Duration = Duration::from_millis(10);
 
 pub(super) struct PrivateFolder {
     path: PathBuf,
@@ -64,8 +68,8 @@ impl PrivateFolder {
 
 impl Drop for PrivateFolder {
     fn drop(&mut self) {
-        wipe(&self.path);
-        if let Some(guard) = self.guard.take() {
+        let gone = wipe_for(&self.path, PATIENCE);
+        if let Some(guard) = self.guard.take().filter(|_| gone) {
             guard.end();
         }
     }
@@ -87,7 +91,8 @@ pub(in crate::cli) fn guard() -> Result<(), CliError> {
     if answered.is_ok() {
         beside.until_alone();
     }
-    wipe(&path);
+    // An editor that outlives the command may write on.
+    while !wipe_for(&path, PATIENCE) {}
     Ok(())
 }
 
@@ -118,7 +123,7 @@ fn is_mine(about: &fs::Metadata) -> bool {
 
 fn make_in(place: &Path) -> io::Result<(PathBuf, File)> {
     loop {
-        let path = place.join(format!("{PREFIX}{}", hex::encode(crypto::random::<16>())));
+        let path = place.join(format!("{PREFIX}{}", hex::encode(crypto::random::<8>())));
         DirBuilder::new().mode(0o700).create(&path)?;
         let lock = File::open(&path)?;
         lock.lock()?;
@@ -148,7 +153,22 @@ fn remove_abandoned(place: &Path) {
     }
 }
 
-/// Overwrites and removes all that is in it, as far as that goes.
+/// Overwrites and removes all that is in it, again where somebody still writes there.
+/// Whether it is gone.
+fn wipe_for(folder: &Path, patience: Duration) -> bool {
+    let begun = Instant::now();
+    loop {
+        wipe(folder);
+        if fs::symlink_metadata(folder).is_err() {
+            return true;
+        }
+        if begun.elapsed() >= patience {
+            return false;
+        }
+        std::thread::sleep(BETWEEN);
+    }
+}
+
 fn wipe(folder: &Path) {
     overwrite(folder);
     // What is gone is as good.
@@ -222,6 +242,25 @@ mod tests {
             io::Read::read_to_end(&mut file, &mut bytes).unwrap();
             assert_eq!(bytes, [0; 7]);
         }
+    }
+
+    #[test]
+    fn a_folder_in_which_somebody_still_writes_is_wiped_until_it_is_gone() {
+        let memory = in_memory();
+        let (path, _lock) = make_in(memory.path()).unwrap();
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0.. {
+                    let late = begun.elapsed() > Duration::from_millis(300);
+                    if late || fs::write(path.join(number.to_string()), "hunter2").is_err() {
+                        return;
+                    }
+                }
+            });
+            assert!(wipe_for(&path, Duration::from_secs(60)));
+        });
+        assert!(!path.exists());
     }
 
     #[test]

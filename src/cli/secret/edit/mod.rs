@@ -18,10 +18,11 @@ use super::super::maintain::Output;
 use super::super::prompt;
 use super::super::signals::Ends;
 use super::given;
-use super::put::{confirm, is_conflict, refused};
+use super::put::{is_conflict, refused, remark};
 use super::target::{Names, Target, TargetArgs};
+use super::tell;
 use super::window::{WindowArgs, in_words};
-use crate::client::{Client, Condition, NewSecret, Version};
+use crate::client::{Client, ClientError, Condition, NewSecret, Version};
 use crate::domain::{Clock, SecretName, SecretValue, ValidityWindow};
 
 use editor::Editor;
@@ -168,8 +169,9 @@ impl Task {
         ends: &mut Ends,
     ) -> Result<Option<Version>, CliError> {
         let text = edited(file, &opened.value)?;
-        if text == opened.value {
-            confirm(&format!("'{}' is unchanged; nothing was stored", self.typed))?;
+        let window = self.window(&opened.base)?;
+        if text == opened.value && window == opened.base.window {
+            tell(&format!("'{}' is unchanged; nothing was stored", self.typed));
             return Ok(None);
         }
         let base = match base {
@@ -196,17 +198,41 @@ impl Task {
         let condition = base.version.clone().map_or(Condition::Absent, Condition::Unchanged);
         let window = self.window(base)?;
         let new = NewSecret { value: Some(value), window };
-        let written = self.client.write(&self.name, &new, &condition).await;
-        let version = written.map_err(|error| {
-            if is_conflict(&error) {
-                let message = format!("'{}' was changed by somebody else meanwhile", self.typed);
-                return CliError { exit: Exit::Conflict, message };
-            }
-            refused(&self.names, &self.typed, &condition, error)
-        })?;
+        let version = match self.client.write(&self.name, &new, &condition).await {
+            Ok(version) => version,
+            Err(error) => match self.stored_all_the_same(&error, &new, base).await {
+                Some(version) => version,
+                None => return Err(self.not_stored(&condition, error)),
+            },
+        };
         let ends = in_words(&window, SystemClock.read().wall);
-        confirm(&format!("stored '{}' in {}: {ends}", self.typed, self.names.place))?;
+        let (name, place) = (&self.typed, &self.names.place);
+        tell(&format!("stored '{name}' in {place}: {ends}{}", remark(&new)));
         Ok(version)
+    }
+
+    /// Where the answer was lost, the server has what was sent, or has not: then another
+    /// attempt would take it for somebody else's.
+    async fn stored_all_the_same(
+        &self,
+        error: &ClientError,
+        new: &NewSecret,
+        base: &Base,
+    ) -> Option<Version> {
+        if !matches!(error, ClientError::Unknown { .. }) {
+            return None;
+        }
+        let there = self.client.read(&self.name).await.ok()??;
+        let is_ours = there.value == new.value && there.window == new.window;
+        (is_ours && Some(&there.version) != base.version.as_ref()).then_some(there.version)
+    }
+
+    fn not_stored(&self, condition: &Condition, error: ClientError) -> CliError {
+        if is_conflict(&error) {
+            let message = format!("'{}' was changed by somebody else meanwhile", self.typed);
+            return CliError { exit: Exit::Conflict, message };
+        }
+        refused(&self.names, &self.typed, condition, error)
     }
 }
 

@@ -3,7 +3,7 @@
 mod template;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,11 +11,11 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::super::failure::{CliError, Exit};
-use super::super::internal;
-use super::super::maintain::Output;
+use super::super::maintain::{Output, print};
+use super::get;
 use super::several::read_all;
 use super::target::{Names, Target, TargetArgs};
-use super::{get, whole_file};
+use super::whole_file::{self, Over};
 use crate::client::{Client, Secret};
 use crate::domain::{SecretName, SecretValue};
 
@@ -66,12 +66,9 @@ pub(in crate::cli) async fn render(args: RenderArgs, output: Output) -> Result<(
     let secrets = secrets.map_err(|error| names.place.failed(error))?;
     let rendered = fill(&template, &names, &needed, &secrets)?;
     match &args.output {
-        None => {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(rendered.as_bytes()).and_then(|()| stdout.flush()).map_err(internal)
-        }
+        None => print(rendered.as_bytes()),
         Some(file) => {
-            whole_file::put(file, rendered.as_bytes(), args.mode)?;
+            whole_file::put(file, rendered.as_bytes(), args.mode, Over::AFile)?;
             let written = Written { file: file.display().to_string(), needs: &needed.typed };
             if output.json { output.show(&written, String::new) } else { Ok(()) }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::super::whole_file;
+use super::super::whole_file::{self, Over};
 use super::secrets::{Held, Secrets, drop_invalid};
 use super::variables::{Others, Wanted};
 use crate::cli::failure::CliError;
@@ -76,6 +76,11 @@ impl Fallback {
         Self { path: path.to_owned(), owner, request }
     }
 
+    /// Whether there is something to start from; not whether it is good.
+    pub(super) fn is_there(&self) -> bool {
+        self.path.exists()
+    }
+
     /// Replaces the copy.
     pub(super) fn keep(&self, secrets: &Secrets, now: Timestamp) -> Result<(), CliError> {
         let kept = secrets.iter().map(|(name, held)| Kept {
@@ -87,7 +92,7 @@ impl Fallback {
         let contents = Contents { fetched_at: now.to_string(), secrets: kept.collect() };
         let mut json = Zeroizing::new(Vec::new());
         serde_json::to_writer(&mut *json, &contents).map_err(crate::cli::internal)?;
-        whole_file::put(&self.path, &encrypt_copy(self.binding(), &json), 0o600)
+        whole_file::put(&self.path, &encrypt_copy(self.binding(), &json), 0o600, Over::AFile)
     }
 
     /// What the copy holds that is valid, and how old it is; else why it is of no use.

@@ -3,6 +3,7 @@
 //! Without `--watch` this process becomes the command. What it inherits is what this one
 //! was given: limits, umask and signals are not touched before.
 
+mod descendants;
 mod fallback;
 mod program;
 mod secrets;
@@ -12,7 +13,6 @@ mod variables;
 mod watch;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::super::clock::SystemClock;
 use super::super::failure::CliError;
 use super::super::maintain::Output;
 use super::target::{Target, TargetArgs};
+use super::tell;
 use crate::client::ClientError;
 use crate::domain::{Clock, TimeSpan, Timestamp};
 
@@ -32,6 +33,9 @@ use program::{Existing, OwnCredential, Program};
 use secrets::{Fetched, Secrets, Source};
 use variables::{EnvArg, Others, Wanted};
 use watch::Watch;
+
+/// For a server that is there and does not answer, where a copy could serve.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RunArgs {
@@ -77,7 +81,7 @@ pub(in crate::cli) async fn run(args: RunArgs, output: Output) -> Result<(), Cli
     let every = interval(&args)?;
     let target = Target::find(&args.target)?;
     let owner = Owner::of(&target.server);
-    let (client, names) = target.open()?;
+    let (client, names) = target.open_unasked()?;
     let others = if args.env.is_empty() || args.all { Others::Given } else { Others::LeftOut };
     let (wanted, below) = (Wanted::new(&args.env, others, &names)?, names.below("")?);
     let fallback = args.fallback.as_ref();
@@ -115,15 +119,19 @@ fn interval(args: &RunArgs) -> Result<Duration, CliError> {
 
 /// From the server; from the copy where that is away.
 async fn fetch(source: &Source, fallback: Option<&Fallback>) -> Result<Fetched, CliError> {
-    let error = match source.fetch().await {
-        Ok(fetched) => {
+    let asked = source.fetch();
+    let answer = match fallback.filter(|fallback| fallback.is_there()) {
+        Some(_) => tokio::time::timeout(PATIENCE, asked).await,
+        None => Ok(asked.await),
+    };
+    let (is_away, failed) = match answer {
+        Ok(Ok(fetched)) => {
             keep(fallback, &fetched.secrets);
             return Ok(fetched);
         }
-        Err(error) => error,
+        Ok(Err(error)) => (is_away(&error), source.names.place.failed(error)),
+        Err(_) => (true, silent(source)),
     };
-    let is_away = is_away(&error);
-    let failed = source.names.place.failed(error);
     match fallback {
         Some(fallback) if is_away => from_copy(fallback).map_err(|why| CliError {
             message: format!("{}; {why}", failed.message),
@@ -131,6 +139,11 @@ async fn fetch(source: &Source, fallback: Option<&Fallback>) -> Result<Fetched, 
         }),
         _ => Err(failed),
     }
+}
+
+fn silent(source: &Source) -> CliError {
+    let seconds = PATIENCE.as_secs();
+    CliError::unavailable(format!("{} did not answer within {seconds} s", source.names.place))
 }
 
 fn from_copy(fallback: &Fallback) -> Result<Fetched, String> {
@@ -173,7 +186,7 @@ fn now() -> Timestamp {
     SystemClock.read().wall
 }
 
-/// To people. Where even this cannot be written, the command matters more.
+/// To people, whose command writes there too.
 fn say(message: &str) {
-    let _ = writeln!(std::io::stderr(), "tenure: {message}");
+    tell(&format!("tenure: {message}"));
 }

@@ -8,10 +8,9 @@ use std::process::{Child, Command};
 
 use super::variables::Variable;
 use crate::cli::failure::{CliError, Exit};
+use crate::cli::helper::OURSELVES;
 use crate::domain::SecretValue;
 
-/// This program, even where another file has its name by now.
-pub(super) const OURSELVES: &str = "/proc/self/exe";
 /// What the commands of this program prove themselves with.
 const CREDENTIALS: [&str; 2] = ["TENURE_TOKEN", "TENURE_API_KEY"];
 

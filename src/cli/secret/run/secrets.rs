@@ -46,6 +46,7 @@ pub(super) struct Fetched {
 
 impl Source {
     pub(super) async fn fetch(&self) -> Result<Fetched, ClientError> {
+        self.is_there()?;
         let mut asked: BTreeSet<SecretName> = self.wanted.named.values().cloned().collect();
         let mut opens = None;
         if self.wanted.others == Others::Given {
@@ -64,8 +65,18 @@ impl Source {
         Ok(Fetched { secrets: secrets.collect(), opens })
     }
 
+    fn is_there(&self) -> Result<(), ClientError> {
+        let place = &self.names.place;
+        if place.source.is_there() {
+            return Ok(());
+        }
+        let (address, cause) = (place.address.to_string(), "its server has ended".to_owned());
+        Err(ClientError::Unreachable { address, cause })
+    }
+
     /// Whether [`Self::fetch`] would find others than these; without their values.
     pub(super) async fn differs(&self, from: &Secrets) -> Result<Difference, ClientError> {
+        self.is_there()?;
         let mut versions = BTreeMap::new();
         let mut opens = None;
         match self.wanted.others {

@@ -8,8 +8,9 @@ use std::process::Command;
 use clap::Args;
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process};
 
-use super::program::{OURSELVES, not_started};
+use super::program::not_started;
 use crate::cli::failure::CliError;
+use crate::cli::helper::OURSELVES;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SupervisedArgs {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::descendants;
 use super::fallback::Fallback;
 use super::program::{Program, Variables};
 use super::secrets::{Difference, Fetched, Source, drop_invalid};
@@ -57,6 +58,7 @@ impl Watch<'_> {
     pub(super) async fn run(&self, mut held: Fetched) -> Result<(), CliError> {
         // Before there is a command whose end could be missed.
         let mut signals = Signals::receive()?;
+        descendants::adopt()?;
         loop {
             let mut child = self.program.spawn(&self.variables(&held)?)?;
             let (stopped, next) = match self.attend(&mut child, &mut signals, held).await? {
@@ -89,6 +91,8 @@ impl Watch<'_> {
                         pass_on(child, signal);
                     } else if let Some(status) = child.try_wait().map_err(internal)? {
                         return Ok(Turn::Ended(status));
+                    } else {
+                        descendants::bury(Pid::from_child(child));
                     }
                 }
             }
@@ -209,6 +213,7 @@ async fn stop(child: &mut Child, signals: &mut Signals) -> Result<Stopped, CliEr
     let mut killed = false;
     loop {
         if let Some(status) = child.try_wait().map_err(internal)? {
+            descendants::end_all(PATIENCE).await;
             return Ok(if for_good { Stopped::ForGood(status) } else { Stopped::AsTold });
         }
         tokio::select! {
