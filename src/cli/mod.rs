@@ -36,6 +36,7 @@ mod secret;
 mod serve;
 mod shares;
 mod signals;
+mod tenant_limits;
 
 use std::process::ExitCode;
 

@@ -209,6 +209,17 @@ pub struct Limits {
     /// Tokens of one minting that are not remembered.
     pub new_token_rate: usize,
     pub new_token_burst: usize,
+    pub tenant: TenantLimits,
+}
+
+/// What each tenant may have, and how often it may ask, unless it has limits of its own.
+/// Zero is no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantLimits {
+    pub secrets: usize,
+    /// Of its values, as UTF-8.
+    pub bytes: ByteSize,
+    pub requests_per_second: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -284,6 +295,11 @@ impl Default for Config {
                 failure_burst: 500,
                 new_token_rate: 50,
                 new_token_burst: 500,
+                tenant: TenantLimits {
+                    secrets: 0,
+                    bytes: ByteSize::bytes(0),
+                    requests_per_second: 0,
+                },
             },
             api_keys: ApiKeys { max_per_tenant: 1_000 },
             dek: Dek {

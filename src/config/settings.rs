@@ -125,6 +125,9 @@ const SETTINGS: &[Setting] = settings! {
     limits.failure_burst;
     limits.new_token_rate;
     limits.new_token_burst;
+    limits.tenant.secrets;
+    limits.tenant.bytes;
+    limits.tenant.requests_per_second;
     api_keys.max_per_tenant;
     dek.rotate_after;
     dek.rewrite;

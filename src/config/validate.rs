@@ -136,6 +136,7 @@ impl Check<'_> {
             ("limits.credential_rate", limits.credential_rate),
             ("limits.failure_rate", limits.failure_rate),
             ("limits.new_token_rate", limits.new_token_rate),
+            ("limits.tenant.requests_per_second", limits.tenant.requests_per_second),
         ] {
             self.within(key, rate, 0..=MOST_A_SECOND)?;
         }

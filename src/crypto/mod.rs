@@ -27,7 +27,8 @@ mod shamir;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
 pub use envelope::{
-    Binding, Dek, DekSet, DekState, EnvelopeStamp, OldDeks, Purpose, Undecryptable,
+    Binding, Dek, DekSet, DekState, ENVELOPE_OVERHEAD, EnvelopeStamp, OldDeks, Purpose,
+    Undecryptable,
 };
 pub use gathering::{Gathered, Gathering, ShareError};
 pub use kek_origin::{Argon2Params, KekOrigin, KekRecord, KekWay, ShareSet, UnknownOrigin};

@@ -3,7 +3,7 @@
 //!
 //! | row | holds, encrypted under the system's DEK |
 //! | --- | --- |
-//! | `t` ‖ HMAC(name) | a tenant: id, name, creation |
+//! | `t` ‖ HMAC(name) | a tenant: id, name, creation, limits of its own |
 //! | `a` ‖ HMAC(id) | an API key: whose, what it may do, and its tag |
 //! | `v` ‖ HMAC(target) | a revocation |
 //! | `r` | the roots that sign tokens |
@@ -26,7 +26,7 @@ use super::seal::SpaceSeal;
 use super::{Export, OpenError};
 use crate::auth::{ApiKey, ApiKeyId, Revocation, RevocationTarget, Roots};
 use crate::crypto::{Binding, Purpose};
-use crate::domain::{Floor, TenantId, TenantName, Timestamp};
+use crate::domain::{Bound, Floor, OwnLimits, TenantId, TenantName, Timestamp};
 use crate::store::{Batch, Change, LedgerSeal, Row, RowKey, Space, Store, StoreError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub(super) struct TenantRecord {
     pub(super) id: TenantId,
     pub(super) name: TenantName,
     pub(super) created_on: Timestamp,
+    pub(super) limits: OwnLimits,
 }
 
 pub(super) struct System {
@@ -264,6 +265,23 @@ impl System {
         self.commit(vec![absent, Change::Put { key, row }], floor).await
     }
 
+    /// Replaces a tenant's record. Where the outcome is unknown, it looks. The caller
+    /// knows that it exists, and that nobody else changes it.
+    pub(super) async fn replace(
+        &self,
+        tenant: &TenantRecord,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        let _writing = self.writing.read().await;
+        let key = self.tenant_key(&tenant.name);
+        let row = self.encrypt(&key, &encode_tenant(tenant));
+        let put = Change::Put { key, row };
+        match self.commit(vec![put.clone()], floor).await {
+            Err(StoreError::Unknown) if self.was_made(&put).await => Ok(()),
+            outcome => outcome,
+        }
+    }
+
     /// The record of a name, as it is stored.
     pub(super) async fn find(&self, name: &TenantName) -> Result<Option<TenantRecord>, StoreError> {
         let key = self.tenant_key(name);
@@ -364,24 +382,55 @@ pub(super) fn decode_sweep(bytes: &[u8]) -> Result<Timestamp, Malformed> {
     Ok(at)
 }
 
+/// Without limits of its own: what earlier versions wrote, and read.
 const TENANT_FORMAT: u8 = 1;
+/// With limits of its own behind the rest.
+const LIMITED_TENANT_FORMAT: u8 = 2;
 
 pub(super) fn encode_tenant(tenant: &TenantRecord) -> Vec<u8> {
-    let TenantRecord { id, name, created_on } = tenant;
-    let mut out = vec![TENANT_FORMAT];
+    let TenantRecord { id, name, created_on, limits } = tenant;
+    let limited = *limits != OwnLimits::NONE;
+    let mut out = vec![if limited { LIMITED_TENANT_FORMAT } else { TENANT_FORMAT }];
     out.extend_from_slice(id.as_bytes());
     out.extend_from_slice(&created_on.unix_micros().to_be_bytes());
     codec::put_short_text(&mut out, name.as_str());
+    if limited {
+        let OwnLimits { secrets, bytes, requests_per_second } = limits;
+        for bound in [secrets, bytes, requests_per_second] {
+            put_bound(&mut out, *bound);
+        }
+    }
     out
+}
+
+fn put_bound(out: &mut Vec<u8>, bound: Option<Bound>) {
+    out.push(u8::from(bound.is_some()));
+    if let Some(bound) = bound {
+        out.extend_from_slice(&bound.number().to_be_bytes());
+    }
 }
 
 pub(super) fn decode_tenant(bytes: &[u8]) -> Result<TenantRecord, Malformed> {
     let mut fields = Reader::new(bytes);
-    fields.format(TENANT_FORMAT)?;
+    let format = fields.byte()?;
     let (id, created_on) = (TenantId::from_bytes(fields.array()?), fields.timestamp()?);
     let name = TenantName::parse(fields.short_text()?).map_err(|_| Malformed)?;
+    let limits = match format {
+        TENANT_FORMAT => OwnLimits::NONE,
+        LIMITED_TENANT_FORMAT => read_limits(&mut fields)?,
+        _ => return Err(Malformed),
+    };
     fields.end()?;
-    Ok(TenantRecord { id, name, created_on })
+    Ok(TenantRecord { id, name, created_on, limits })
+}
+
+fn read_limits(fields: &mut Reader<'_>) -> Result<OwnLimits, Malformed> {
+    let mut bound = || match fields.byte()? {
+        0 => Ok(None),
+        1 => Ok(Some(Bound::of(fields.u64()?))),
+        _ => Err(Malformed),
+    };
+    Ok(OwnLimits { secrets: bound()?, bytes: bound()?, requests_per_second: bound()? })
 }
 
 fn damaged(part: &str) -> OpenError {
@@ -445,15 +494,19 @@ mod tests {
 
     #[test]
     fn a_tenant_record_survives_its_encoding() {
-        let tenant = TenantRecord {
-            id: TenantId::from_bytes([9; 16]),
-            name: TenantName::parse("acme").unwrap(),
-            created_on: Timestamp::from_unix_micros(1_234_567),
-        };
-        let encoded = encode_tenant(&tenant);
-        assert_eq!(decode_tenant(&encoded), Ok(tenant));
-        for length in 0..encoded.len() {
-            assert_eq!(decode_tenant(&encoded[..length]), Err(Malformed));
+        let some = OwnLimits { bytes: Some(Bound::of(u64::MAX)), ..OwnLimits::NONE };
+        for limits in [OwnLimits::NONE, OwnLimits::UNLIMITED, some] {
+            let tenant = TenantRecord {
+                id: TenantId::from_bytes([9; 16]),
+                name: TenantName::parse("acme").unwrap(),
+                created_on: Timestamp::from_unix_micros(1_234_567),
+                limits,
+            };
+            let encoded = encode_tenant(&tenant);
+            assert_eq!(decode_tenant(&encoded), Ok(tenant));
+            for length in 0..encoded.len() {
+                assert_eq!(decode_tenant(&encoded[..length]), Err(Malformed));
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ mod batches;
 mod counting;
 mod credentials;
 mod lists;
+mod quotas;
 mod rotation;
 mod sealing;
 

@@ -14,7 +14,8 @@ use crate::auth::{
 };
 use crate::crypto::{ApiKeyTag, Argon2Params, KekOrigin, KekWay, ShareSet, StoreId};
 use crate::domain::{
-    Floor, Now, Scope, ScopeSet, SecretName, TenantId, TenantName, Timestamp, ValidityWindow,
+    Bound, Floor, Now, OwnLimits, Scope, ScopeSet, SecretName, TenantId, TenantName, Timestamp,
+    ValidityWindow,
 };
 use crate::store::Ledger;
 
@@ -23,6 +24,7 @@ fn frozen(record: &str) -> Vec<u8> {
         include_str!("../../tests/vectors/records-v1.json"),
         include_str!("../../tests/vectors/records-v2.json"),
         include_str!("../../tests/vectors/records-v3.json"),
+        include_str!("../../tests/vectors/records-v4.json"),
     ];
     let vectors = files.map(|file| serde_json::from_str::<Value>(file).unwrap());
     let found = vectors.iter().find_map(|vectors| vectors[record].as_str());
@@ -65,14 +67,23 @@ fn frozen_heads_are_read_and_written_alike() {
 }
 
 #[test]
-fn a_frozen_tenant_is_read_and_written_alike() {
+fn frozen_tenants_are_read_and_written_alike() {
     let tenant = TenantRecord {
         id: TenantId::from_bytes(std::array::from_fn(|n| n as u8)),
         name: TenantName::parse("acme").unwrap(),
         created_on: at(1_234_567),
+        limits: OwnLimits::NONE,
     };
-    assert_eq!(system::encode_tenant(&tenant), frozen("tenant"));
-    assert_eq!(system::decode_tenant(&frozen("tenant")), Ok(tenant));
+    let limits = OwnLimits {
+        secrets: Some(Bound::of(1_000)),
+        bytes: None,
+        requests_per_second: Some(Bound::NONE),
+    };
+    let limited = TenantRecord { limits, ..tenant.clone() };
+    for (record, tenant) in [("tenant", tenant), ("tenantWithLimits", limited)] {
+        assert_eq!(system::encode_tenant(&tenant), frozen(record));
+        assert_eq!(system::decode_tenant(&frozen(record)), Ok(tenant));
+    }
 }
 
 const D: i64 = 1_900_000_000_000_000;

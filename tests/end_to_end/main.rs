@@ -46,6 +46,7 @@ mod revocation;
 mod sealing;
 mod shredding;
 mod support;
+mod tenant_limits;
 mod time;
 mod tls;
 mod windows;
