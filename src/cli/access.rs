@@ -14,7 +14,7 @@ use super::failure::CliError;
 use super::kek::Fetched;
 use super::progress::Bar;
 use super::shares::Input;
-use super::{internal, issuers, kek, process, secret};
+use super::{internal, issuers, kek, notices, process, secret};
 use crate::api::admin::{Command, Reply};
 use crate::auth::Rates;
 use crate::config::{self, Config};
@@ -160,6 +160,7 @@ pub(super) fn options(config: &Config, place: String) -> VaultOptions {
         issuers: issuers::policies(config),
         max_api_keys: config.api_keys.max_per_tenant,
         tenant_limits: tenant_limits(&config.limits.tenant),
+        notices: notices::policy(config),
         deks: dek_policy(&config.dek),
     }
 }

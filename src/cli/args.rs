@@ -263,6 +263,8 @@ pub(super) enum Command {
     Status(StoreArgs),
     /// Settle a dispute about the time
     Clock(ClockArgs),
+    /// Try who is told of secrets that come to their end
+    Notify(NotifyArgs),
     /// Give back the space of what was deleted or replaced
     #[command(after_help = "Example:\n  tenure compact --dry-run     # sizes, and what would be \
         done\n  tenure compact\n  tenure compact --all         # no deleted ciphertext stays on \
@@ -877,6 +879,27 @@ pub(super) enum DekCommand {
         /// Only of this tenant
         #[arg(long, value_name = "NAME")]
         tenant: Option<String>,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tenure notify test")]
+pub(super) struct NotifyArgs {
+    #[command(subcommand)]
+    pub(super) command: NotifyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NotifyCommand {
+    /// Send a signed test to the webhook of the configuration, once
+    ///
+    /// It says nothing of any secret, and needs no server: the command itself sends it.
+    #[command(after_help = "Example:\n  tenure notify test\n  tenure notify test --config \
+        /etc/tenure/tenure.toml\n\nThe configuration's notify.url and notify.secret_file say \
+        whom to tell and what signs it.")]
+    Test {
         #[command(flatten)]
         store: StoreArgs,
     },

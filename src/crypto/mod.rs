@@ -24,6 +24,7 @@ mod offline_copy;
 mod passphrase;
 mod ring;
 mod shamir;
+mod webhook;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
 pub use envelope::{
@@ -40,3 +41,4 @@ pub use keys::{
 pub use offline_copy::{CopyBinding, CopyError, decrypt_copy, encrypt_copy};
 pub use passphrase::{DeriveError, Passphrase, PassphraseError};
 pub use shamir::{NoSuchSet, Share, ShareFormatError, Uncombinable, combine, split};
+pub use webhook::{WebhookKey, WebhookKeyError};

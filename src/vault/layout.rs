@@ -69,6 +69,12 @@ pub(super) fn expiry_key(expires_on: Timestamp, locator: &Locator) -> RowKey {
     RowKey::new([&[EXPIRY], seconds.as_slice(), locator].concat())
 }
 
+/// Sorts before all that expire in this second, and after those before.
+pub(super) fn before_expiries(second: i64) -> RowKey {
+    let before = Timestamp::from_unix_seconds(second.saturating_sub(1));
+    expiry_key(before, &[u8::MAX; 32])
+}
+
 /// The row that only raises a ledger's highest version.
 pub(super) fn marker_key() -> RowKey {
     RowKey::new(b"m".to_vec())

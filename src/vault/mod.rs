@@ -22,6 +22,7 @@ mod layout;
 mod limit_commands;
 mod list;
 pub mod maintenance;
+pub mod notices;
 mod pace;
 mod quota;
 mod rotation;
@@ -61,6 +62,7 @@ use crate::store::{
 use heads::{Budget, Heads};
 use keyring::{Header, Keyring, Phase, SpaceKeys};
 pub use list::{Detail, ListPage, ListRequest, PageSize, Shows};
+use notices::NoticePolicy;
 use quota::Quota;
 pub use quota::TenantLimited;
 pub use rotation::{DekPolicy, Tended};
@@ -199,6 +201,8 @@ pub struct VaultOptions {
     pub max_api_keys: usize,
     /// Of each tenant that has none of its own.
     pub tenant_limits: TenantLimits,
+    /// What is told of secrets that come to their end; `None`: nothing.
+    pub notices: Option<NoticePolicy>,
     /// Whose tokens are accepted beside our own.
     pub issuers: Vec<IssuerPolicy>,
     pub deks: DekPolicy,
@@ -221,6 +225,7 @@ impl Default for VaultOptions {
             deks: DekPolicy::NEVER,
             max_api_keys: 1_000,
             tenant_limits: TenantLimits::default(),
+            notices: None,
         }
     }
 }
@@ -259,6 +264,7 @@ pub struct Vault {
     /// The highest floor that is durable.
     floor_persisted: Mutex<Floor>,
     last_sweep: RwLock<Option<Timestamp>>,
+    opened_on: Timestamp,
     /// Tenants that exist no more, or never came to exist, and whose keys and
     /// rows are still to be destroyed.
     doomed: Mutex<Vec<TenantId>>,
@@ -362,6 +368,9 @@ impl Vault {
             let quota = Quota::new(record.limits, options.tenant_limits, clock.clone());
             let opened = open_tenant(&store, &keyring, record, heads, quota).await?;
             let (tenant, tenant_floor) = opened;
+            if let Some(told) = contents.told.get(&record.id) {
+                tenant.resume_told(*told);
+            }
             floor = floor.max(tenant_floor);
             tenants.insert(Arc::new(tenant));
         }
@@ -374,6 +383,7 @@ impl Vault {
         let limits = Arc::new(Limits::new(options.rates, &clock));
         let has_rated_tenant = tenants.by_id.values().any(|tenant| tenant.quota.is_rated());
         let time = Timekeeper::start(clock, floor);
+        let opened_on = time.now().for_expiry();
         let standing = Standing {
             roots: Arc::new(contents.roots),
             revocations: contents.revocations.into_iter().collect(),
@@ -400,6 +410,7 @@ impl Vault {
             list_ticks: AtomicU64::new(0),
             floor_persisted: Mutex::new(floor),
             last_sweep: RwLock::new(contents.last_sweep),
+            opened_on,
             doomed: Mutex::new(Vec::new()),
             held: watch::Sender::new(()),
         });
@@ -865,7 +876,7 @@ impl Vault {
         let with = keys.iter().map(|id| CredentialChange::DropApiKey(*id));
         let with: Vec<_> =
             with.chain(targets.iter().map(CredentialChange::DropRevocation)).collect();
-        if let Err(error) = self.system.forget(name, &with, self.time.floor()).await {
+        if let Err(error) = self.system.forget((name, tenant.id), &with, self.time.floor()).await {
             // It is there still, unless a read says otherwise.
             if self.system.find(name).await != Ok(None) {
                 self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant);

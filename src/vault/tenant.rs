@@ -1,20 +1,22 @@
 //! The secrets of one tenant.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
 use super::heads::{Filling, HeadChange, HeadEntry, Heads, Place, Window};
 use super::keyring::SpaceKeys;
 use super::layout::{self, Head, Locator, ValueShape};
+use super::notices::Told;
 use super::quota::{Quota, Usage, Writing};
 use super::seal::SpaceSeal;
 use super::system::TenantRecord;
 use super::{Deleted, NewSecret, Planned, Precondition, Secret, VaultError};
 use crate::crypto::{Binding, EnvelopeStamp, Purpose, Undecryptable};
 use crate::domain::{
-    ByName, Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, WindowState,
+    ByName, Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, ValidityWindow,
+    WindowState,
 };
 use crate::store::{
     Batch, Change, Ledger, LedgerSeal, Page, Row, RowKey, Scan, Space, Store, StoreError,
@@ -38,6 +40,8 @@ pub(super) struct Tenant {
     next_version: AtomicU64,
     pub(super) heads: Heads,
     pub(super) quota: Quota,
+    /// Up to when notices of it were told.
+    pub(super) told: Mutex<Option<Told>>,
     /// Whether its ledger was there at open and opened. Without one, rows that
     /// are missing could no longer be told; so nothing is written then.
     sound: bool,
@@ -51,6 +55,16 @@ pub(super) struct Leaving {
     pub(super) heads: Vec<(Locator, Row)>,
     /// After which row the next stretch begins; `None` at the end.
     pub(super) next: Option<RowKey>,
+}
+
+/// An entry of the expiry index.
+pub(super) struct Expiring {
+    pub(super) key: RowKey,
+    /// In whole seconds.
+    pub(super) at: Timestamp,
+    pub(super) locator: Locator,
+    /// Of the write that gave the secret this end.
+    pub(super) version: u64,
 }
 
 /// A head as it stands in the store.
@@ -75,7 +89,8 @@ impl Tenant {
         let highest = ledger.map_or(0, |ledger| ledger.highest_version);
         let next_version = AtomicU64::new(highest.saturating_add(1));
         let sound = ledger.is_some();
-        Self { id, name, created_on, store, keys, seal, next_version, heads, quota, sound }
+        let told = Mutex::default();
+        Self { id, name, created_on, store, keys, seal, next_version, heads, quota, told, sound }
     }
 
     pub(super) async fn read(
@@ -304,6 +319,49 @@ impl Tenant {
             Ok((key, at, locator))
         };
         Ok((rows.into_iter().map(parse).collect::<Result<_, VaultError>>()?, more))
+    }
+
+    /// A page of the expiry index from one second to another, both included, soonest
+    /// first; and whether there is more.
+    pub(super) async fn expiring(
+        &self,
+        (from, to): (i64, i64),
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<(Vec<Expiring>, bool), VaultError> {
+        let after = after.unwrap_or_else(|| layout::before_expiries(from));
+        let Page { rows, more } = self.page(layout::EXPIRY_PREFIX, Some(after), limit).await?;
+        let mut page = Vec::with_capacity(rows.len());
+        for (key, Row { version, .. }) in rows {
+            let parsed = layout::parse_expiry_key(&key);
+            let (at, locator) = parsed.map_err(|_| self.corrupted("the expiry index"))?;
+            if at.unix_seconds() > to {
+                return Ok((page, false));
+            }
+            page.push(Expiring { key, at, locator, version });
+        }
+        Ok((page, more))
+    }
+
+    /// What the secret at `locator` is called, and when it is valid, if it is of this
+    /// version still.
+    pub(super) async fn described(
+        &self,
+        locator: &Locator,
+        version: u64,
+    ) -> Result<Option<(SecretName, ValidityWindow)>, VaultError> {
+        let stored = self.head(locator).await?.filter(|stored| stored.version == version);
+        Ok(stored.map(|stored| (stored.head.name, stored.head.window)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn draw_version(&self) {
+        self.next_version.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The highest version that was given to a write so far.
+    pub(super) fn last_version(&self) -> u64 {
+        self.next_version.load(Ordering::Relaxed).saturating_sub(1)
     }
 
     /// A window of the sorted names with `place` in it, from `from` on if not all

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::credential_rows;
 use super::keyring::{self, Header, Phase};
 use super::layout::{Head, ValueShape};
+use super::notices::Told;
 use super::seal;
 use super::system::{self, TenantRecord};
 use crate::auth::{
@@ -84,6 +85,14 @@ fn frozen_tenants_are_read_and_written_alike() {
         assert_eq!(system::encode_tenant(&tenant), frozen(record));
         assert_eq!(system::decode_tenant(&frozen(record)), Ok(tenant));
     }
+}
+
+#[test]
+fn what_was_told_is_read_and_written_alike() {
+    let tenant = TenantId::from_bytes(std::array::from_fn(|n| n as u8));
+    let told = Told { at: at(1_234_567), version: 9 };
+    assert_eq!(system::encode_told(tenant, told), frozen("told"));
+    assert_eq!(system::decode_told(&frozen("told")), Ok((tenant, told)));
 }
 
 const D: i64 = 1_900_000_000_000_000;

@@ -39,6 +39,7 @@ mod load;
 mod matrix;
 mod memory;
 mod narrowing;
+mod notices;
 mod oidc;
 mod operations;
 mod power_loss;

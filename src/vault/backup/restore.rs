@@ -118,7 +118,7 @@ async fn settle_system(
     let version = filler.finish(ledger).await?;
     let system = System::settled(store.clone(), keys, version.saturating_add(1));
     for record in contents.system.tenants.iter().filter(|record| !whole.contains(&record.id)) {
-        system.forget(&record.name, &[], ledger.floor).await?;
+        system.forget((&record.name, record.id), &[], ledger.floor).await?;
     }
     settle_credentials(&contents.system, &system, whole, credentials).await?;
     Ok(version)
