@@ -109,6 +109,9 @@ fn a_receiver_that_is_away_or_hangs_is_told_after_kill_9_and_a_restart() {
     let server = dev(folder.path(), &receiver.url());
     let told = receiver.waits_for("expiring", "hangs", &TAKEN);
     assert_eq!(told.events()[0]["id"], cut_off.events()[0]["id"], "it is the same event");
+    // What is told next is told after that it was taken has been stored.
+    put(&server, "next", &from_now(3_600));
+    receiver.waits_for("expiring", "next", &TAKEN);
     server.kill();
     let nobody = crate::support::fake_issuer::nobody();
     let server = dev(folder.path(), &format!("http://{nobody}/hook"));
