@@ -25,6 +25,13 @@ pub enum Command {
     TenantDelete {
         name: String,
     },
+    TenantShow {
+        name: String,
+    },
+    TenantLimit {
+        name: String,
+        change: LimitChange,
+    },
     /// Lifetime in seconds.
     TokenMint {
         tenant: String,
@@ -118,6 +125,27 @@ pub enum Command {
         bytes: Option<u64>,
         kek: Option<HiddenText>,
     },
+}
+
+/// New limits of a tenant. Zero is none at all; `None` is left to `others`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LimitChange {
+    pub secrets: Option<u64>,
+    pub bytes: Option<u64>,
+    pub requests_per_second: Option<u64>,
+    pub others: OtherLimits,
+}
+
+/// What becomes of the limits that a change does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OtherLimits {
+    Kept,
+    /// There are none.
+    Unlimited,
+    /// They are those of the configuration.
+    Default,
 }
 
 /// What a sealed server is given.
@@ -242,6 +270,18 @@ pub enum Reply {
     },
     TenantDeleted {
         name: String,
+    },
+    /// `secrets`: how many it has, those included that expired and are not swept yet.
+    /// `bytes`: of their values, as UTF-8.
+    TenantShown {
+        tenant: Tenant,
+        secrets: u64,
+        bytes: u64,
+        limits: TenantLimitRows,
+    },
+    TenantLimited {
+        name: String,
+        limits: TenantLimitRows,
     },
     Token {
         token: String,
@@ -500,6 +540,25 @@ pub struct Tenant {
     pub id: String,
     /// RFC 3339.
     pub created_on: String,
+}
+
+/// What a tenant may have, and how often it may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantLimitRows {
+    pub secrets: LimitRow,
+    pub bytes: LimitRow,
+    pub requests_per_second: LimitRow,
+}
+
+/// A limit of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitRow {
+    /// `None`: there is none.
+    pub max: Option<u64>,
+    /// Whether it is the tenant's own, or the configuration's.
+    pub own: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

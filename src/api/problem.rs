@@ -93,6 +93,8 @@ codes! {
 
     /// Of an address, or with a credential.
     RateLimited = "rate_limited", 429, "Too many requests";
+    /// Of the tenant, over all its credentials.
+    TenantRateLimit = "tenant_rate_limit", 429, "The tenant makes too many requests";
 
     Internal = "internal", 500, "The server failed";
     Corrupted = "corrupted", 500, "Stored data is corrupted";
@@ -108,6 +110,10 @@ codes! {
     IssuerUnavailable = "issuer_unavailable", 503, "The token's issuer cannot be reached";
     OutcomeUnknown = "outcome_unknown", 503, "The outcome of the write is unknown";
     Full = "full", 503, "The disk is nearly full";
+
+    /// Some of them must be deleted first, or the limit be raised.
+    SecretsLimit = "secrets_limit", 507, "The tenant has as many secrets as it may";
+    BytesLimit = "bytes_limit", 507, "The tenant's values have as many bytes as they may";
 }
 
 /// An RFC 9457 problem, `application/problem+json`.

@@ -5,7 +5,8 @@
 //! the requests with a credential, the refused credentials of a source, and the
 //! first sights of a credential. The last two stand in front of what costs most, a
 //! signature, and a token that is remembered is never subject to them: who shares
-//! an address with an attacker is not locked out.
+//! an address with an attacker is not locked out. What belongs to one owner, who keeps
+//! it, is counted by a [`Turnstile`].
 //!
 //! Guaranteed here: memory is bounded, however many sources there are. Where more
 //! than [`COUNTED`] are counted at once, some are forgotten, those asked about once
@@ -136,6 +137,24 @@ impl<K: Copy + Eq + Hash> Limiter<K> {
     }
 }
 
+/// Counts what one owner does, whoever does it for them.
+pub struct Turnstile(RateLimiter<NotKeyed, InMemoryState, SinceBoot>);
+
+impl Turnstile {
+    pub fn new(rate: Rate, clock: &Arc<dyn Clock>) -> Self {
+        let quota = Quota::per_second(rate.per_second()).allow_burst(rate.burst());
+        Self(RateLimiter::direct_with_clock(quota, SinceBoot(clock.clone())))
+    }
+
+    /// One more, if that is not too often.
+    pub fn pass(&self) -> Result<(), Limited> {
+        self.0.check().map_err(|until| {
+            let now = clock::Clock::now(self.0.clock());
+            Limited { retry_after: until.wait_time_from(now) }
+        })
+    }
+}
+
 /// Where each key stands (GCRA, the leaky bucket of ITU-T I.371).
 struct Counts<K>(Bounded<K, Arc<InMemoryState>>);
 
@@ -168,6 +187,7 @@ impl<K: Copy + Eq + Hash> StateStore for Counts<K> {
 }
 
 /// The time that nobody can set: a wall clock set back would prolong a wait.
+#[derive(Clone)]
 struct SinceBoot(Arc<dyn Clock>);
 
 impl clock::Clock for SinceBoot {
@@ -243,6 +263,20 @@ mod tests {
             limits.request_of(source(1)).unwrap();
         }
         assert!(limits.request_of(source(1)).is_err(), "a pause is worth one burst");
+    }
+
+    #[test]
+    fn a_turnstile_lets_a_second_of_its_rate_through_at_once() {
+        let hand = Arc::new(Hand::default());
+        let clock: Arc<dyn Clock> = hand.clone();
+        let turnstile = Turnstile::new(Rate::of(2, 2).unwrap(), &clock);
+        turnstile.pass().unwrap();
+        turnstile.pass().unwrap();
+        let Limited { retry_after } = turnstile.pass().unwrap_err();
+        assert_eq!(retry_after, Duration::from_millis(500));
+        hand.pass(500);
+        turnstile.pass().unwrap();
+        assert!(turnstile.pass().is_err());
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub use caveat::Caveats;
 pub use claims::{Subject, SubjectError};
 pub use identity::{CredentialId, CredentialKind, Family, Identity};
 pub use inspect::{Inspection, inspect};
-pub use limits::{Limited, Limits, Rates};
+pub use limits::{Limited, Limits, Rates, Turnstile};
 pub use mint::{Mint, MintError, mint};
 pub use narrow::{NarrowError, Narrowing, narrow, seal};
 pub use permit::{BatchPermit, ListPermit, ManagePermit, Permit, Read, Write, WriterPermit};

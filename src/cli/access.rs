@@ -14,12 +14,12 @@ use super::failure::CliError;
 use super::kek::Fetched;
 use super::progress::Bar;
 use super::shares::Input;
-use super::{internal, issuers, kek, process, secret};
+use super::{internal, issuers, kek, notices, process, secret};
 use crate::api::admin::{Command, Reply};
 use crate::auth::Rates;
 use crate::config::{self, Config};
 use crate::crypto::{Kek, KekRecord, OldDeks};
-use crate::domain::Rate;
+use crate::domain::{Bound, Rate, TenantLimits};
 use crate::http::{AdminClient, AdminError};
 use crate::store::{Store, StoreError};
 use crate::vault::maintenance::{self, Ends, Exchange};
@@ -159,6 +159,8 @@ pub(super) fn options(config: &Config, place: String) -> VaultOptions {
         rates: rates(&config.limits),
         issuers: issuers::policies(config),
         max_api_keys: config.api_keys.max_per_tenant,
+        tenant_limits: tenant_limits(&config.limits.tenant),
+        notices: notices::policy(config),
         deks: dek_policy(&config.dek),
     }
 }
@@ -182,12 +184,22 @@ fn rates(limits: &config::Limits) -> Rates {
         failure_burst,
         new_token_rate,
         new_token_burst,
+        tenant: _,
     } = *limits;
     Rates {
         source: Rate::of(address_rate, address_burst),
         credential: Rate::of(credential_rate, credential_burst),
         failures: Rate::of(failure_rate, failure_burst),
         first_sights: Rate::of(new_token_rate, new_token_burst),
+    }
+}
+
+fn tenant_limits(limits: &config::TenantLimits) -> TenantLimits {
+    let config::TenantLimits { secrets, bytes, requests_per_second } = *limits;
+    TenantLimits {
+        secrets: Bound::of(secrets as u64),
+        bytes: Bound::of(bytes.get()),
+        requests_per_second: Bound::of(requests_per_second as u64),
     }
 }
 

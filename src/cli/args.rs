@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use super::completions::CompletionsArgs;
 use super::failure::CliError;
@@ -16,7 +16,7 @@ use super::secret::{LoginArgs, LogoutArgs, ProfileArgs, WhoamiArgs};
 
 use crate::api::admin::When;
 use crate::config::{KekSource, TimeSpan};
-use crate::domain::{NamePrefix, SecretName, Timestamp};
+use crate::domain::{ByteSize, NamePrefix, SecretName, Timestamp};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -247,7 +247,7 @@ pub(super) enum Command {
         environment or a\nprogram, a restart unseals by itself."
     )]
     Seal(SealArgs),
-    /// Create, list or delete tenants
+    /// Create, list, show, limit or delete tenants
     Tenant(TenantArgs),
     /// Mint, narrow, inspect or revoke tokens, and rotate the key that signs them
     Token(TokenArgs),
@@ -263,6 +263,8 @@ pub(super) enum Command {
     Status(StoreArgs),
     /// Settle a dispute about the time
     Clock(ClockArgs),
+    /// Try who is told of secrets that come to their end
+    Notify(NotifyArgs),
     /// Give back the space of what was deleted or replaced
     #[command(after_help = "Example:\n  tenure compact --dry-run     # sizes, and what would be \
         done\n  tenure compact\n  tenure compact --all         # no deleted ciphertext stays on \
@@ -460,7 +462,7 @@ pub(super) struct ServeArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tenure tenant create acme\n  tenure tenant list --json\n  \
-    tenure tenant delete acme --yes")]
+    tenure tenant limit acme --secrets 1000\n  tenure tenant delete acme --yes")]
 pub(super) struct TenantArgs {
     #[command(subcommand)]
     pub(super) command: TenantCommand,
@@ -482,6 +484,19 @@ pub(super) enum TenantCommand {
         #[command(flatten)]
         store: StoreArgs,
     },
+    /// Show what a tenant has and may have
+    ///
+    /// Secrets that expired count until a sweep removes them. The bytes are those of the
+    /// values, as UTF-8. They are counted now, unless a limit has the server count them
+    /// anyway.
+    #[command(after_help = "Example:\n  tenure tenant show acme\n  tenure tenant show acme --json")]
+    Show {
+        name: String,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Limit what a tenant may have and how often it may ask
+    Limit(TenantLimitArgs),
     /// Delete a tenant: its keys first, then its secrets; there is no way back
     #[command(
         after_help = "Example:\n  tenure tenant delete acme          # asks for the name\n  \
@@ -495,6 +510,38 @@ pub(super) enum TenantCommand {
         #[command(flatten)]
         store: StoreArgs,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("limits").required(true).multiple(true)
+        .args(["secrets", "bytes", "requests_per_second", "unlimited", "default"]),
+    after_help = "Example:\n  tenure tenant limit acme --secrets 1000 --bytes 100MiB\n  \
+        tenure tenant limit acme --requests-per-second 50\n  \
+        tenure tenant limit acme --unlimited\n  \
+        tenure tenant limit acme --default       # as [limits.tenant] says again\n\n\
+        A limit takes effect at once and nothing is removed: beyond it, what would add is \
+        refused, and what replaces by no more or deletes goes on."
+)]
+pub(super) struct TenantLimitArgs {
+    pub(super) name: String,
+    /// How many secrets it may have; 0 for no limit
+    #[arg(long, value_name = "N")]
+    pub(super) secrets: Option<u64>,
+    /// How many bytes its values may have together; 0 for no limit
+    #[arg(long, value_name = "SIZE")]
+    pub(super) bytes: Option<ByteSize>,
+    /// How many requests a second it may make; 0 for no limit
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=10_000_000))]
+    pub(super) requests_per_second: Option<u64>,
+    /// No limits, but those that are said here
+    #[arg(long, conflicts_with = "default")]
+    pub(super) unlimited: bool,
+    /// The configuration's limits, but for those that are said here
+    #[arg(long)]
+    pub(super) default: bool,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
 }
 
 #[derive(Debug, Args)]
@@ -840,6 +887,27 @@ pub(super) enum DekCommand {
         /// Only of this tenant
         #[arg(long, value_name = "NAME")]
         tenant: Option<String>,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tenure notify test")]
+pub(super) struct NotifyArgs {
+    #[command(subcommand)]
+    pub(super) command: NotifyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NotifyCommand {
+    /// Send a signed test to the webhook of the configuration, once
+    ///
+    /// It says nothing of any secret, and needs no server: the command itself sends it.
+    #[command(after_help = "Example:\n  tenure notify test\n  tenure notify test --config \
+        /etc/tenure/tenure.toml\n\nThe configuration's notify.url and notify.secret_file say \
+        whom to tell and what signs it.")]
+    Test {
         #[command(flatten)]
         store: StoreArgs,
     },

@@ -29,6 +29,7 @@ pub(super) const GROUPS: [(&str, &[&str]); 4] = [
             "dek",
             "kek",
             "clock",
+            "notify",
             "completions",
             "man",
             "help",

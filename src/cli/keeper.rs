@@ -10,11 +10,11 @@ use tokio::task::JoinHandle;
 use super::backup_schedule::Schedule;
 use super::failure::CliError;
 use super::memory::Locking;
-use super::{issuers, kek};
+use super::{issuers, kek, notices};
 use crate::api::admin::{Failure, FailureKind, Reply, Unsealing};
 use crate::config::{Config, KekSource};
 use crate::crypto::{Gathered, Kek, Share};
-use crate::http::{AppState, IssuerWatch, Turn, Wanted};
+use crate::http::{AppState, IssuerWatch, NoticeWatch, Turn, Wanted};
 use crate::vault::{OpenError, SealedVault, Tended, Vault};
 
 /// How often the vault is kept in order.
@@ -221,10 +221,12 @@ struct Background {
     compacting: JoinHandle<()>,
     backups: Option<Schedule>,
     issuers: IssuerWatch,
+    notices: Option<NoticeWatch>,
 }
 
 impl Background {
     fn start(config: &Config, state: &AppState, vault: &Arc<Vault>) -> Result<Self, CliError> {
+        let notices = notices::start(config, vault)?;
         let backups = Schedule::start(&config.backup, vault)?;
         let (every, retain) = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
         Ok(Self {
@@ -234,15 +236,16 @@ impl Background {
             compacting: tokio::spawn(keep_compact(vault.clone())),
             backups,
             issuers: IssuerWatch::start(issuers::sources(config), vault, state),
+            notices,
         })
     }
 
     async fn stop(self) {
-        let Self { housekeeping, sweeping, keys, compacting, backups, issuers } = self;
+        let Self { housekeeping, sweeping, keys, compacting, backups, issuers, notices } = self;
         for task in [housekeeping, sweeping, keys, compacting] {
             task.abort();
         }
-        drop(issuers);
+        drop((issuers, notices));
         if let Some(backups) = backups {
             backups.stop().await;
         }

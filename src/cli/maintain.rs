@@ -11,7 +11,7 @@ use super::args::{
     TokenArgs, TokenCommand, VerifyArgs,
 };
 use super::failure::{CliError, Exit};
-use super::{credentials, internal, narrow, prompt, seal};
+use super::{credentials, internal, narrow, prompt, seal, tenant_limits};
 use crate::api::admin::{
     Command, CompactedDatabase, Databases, Reply, SealedStatus, Status, Verification, VerifiedPart,
 };
@@ -64,6 +64,8 @@ pub(super) async fn tenant(args: TenantArgs, output: Output) -> Result<(), CliEr
             let reply = access::execute(&store, Command::TenantList).await?;
             output.show(&reply, || tenant_table(&reply))
         }
+        TenantCommand::Show { name, store } => tenant_limits::show(name, &store, output).await,
+        TenantCommand::Limit(args) => tenant_limits::limit(args, output).await,
         TenantCommand::Delete { name, yes, store } => {
             if !yes {
                 confirm_deletion(&name)?;

@@ -28,6 +28,7 @@ mod maintain;
 mod man;
 mod memory;
 mod narrow;
+mod notices;
 mod process;
 mod progress;
 mod prompt;
@@ -36,6 +37,7 @@ mod secret;
 mod serve;
 mod shares;
 mod signals;
+mod tenant_limits;
 
 use std::process::ExitCode;
 
@@ -105,6 +107,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::ApiKey(args) => credentials::api_key(args, output).await,
             Command::Sweep(args) => maintain::sweep(args, output).await,
             Command::Status(args) => maintain::status(&args, output).await,
+            Command::Notify(args) => notices::run(&args, output).await,
             Command::Clock(args) => maintain::clock(&args, output).await,
             Command::Verify(args) => maintain::verify(args, output).await,
             Command::Compact(args) => maintain::compact(args, output).await,

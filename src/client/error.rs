@@ -78,6 +78,8 @@ impl Refusal {
 
     /// Nothing was changed, and the same request may succeed a moment later.
     pub(super) fn passes_soon(&self) -> bool {
-        self.is(Code::Unavailable) || self.is(Code::Starting) || self.is(Code::RateLimited)
+        [Code::Unavailable, Code::Starting, Code::RateLimited, Code::TenantRateLimit]
+            .into_iter()
+            .any(|code| self.is(code))
     }
 }

@@ -28,7 +28,7 @@ mod tests;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::domain::Network;
+use crate::domain::{Network, WebAddress};
 
 pub use crate::domain::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use error::{ConfigError, Origin};
@@ -36,7 +36,7 @@ pub use load::environment;
 pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use profiles::{CredentialPlace, Credentials, Profile, ProfileName, Profiles};
 pub use project::{ProjectFile, project};
-pub use settings::{LogLevel, MemoryLock, Setting, keys};
+pub use settings::{LogLevel, MemoryLock, NoticeEvent, NoticeNames, Setting, keys};
 pub use validate::Exposure;
 
 /// Everything that can be configured. `config/tenure.toml` explains each key.
@@ -57,6 +57,7 @@ pub struct Config {
     pub limits: Limits,
     pub api_keys: ApiKeys,
     pub dek: Dek,
+    pub notify: Notify,
     pub memory: Memory,
     pub log: Log,
     /// Issuers whose tokens are accepted beside our own.
@@ -209,6 +210,17 @@ pub struct Limits {
     /// Tokens of one minting that are not remembered.
     pub new_token_rate: usize,
     pub new_token_burst: usize,
+    pub tenant: TenantLimits,
+}
+
+/// What each tenant may have, and how often it may ask, unless it has limits of its own.
+/// Zero is no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantLimits {
+    pub secrets: usize,
+    /// Of its values, as UTF-8.
+    pub bytes: ByteSize,
+    pub requests_per_second: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,6 +237,22 @@ pub struct Dek {
     pub rewrite: bool,
     /// How many secrets are encrypted anew in a second; zero: as many as can be.
     pub rewrite_rate: usize,
+}
+
+/// Who is told of secrets that come to their end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    /// `None`: nobody.
+    pub url: Option<WebAddress>,
+    /// The key that is shared with the receiver. Set together with `url`.
+    pub secret_file: Option<PathBuf>,
+    pub expiring_within: Vec<TimeSpan>,
+    pub events: Vec<NoticeEvent>,
+    /// Of which tenants; empty: of all.
+    pub tenants: Vec<String>,
+    pub names: NoticeNames,
+    /// How often it is looked at what is due.
+    pub every: TimeSpan,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -284,12 +312,26 @@ impl Default for Config {
                 failure_burst: 500,
                 new_token_rate: 50,
                 new_token_burst: 500,
+                tenant: TenantLimits {
+                    secrets: 0,
+                    bytes: ByteSize::bytes(0),
+                    requests_per_second: 0,
+                },
             },
             api_keys: ApiKeys { max_per_tenant: 1_000 },
             dek: Dek {
                 rotate_after: TimeSpan::seconds(365 * 86_400),
                 rewrite: false,
                 rewrite_rate: 1_000,
+            },
+            notify: Notify {
+                url: None,
+                secret_file: None,
+                expiring_within: [30, 7, 1].map(TimeSpan::days).to_vec(),
+                events: NoticeEvent::ALL.to_vec(),
+                tenants: Vec::new(),
+                names: NoticeNames::Plain,
+                every: TimeSpan::seconds(60),
             },
             memory: Memory { lock: MemoryLock::Auto },
             log: Log { level: LogLevel::Info },

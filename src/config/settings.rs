@@ -8,7 +8,7 @@ use std::str::FromStr;
 use toml::de::DeValue;
 
 use super::{ByteSize, Config, KekSource, TimeSpan};
-use crate::domain::Network;
+use crate::domain::{Network, WebAddress};
 
 /// One key of the configuration.
 pub struct Setting {
@@ -125,10 +125,20 @@ const SETTINGS: &[Setting] = settings! {
     limits.failure_burst;
     limits.new_token_rate;
     limits.new_token_burst;
+    limits.tenant.secrets;
+    limits.tenant.bytes;
+    limits.tenant.requests_per_second;
     api_keys.max_per_tenant;
     dek.rotate_after;
     dek.rewrite;
     dek.rewrite_rate;
+    #[may_hold_secret] notify.url;
+    #[may_hold_secret] notify.secret_file;
+    notify.expiring_within;
+    notify.events;
+    notify.tenants;
+    notify.names;
+    notify.every;
     memory.lock;
     log.level;
 };
@@ -270,21 +280,109 @@ impl Value for ByteSize {
     }
 }
 
-impl Value for Vec<Network> {
+/// What may stand in a list of strings, and an example of it.
+trait Item: FromStr<Err: Display> + Display {
+    const EXAMPLE: &str;
+}
+
+impl Item for Network {
+    const EXAMPLE: &str = "10.0.0.0/8";
+}
+
+impl Item for TimeSpan {
+    const EXAMPLE: &str = "30d";
+}
+
+impl Item for NoticeEvent {
+    const EXAMPLE: &str = "expiring";
+}
+
+impl<T: Item> Value for Vec<T> {
     /// Separated by commas.
     fn from_text(text: &str) -> Result<Self, String> {
         text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(parse).collect()
     }
 
     fn from_toml(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
-        let strings = "must be a list of strings, such as [\"10.0.0.0/8\"]";
-        let list = value.as_array().ok_or(strings)?;
-        list.iter().map(|item| parse(item.get_ref().as_str().ok_or(strings)?)).collect()
+        let strings = || format!("must be a list of strings, such as [\"{}\"]", T::EXAMPLE);
+        let list = value.as_array().ok_or_else(strings)?;
+        list.iter().map(|item| parse(item.get_ref().as_str().ok_or_else(strings)?)).collect()
     }
 
     fn show(&self) -> String {
-        let networks: Vec<_> = self.iter().map(quoted).collect();
-        format!("[{}]", networks.join(", "))
+        let items: Vec<_> = self.iter().map(quoted).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+/// Empty is none, as with an optional path.
+impl Value for Option<WebAddress> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let address = Some(text).filter(|text| !text.is_empty()).map(WebAddress::parse);
+        address.transpose().map_err(|problem| problem.to_string())
+    }
+
+    fn show(&self) -> String {
+        quoted(self.as_ref().map_or("", WebAddress::as_str))
+    }
+}
+
+/// What is told of a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeEvent {
+    Expiring,
+    Expired,
+    Swept,
+}
+
+impl NoticeEvent {
+    pub const ALL: [Self; 3] = [Self::Expiring, Self::Expired, Self::Swept];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Expiring => "expiring",
+            Self::Expired => "expired",
+            Self::Swept => "swept",
+        }
+    }
+}
+
+impl FromStr for NoticeEvent {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let found = Self::ALL.into_iter().find(|event| event.as_str() == text);
+        found.ok_or("must hold nothing but \"expiring\", \"expired\" and \"swept\"")
+    }
+}
+
+impl Display for NoticeEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How secrets are called where they are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeNames {
+    Plain,
+    Hashed,
+}
+
+impl Value for NoticeNames {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "plain" => Ok(Self::Plain),
+            "hashed" => Ok(Self::Hashed),
+            _ => Err("must be \"plain\" or \"hashed\"".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        quoted(match self {
+            Self::Plain => "plain",
+            Self::Hashed => "hashed",
+        })
     }
 }
 

@@ -48,10 +48,20 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("limits.failure_burst", "1", "1"),
     ("limits.new_token_rate", "0", "0"),
     ("limits.new_token_burst", "1", "1"),
+    ("limits.tenant.secrets", "1000", "1000"),
+    ("limits.tenant.bytes", "'100MiB'", "100MiB"),
+    ("limits.tenant.requests_per_second", "50", "50"),
     ("api_keys.max_per_tenant", "7", "7"),
     ("dek.rotate_after", "'90d'", "90d"),
     ("dek.rewrite", "true", "true"),
     ("dek.rewrite_rate", "50", "50"),
+    ("notify.url", "'https://ops.example/hook'", "https://ops.example/hook"),
+    ("notify.secret_file", "'/keys/notify'", "/keys/notify"),
+    ("notify.expiring_within", "['14d', '36h']", "14d, 36h"),
+    ("notify.events", "['expired']", "expired"),
+    ("notify.tenants", "['acme']", "['acme']"),
+    ("notify.names", "'hashed'", "hashed"),
+    ("notify.every", "'5m'", "5m"),
     ("memory.lock", "'off'", "off"),
     ("log.level", "'debug'", "debug"),
 ];
@@ -93,11 +103,14 @@ fn show(config: &Config, key: &str) -> String {
     keys().iter().find(|setting| setting.path() == key).unwrap().show(config)
 }
 
-/// What must be said beside `key`: the other half of a certificate, and where
-/// backups go.
+/// What must be said beside `key`: the other half of a certificate, where backups go, and
+/// what signs notices.
 fn flags_beside(key: &str) -> Vec<(&'static str, &'static str)> {
     if key == "backup.every" {
         return vec![("backup.folder", "/backup")];
+    }
+    if key == "notify.url" {
+        return vec![("notify.secret_file", "/keys/notify")];
     }
     let is_half = TLS.iter().any(|(half, _)| *half == key);
     TLS.into_iter().filter(|(half, _)| is_half && *half != key).collect()
@@ -109,6 +122,19 @@ fn backups_need_a_folder_to_go_to() {
     assert!(said.contains("line 2: `backup.every` is set without `backup.folder`"), "{said}");
     load("[backup]\nevery = '1d'\nfolder = '/backup'", &[], &[]).unwrap();
     assert!(problem("backup.keep = 0", &[], &[]).contains("out of range"));
+}
+
+#[test]
+fn notices_need_a_key_and_go_to_nobody_in_the_clear() {
+    let said = problem("notify.url = 'https://ops.example/hook'", &[], &[]);
+    assert!(said.contains("`notify.url` is set without `notify.secret_file`"), "{said}");
+    let said = problem("notify.url = 'http://ops.example/hook-t0ken'", &[], &[]);
+    assert!(said.contains("must begin with https://") && !said.contains("t0ken"), "{said}");
+    let key = "secret_file = '/keys/notify'";
+    load(&format!("[notify]\nurl = 'http://127.0.0.1:9000/hook'\n{key}"), &[], &[]).unwrap();
+    assert!(problem("notify.tenants = ['a/b']", &[], &[]).contains("no name of a tenant"));
+    assert!(problem("notify.expiring_within = ['0s']", &[], &[]).contains("out of range"));
+    assert!(problem("notify.events = ['read']", &[], &[]).contains("\"swept\""));
 }
 
 #[test]

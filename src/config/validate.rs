@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::load::Origins;
-use super::{ByteSize, Config, ConfigError, Kek, KekSource, Limits, Origin, TimeSpan, Tls};
+use super::{ByteSize, Config, ConfigError, Kek, KekSource, Limits, Notify, Origin, TimeSpan, Tls};
+use crate::domain::TenantName;
 
 /// How far what is said on the wire can be overheard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub enum Exposure {
 }
 
 const HOUR: TimeSpan = TimeSpan::seconds(3600);
+const DAY: TimeSpan = TimeSpan::days(1);
 const TEN_YEARS: TimeSpan = TimeSpan::seconds(3650 * 86_400);
 const SHORTEST: TimeSpan = TimeSpan::millis(10);
 /// What one value may be at all, whatever is configured.
@@ -77,6 +79,7 @@ impl Config {
         check.tls(self)?;
         check.kek(self)?;
         check.backup(self)?;
+        check.notify(self)?;
         check.floors(self)
     }
 }
@@ -136,6 +139,7 @@ impl Check<'_> {
             ("limits.credential_rate", limits.credential_rate),
             ("limits.failure_rate", limits.failure_rate),
             ("limits.new_token_rate", limits.new_token_rate),
+            ("limits.tenant.requests_per_second", limits.tenant.requests_per_second),
         ] {
             self.within(key, rate, 0..=MOST_A_SECOND)?;
         }
@@ -200,6 +204,27 @@ impl Check<'_> {
         }
         let remedy = "set backup.folder to where they go, best on another disk".to_owned();
         Err(self.refused("backup.every", "is set without `backup.folder`", remedy))
+    }
+
+    fn notify(&self, config: &Config) -> Result<(), ConfigError> {
+        let Notify { url, secret_file, expiring_within, tenants, every, .. } = &config.notify;
+        self.within("notify.every", *every, TimeSpan::millis(100)..=DAY)?;
+        for span in expiring_within {
+            self.within("notify.expiring_within", *span, TimeSpan::seconds(1)..=TEN_YEARS)?;
+        }
+        self.within("notify.expiring_within", expiring_within.len(), 0..=10)?;
+        if tenants.iter().any(|name| TenantName::parse(name).is_err()) {
+            let remedy = "write the names of tenants, or [] for all".to_owned();
+            let problem = "holds what is no name of a tenant";
+            return Err(self.refused("notify.tenants", problem, remedy));
+        }
+        if url.is_some() && secret_file.is_none() {
+            let remedy = "name a file with a key that is shared with the receiver \
+                          (docs/notify.md says how to make one)";
+            let problem = "is set without `notify.secret_file`";
+            return Err(self.refused("notify.url", problem, remedy.to_owned()));
+        }
+        Ok(())
     }
 
     fn floors(&self, config: &Config) -> Result<(), ConfigError> {

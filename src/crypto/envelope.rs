@@ -21,6 +21,8 @@ use crate::domain::{TenantId, Timestamp};
 
 const FORMAT: u8 = 1;
 const SALT_LEN: usize = 32;
+/// By how much an envelope is longer than its plaintext: format, DEK id, salt and tag.
+pub const ENVELOPE_OVERHEAD: usize = 1 + 4 + SALT_LEN + 16;
 
 /// What a ciphertext is for. Two purposes never open each other's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -426,6 +428,7 @@ mod tests {
                 version: v["version"].as_u64().unwrap(),
             };
             let (plaintext, envelope) = (bytes(&v["plaintext"]), bytes(&v["envelope"]));
+            assert_eq!(envelope.len(), plaintext.len() + ENVELOPE_OVERHEAD);
             assert_eq!(*dek.decrypt(&binding, &envelope).unwrap(), plaintext);
             let salt: [u8; 32] = bytes(&v["salt"]).try_into().unwrap();
             assert_eq!(dek.encrypt_with_salt(&binding, &plaintext, &salt), envelope);

@@ -24,10 +24,12 @@ mod offline_copy;
 mod passphrase;
 mod ring;
 mod shamir;
+mod webhook;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
 pub use envelope::{
-    Binding, Dek, DekSet, DekState, EnvelopeStamp, OldDeks, Purpose, Undecryptable,
+    Binding, Dek, DekSet, DekState, ENVELOPE_OVERHEAD, EnvelopeStamp, OldDeks, Purpose,
+    Undecryptable,
 };
 pub use gathering::{Gathered, Gathering, ShareError};
 pub use kek_origin::{Argon2Params, KekOrigin, KekRecord, KekWay, ShareSet, UnknownOrigin};
@@ -39,3 +41,4 @@ pub use keys::{
 pub use offline_copy::{CopyBinding, CopyError, decrypt_copy, encrypt_copy};
 pub use passphrase::{DeriveError, Passphrase, PassphraseError};
 pub use shamir::{NoSuchSet, Share, ShareFormatError, Uncombinable, combine, split};
+pub use webhook::{WebhookKey, WebhookKeyError};

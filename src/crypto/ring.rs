@@ -58,6 +58,11 @@ pub(super) struct Mac(Kept<hmac::Key>);
 
 impl Mac {
     pub(super) fn new(key: &[u8; 32]) -> Self {
+        Self::of_any_length(key)
+    }
+
+    /// For a key that somebody else chose.
+    pub(super) fn of_any_length(key: &[u8]) -> Self {
         Self(Kept::new(hmac::Key::new(hmac::HMAC_SHA256, key)))
     }
 

@@ -15,7 +15,7 @@ mod value;
 mod window;
 
 pub use address::{WebAddress, WebAddressError};
-pub use limit::Rate;
+pub use limit::{Bound, OwnLimits, Rate, TenantLimits};
 pub use name::{
     ByName, NameError, NamePrefix, RepeatedName, SecretName, SecretNames, TenantId, TenantName,
 };

@@ -242,6 +242,7 @@ fn authenticated(
     let principal =
         judged.inspect_err(|refusal| log::debug!("a credential was refused: {refusal}"))?;
     vault.limits().request_with(principal.family())?;
+    vault.tenant_may_ask(principal.tenant_id())?;
     Ok(principal)
 }
 

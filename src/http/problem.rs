@@ -19,7 +19,7 @@ use crate::api::secret::BadBody;
 use crate::auth::{Forbidden, Limited, Refusal};
 use crate::store::StoreError;
 use crate::vault::credentials::CredentialError;
-use crate::vault::{Vault, VaultError};
+use crate::vault::{TenantLimited, Vault, VaultError};
 
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -213,6 +213,20 @@ impl From<Limited> for Refused {
     }
 }
 
+impl From<TenantLimited> for Refused {
+    /// To a good credential of the tenant, which may know.
+    fn from(TenantLimited { per_second, retry_after }: TenantLimited) -> Self {
+        Self::new(
+            Code::TenantRateLimit,
+            format!(
+                "The tenant may make {per_second} requests a second, with all its credentials \
+                 together. Retry-After says when to go on."
+            ),
+        )
+        .retry_after(retry_after)
+    }
+}
+
 impl From<Forbidden> for Refused {
     fn from(_: Forbidden) -> Self {
         Self::new(
@@ -273,6 +287,8 @@ impl From<VaultError> for Refused {
             VaultError::PreconditionsFailed { of } => return preconditions_failed(&of),
             VaultError::TooLargeTogether => return too_large_together(),
             VaultError::ValueTooLarge { max } => return value_too_large(max),
+            VaultError::SecretsLimit { max } => return secrets_limit(max),
+            VaultError::BytesLimit { max } => return bytes_limit(max),
             VaultError::Conflict => return conflict(),
             VaultError::Store(store) => store,
         };
@@ -312,6 +328,27 @@ fn conflict() -> Refused {
 
 pub(super) fn value_too_large(max: usize) -> Refused {
     Refused::new(Code::ValueTooLarge, format!("A value may be at most {max} bytes of UTF-8."))
+}
+
+fn secrets_limit(max: u64) -> Refused {
+    Refused::new(
+        Code::SecretsLimit,
+        format!(
+            "Nothing was changed: the tenant may have {max} secrets, those included that expired \
+             and are not removed yet. Delete some, or have the limit raised."
+        ),
+    )
+}
+
+fn bytes_limit(max: u64) -> Refused {
+    Refused::new(
+        Code::BytesLimit,
+        format!(
+            "Nothing was changed: the values of the tenant may have {max} bytes of UTF-8 together, \
+             those included that expired and are not removed yet. Delete some, or have the limit \
+             raised."
+        ),
+    )
 }
 
 /// Who may write all of these may know which.
@@ -356,6 +393,8 @@ mod tests {
         assert_eq!(of(StoreError::Corrupted { what: "db-3".into() }), Code::Corrupted);
         assert_eq!(code(VaultError::ValueTooLarge { max: 1 }), Code::ValueTooLarge);
         assert_eq!(code(VaultError::PreconditionFailed), Code::PreconditionFailed);
+        assert_eq!(code(VaultError::SecretsLimit { max: 1 }), Code::SecretsLimit);
+        assert_eq!(code(VaultError::BytesLimit { max: 1 }), Code::BytesLimit);
     }
 
     #[test]

@@ -21,6 +21,8 @@
 //! room to keep several. Numbers are big-endian: byte order is their order.
 
 use super::codec::{self, Malformed, Reader};
+use super::quota::Usage;
+use crate::crypto::ENVELOPE_OVERHEAD;
 use crate::domain::{SecretName, Timestamp, ValidityWindow};
 use crate::store::{Row, RowKey};
 
@@ -65,6 +67,12 @@ fn chunk_key(locator: &Locator, version: u64, chunk: u16) -> RowKey {
 pub(super) fn expiry_key(expires_on: Timestamp, locator: &Locator) -> RowKey {
     let seconds = sortable(expires_on.unix_seconds());
     RowKey::new([&[EXPIRY], seconds.as_slice(), locator].concat())
+}
+
+/// Sorts before all that expire in this second, and after those before.
+pub(super) fn before_expiries(second: i64) -> RowKey {
+    let before = Timestamp::from_unix_seconds(second.saturating_sub(1));
+    expiry_key(before, &[u8::MAX; 32])
 }
 
 /// The row that only raises a ledger's highest version.
@@ -120,6 +128,24 @@ pub(super) fn parse_expiry_key(key: &RowKey) -> Result<(Timestamp, Locator), Mal
     let locator = fields.array()?;
     fields.end()?;
     Ok((Timestamp::from_unix_seconds(seconds), locator))
+}
+
+/// What a row adds to what its tenant has. It needs no key: a damaged secret takes its
+/// place too.
+pub(super) fn usage_of(key: &RowKey, row: &Row) -> Usage {
+    let bytes = row.bytes.len();
+    let bytes = match parse_value_key(key) {
+        Ok((.., Piece::Beside | Piece::Chunk(0))) => bytes.saturating_sub(ENVELOPE_OVERHEAD),
+        Ok((.., Piece::Chunk(_))) => bytes,
+        Err(Malformed) => 0,
+    };
+    Usage { secrets: u64::from(parse_head_key(key).is_ok()), bytes: bytes as u64 }
+}
+
+/// How many bytes of UTF-8 a value has whose last row is this one.
+pub(super) fn value_bytes(value: ValueShape, last: &Row) -> u64 {
+    let before = usize::from(value.rows()).saturating_sub(1) * Row::MAX_BYTES;
+    (before + last.bytes.len()).saturating_sub(ENVELOPE_OVERHEAD) as u64
 }
 
 /// What an encrypted value may have at most to stand beside its head. A walk over
@@ -287,6 +313,22 @@ mod tests {
         assert_eq!(parsed(&apart), [0, 1].map(|chunk| Ok((locator, 9, Piece::Chunk(chunk)))));
         assert_eq!(parse_value_key(&head_key(&locator)), Err(Malformed));
         assert_eq!(parse_expiry_key(&head_key(&locator)), Err(Malformed));
+    }
+
+    #[test]
+    fn the_rows_of_a_value_tell_its_length_together_and_the_last_one_alone() {
+        for bytes in [0, 1, 971, 972, 3_547, 3_548, 65_536] {
+            let envelope = vec![7; bytes + ENVELOPE_OVERHEAD];
+            let (shape, pieces) = lay_out(&envelope);
+            let row = |piece: &[u8]| Row { version: 1, bytes: piece.to_vec() };
+            let rows: Vec<_> = value_keys(&[1; 32], 1, shape).zip(pieces.map(row)).collect();
+            let all =
+                rows.iter().fold(Usage::default(), |all, (key, row)| all.and(usage_of(key, row)));
+            assert_eq!(all, Usage { secrets: 0, bytes: bytes as u64 });
+            assert_eq!(value_bytes(shape, &rows.last().unwrap().1), bytes as u64);
+        }
+        let head = (head_key(&[1; 32]), Row { version: 1, bytes: vec![7; 100] });
+        assert_eq!(usage_of(&head.0, &head.1), Usage::one(0));
     }
 
     #[test]

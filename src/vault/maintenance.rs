@@ -13,6 +13,7 @@ use super::credential_commands::{self, parse_scopes};
 use super::credentials::{Act, MAX_TTL};
 use super::heads::{Look, Place};
 use super::key_commands::{self, Rotation};
+use super::limit_commands;
 use super::pace::Pace;
 use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
@@ -83,6 +84,8 @@ pub async fn execute(
         Command::TenantCreate { name } => create_tenant(vault, &name).await,
         Command::TenantList => Ok(list_tenants(vault)),
         Command::TenantDelete { name } => delete_tenant(vault, &name).await,
+        Command::TenantShow { name } => limit_commands::show(vault, &name).await,
+        Command::TenantLimit { name, change } => limit_commands::limit(vault, &name, change).await,
         Command::TokenMint { tenant, scopes, ttl_seconds, subject } => {
             let ttl = Duration::from_secs(ttl_seconds);
             mint(vault, &tenant, &scopes, ttl, &subject)

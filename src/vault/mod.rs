@@ -19,9 +19,12 @@ mod heads;
 pub mod key_commands;
 mod keyring;
 mod layout;
+mod limit_commands;
 mod list;
 pub mod maintenance;
+pub mod notices;
 mod pace;
+mod quota;
 mod rotation;
 mod seal;
 mod sealed;
@@ -36,7 +39,7 @@ mod vectors;
 mod verify;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -49,7 +52,8 @@ use crate::auth::{
 };
 use crate::crypto::{Kek, KekOrigin, KekRecord, KekWay, StoreId, random};
 use crate::domain::{
-    ByName, Clock, Floor, Now, SecretValue, Source, TenantId, TenantName, Timestamp, ValidityWindow,
+    ByName, Clock, Floor, Now, OwnLimits, SecretValue, Source, TenantId, TenantLimits, TenantName,
+    Timestamp, ValidityWindow,
 };
 use crate::store::{
     Batch, Compacted, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
@@ -58,6 +62,9 @@ use crate::store::{
 use heads::{Budget, Heads};
 use keyring::{Header, Keyring, Phase, SpaceKeys};
 pub use list::{Detail, ListPage, ListRequest, PageSize, Shows};
+use notices::NoticePolicy;
+use quota::Quota;
+pub use quota::TenantLimited;
 pub use rotation::{DekPolicy, Tended};
 use seal::SpaceSeal;
 pub use sealed::{NoShares, SHARES_KEPT, SealedVault};
@@ -121,6 +128,11 @@ pub enum VaultError {
     TooLargeTogether,
     #[error("the value is larger than the configured {max} bytes")]
     ValueTooLarge { max: usize },
+    /// The tenant would have more of them than it may.
+    #[error("the tenant may have {max} secrets")]
+    SecretsLimit { max: u64 },
+    #[error("the values of the tenant may have {max} bytes together")]
+    BytesLimit { max: u64 },
     #[error("other writers changed this secret at the same time")]
     Conflict,
     #[error(transparent)]
@@ -187,6 +199,10 @@ pub struct VaultOptions {
     pub rates: Rates,
     /// How many API keys a tenant may have; at most [`VaultOptions::MOST_API_KEYS`].
     pub max_api_keys: usize,
+    /// Of each tenant that has none of its own.
+    pub tenant_limits: TenantLimits,
+    /// What is told of secrets that come to their end; `None`: nothing.
+    pub notices: Option<NoticePolicy>,
     /// Whose tokens are accepted beside our own.
     pub issuers: Vec<IssuerPolicy>,
     pub deks: DekPolicy,
@@ -208,6 +224,8 @@ impl Default for VaultOptions {
             issuers: Vec::new(),
             deks: DekPolicy::NEVER,
             max_api_keys: 1_000,
+            tenant_limits: TenantLimits::default(),
+            notices: None,
         }
     }
 }
@@ -225,6 +243,8 @@ pub struct Vault {
     options: VaultOptions,
     time: Timekeeper,
     limits: Arc<Limits>,
+    /// Whether a tenant was ever limited to so many requests a second.
+    has_rated_tenant: AtomicBool,
     authenticator: Authenticator,
     keyring: Keyring,
     system: System,
@@ -244,6 +264,7 @@ pub struct Vault {
     /// The highest floor that is durable.
     floor_persisted: Mutex<Floor>,
     last_sweep: RwLock<Option<Timestamp>>,
+    opened_on: Timestamp,
     /// Tenants that exist no more, or never came to exist, and whose keys and
     /// rows are still to be destroyed.
     doomed: Mutex<Vec<TenantId>>,
@@ -344,7 +365,12 @@ impl Vault {
         let list_budget = Arc::new(Budget::new(options.list_cache_bytes));
         for record in &contents.tenants {
             let heads = Heads::new(list_budget.clone());
-            let (tenant, tenant_floor) = open_tenant(&store, &keyring, record, heads).await?;
+            let quota = Quota::new(record.limits, options.tenant_limits, clock.clone());
+            let opened = open_tenant(&store, &keyring, record, heads, quota).await?;
+            let (tenant, tenant_floor) = opened;
+            if let Some(told) = contents.told.get(&record.id) {
+                tenant.resume_told(*told);
+            }
             floor = floor.max(tenant_floor);
             tenants.insert(Arc::new(tenant));
         }
@@ -355,7 +381,9 @@ impl Vault {
             }
         }
         let limits = Arc::new(Limits::new(options.rates, &clock));
+        let has_rated_tenant = tenants.by_id.values().any(|tenant| tenant.quota.is_rated());
         let time = Timekeeper::start(clock, floor);
+        let opened_on = time.now().for_expiry();
         let standing = Standing {
             roots: Arc::new(contents.roots),
             revocations: contents.revocations.into_iter().collect(),
@@ -367,6 +395,7 @@ impl Vault {
         let vault = Arc::new(Self {
             authenticator,
             limits,
+            has_rated_tenant: AtomicBool::new(has_rated_tenant),
             store,
             options,
             time,
@@ -381,6 +410,7 @@ impl Vault {
             list_ticks: AtomicU64::new(0),
             floor_persisted: Mutex::new(floor),
             last_sweep: RwLock::new(contents.last_sweep),
+            opened_on,
             doomed: Mutex::new(Vec::new()),
             held: watch::Sender::new(()),
         });
@@ -417,6 +447,16 @@ impl Vault {
     /// Who must not ask too often, and be told before anything costs.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// A request with a good credential of this tenant. Where no tenant is limited so,
+    /// it costs a look at what nobody writes to.
+    pub fn tenant_may_ask(&self, tenant: TenantId) -> Result<(), TenantLimited> {
+        if !self.has_rated_tenant.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // One that was deleted meanwhile is told by what it asks for.
+        self.tenant(tenant).map_or(Ok(()), |tenant| tenant.quota.ask())
     }
 
     /// The same two for an API key.
@@ -744,8 +784,12 @@ impl Vault {
             return Err(CreateError::Exists);
         }
         let now = self.time.now();
-        let record =
-            TenantRecord { id: TenantId::from_bytes(random()), name, created_on: now.wall() };
+        let record = TenantRecord {
+            id: TenantId::from_bytes(random()),
+            name,
+            created_on: now.wall(),
+            limits: OwnLimits::NONE,
+        };
         let made = self.bring_about(&record).await;
         self.admit_made(&record, made).await
     }
@@ -801,11 +845,23 @@ impl Vault {
     /// Opens a tenant that has a record, and serves it.
     async fn admit(&self, record: &TenantRecord) -> Result<Arc<Tenant>, StoreError> {
         let heads = Heads::new(self.list_budget.clone());
-        let opened = open_tenant(&self.store, &self.keyring, record, heads).await;
+        let quota = self.quota(record.limits);
+        let opened = open_tenant(&self.store, &self.keyring, record, heads, quota).await;
         let (tenant, _) = opened.map_err(OpenError::into_store_error)?;
         let tenant = Arc::new(tenant);
+        self.note_rate(&tenant);
         self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone());
         Ok(tenant)
+    }
+
+    fn quota(&self, own: OwnLimits) -> Quota {
+        Quota::new(own, self.options.tenant_limits, self.time.clock())
+    }
+
+    fn note_rate(&self, tenant: &Tenant) {
+        if tenant.quota.is_rated() {
+            self.has_rated_tenant.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Once its record is gone a tenant does not exist. Its keys and rows are
@@ -820,7 +876,7 @@ impl Vault {
         let with = keys.iter().map(|id| CredentialChange::DropApiKey(*id));
         let with: Vec<_> =
             with.chain(targets.iter().map(CredentialChange::DropRevocation)).collect();
-        if let Err(error) = self.system.forget(name, &with, self.time.floor()).await {
+        if let Err(error) = self.system.forget((name, tenant.id), &with, self.time.floor()).await {
             // It is there still, unless a read says otherwise.
             if self.system.find(name).await != Ok(None) {
                 self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant);
@@ -923,6 +979,7 @@ async fn open_tenant(
     keyring: &Keyring,
     record: &TenantRecord,
     heads: Heads,
+    quota: Quota,
 ) -> Result<(Tenant, Floor), OpenError> {
     let keys = keyring.keys(record.id).await?;
     let seal = SpaceSeal::Anchor(keys.anchor.clone());
@@ -935,9 +992,8 @@ async fn open_tenant(
     if ledger.is_none() {
         log::error!("the rows or the ledger of tenant '{}' are missing or damaged", record.name);
     }
-    let (id, name) = (record.id, record.name.clone());
     let store = store.clone();
-    let tenant = Tenant::new(id, name, record.created_on, store, keys, ledger.as_ref(), heads);
+    let tenant = Tenant::new(record.clone(), store, keys, ledger.as_ref(), heads, quota);
     Ok((tenant, ledger.map_or(Floor::START, |ledger| ledger.floor)))
 }
 

@@ -279,7 +279,11 @@ impl Vault {
         let mut tries = 0;
         loop {
             tries += 1;
-            match tenant.commit(changes.clone(), self.time.floor()).await {
+            // Whoever counts rows sees all of a secret's before this, or all after it.
+            let writing = tenant.quota.enter().await;
+            let outcome = tenant.commit(changes.clone(), self.time.floor()).await;
+            drop(writing);
+            match outcome {
                 Err(StoreError::NotApplied { retry_after }) if tries < TRIES => {
                     tokio::time::sleep(retry_after).await;
                 }

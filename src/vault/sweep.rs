@@ -40,6 +40,7 @@ impl Vault {
     /// `retain`. Does nothing while the clock is disputed.
     pub async fn sweep_expired(&self, retain: Duration) {
         for tenant in self.all_tenants() {
+            let retain = self.kept_for_notices(&tenant, retain);
             match self.sweep_tenant(&tenant, retain, SweepMode::Remove).await {
                 Ok(Swept { secrets: 0, damaged: 0 }) => {}
                 Ok(Swept { secrets, damaged }) => log::info!(

@@ -3,17 +3,19 @@
 //!
 //! | row | holds, encrypted under the system's DEK |
 //! | --- | --- |
-//! | `t` ‖ HMAC(name) | a tenant: id, name, creation |
+//! | `t` ‖ HMAC(name) | a tenant: id, name, creation, limits of its own |
 //! | `a` ‖ HMAC(id) | an API key: whose, what it may do, and its tag |
 //! | `v` ‖ HMAC(target) | a revocation |
 //! | `r` | the roots that sign tokens |
 //! | `s` | when every tenant was last swept |
+//! | `n` ‖ HMAC(tenant id) | up to when notices of a tenant were told |
 //!
 //! Every row is bound to its key and version, and all are under the system's
 //! ledger, which is checked at open: whoever can write the disk can neither
 //! plant a root or a key nor drop a tenant or a revocation unseen. A row of a kind
 //! that is not known here is damage: a later version's may be a revocation.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,11 +24,12 @@ use zeroize::Zeroizing;
 use super::codec::{self, Malformed, Reader};
 use super::credential_rows::{self, StoredApiKey};
 use super::keyring::{SYSTEM, SpaceKeys};
+use super::notices::Told;
 use super::seal::SpaceSeal;
 use super::{Export, OpenError};
 use crate::auth::{ApiKey, ApiKeyId, Revocation, RevocationTarget, Roots};
 use crate::crypto::{Binding, Purpose};
-use crate::domain::{Floor, TenantId, TenantName, Timestamp};
+use crate::domain::{Bound, Floor, OwnLimits, TenantId, TenantName, Timestamp};
 use crate::store::{Batch, Change, LedgerSeal, Row, RowKey, Space, Store, StoreError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +37,7 @@ pub(super) struct TenantRecord {
     pub(super) id: TenantId,
     pub(super) name: TenantName,
     pub(super) created_on: Timestamp,
+    pub(super) limits: OwnLimits,
 }
 
 pub(super) struct System {
@@ -53,6 +57,7 @@ pub(super) struct SystemContents {
     pub(super) api_keys: Vec<StoredApiKey>,
     pub(super) revocations: Vec<(RevocationTarget, Revocation)>,
     pub(super) last_sweep: Option<Timestamp>,
+    pub(super) told: HashMap<TenantId, Told>,
     pub(super) floor: Floor,
     pub(super) next_version: u64,
 }
@@ -64,6 +69,7 @@ impl SystemContents {
         let ledger = export.prove(&seal, "the system database")?;
         let (mut roots, mut last_sweep, mut tenants) = (None, None, Vec::new());
         let (mut api_keys, mut revocations) = (Vec::new(), Vec::new());
+        let mut told = HashMap::new();
         for (key, row) in &export.rows {
             match Record::read(key, &decrypt(keys, key, row)?)? {
                 Record::Tenant(tenant) => tenants.push(tenant),
@@ -71,12 +77,13 @@ impl SystemContents {
                 Record::Revocation(target, said) => revocations.push((target, said)),
                 Record::Roots(all) => roots = Some(all),
                 Record::Sweep(at) => last_sweep = Some(at),
+                Record::Told(tenant, up_to) => drop(told.insert(tenant, up_to)),
             }
         }
         let roots = roots.ok_or_else(|| damaged("token roots"))?;
         let next_version = ledger.highest_version.saturating_add(1);
         let floor = ledger.floor;
-        Ok(Self { roots, tenants, api_keys, revocations, last_sweep, floor, next_version })
+        Ok(Self { roots, tenants, api_keys, revocations, last_sweep, told, floor, next_version })
     }
 }
 
@@ -87,6 +94,7 @@ enum Record {
     Revocation(RevocationTarget, Revocation),
     Roots(Roots),
     Sweep(Timestamp),
+    Told(TenantId, Told),
 }
 
 impl Record {
@@ -96,6 +104,10 @@ impl Record {
             SWEEP => decode_sweep(plaintext).map(Self::Sweep).map_err(|_| damaged("last sweep")),
             [TENANT, ..] => {
                 decode_tenant(plaintext).map(Self::Tenant).map_err(|_| damaged("a tenant"))
+            }
+            [TOLD, ..] => {
+                let read = decode_told(plaintext).map_err(|_| damaged("what was told"));
+                read.map(|(tenant, told)| Self::Told(tenant, told))
             }
             [API_KEY, ..] => {
                 let read = credential_rows::decode_api_key(plaintext).map(Self::ApiKey);
@@ -250,6 +262,7 @@ impl System {
             Record::Tenant(tenant) => self.tenant_key(&tenant.name) == *key,
             Record::ApiKey((api_key, _)) => self.api_key_key(api_key.id) == *key,
             Record::Revocation(target, _) => self.revocation_key(&target) == *key,
+            Record::Told(tenant, _) => self.told_key(tenant) == *key,
             Record::Roots(_) | Record::Sweep(_) => true,
         });
         if known { Ok(()) } else { Err("a row is of no known form".to_owned()) }
@@ -262,6 +275,23 @@ impl System {
         let row = self.encrypt(&key, &encode_tenant(tenant));
         let absent = Change::Expect { key: key.clone(), version: None };
         self.commit(vec![absent, Change::Put { key, row }], floor).await
+    }
+
+    /// Replaces a tenant's record. Where the outcome is unknown, it looks. The caller
+    /// knows that it exists, and that nobody else changes it.
+    pub(super) async fn replace(
+        &self,
+        tenant: &TenantRecord,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        let _writing = self.writing.read().await;
+        let key = self.tenant_key(&tenant.name);
+        let row = self.encrypt(&key, &encode_tenant(tenant));
+        let put = Change::Put { key, row };
+        match self.commit(vec![put.clone()], floor).await {
+            Err(StoreError::Unknown) if self.was_made(&put).await => Ok(()),
+            outcome => outcome,
+        }
     }
 
     /// The record of a name, as it is stored.
@@ -277,12 +307,15 @@ impl System {
     /// exist.
     pub(super) async fn forget(
         &self,
-        name: &TenantName,
+        (name, id): (&TenantName, TenantId),
         with: &[CredentialChange<'_>],
         floor: Floor,
     ) -> Result<(), StoreError> {
         let _writing = self.writing.read().await;
-        let mut changes = vec![Change::Delete { key: self.tenant_key(name) }];
+        let mut changes = vec![
+            Change::Delete { key: self.tenant_key(name) },
+            Change::Delete { key: self.told_key(id) },
+        ];
         changes.extend(with.iter().map(|change| self.credential_change(change)));
         self.commit(changes, floor).await
     }
@@ -292,6 +325,19 @@ impl System {
         let plaintext = [[SWEEP_FORMAT].as_slice(), &at.unix_micros().to_be_bytes()].concat();
         let row = self.encrypt(&sweep_key(), &plaintext);
         self.commit(vec![Change::Put { key: sweep_key(), row }], floor).await
+    }
+
+    /// Remembers up to when notices of a tenant were told.
+    pub(super) async fn record_told(
+        &self,
+        tenant: TenantId,
+        told: Told,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        let _writing = self.writing.read().await;
+        let key = self.told_key(tenant);
+        let row = self.encrypt(&key, &encode_told(tenant, told));
+        self.commit(vec![Change::Put { key, row }], floor).await
     }
 
     /// Persists a floor and nothing else: the ledger keeps it.
@@ -314,6 +360,10 @@ impl System {
 
     fn revocation_key(&self, target: &RevocationTarget) -> RowKey {
         self.located(REVOCATION, &credential_rows::encode_target(target))
+    }
+
+    fn told_key(&self, tenant: TenantId) -> RowKey {
+        self.located(TOLD, tenant.as_bytes())
     }
 
     fn located(&self, kind: u8, name: &[u8]) -> RowKey {
@@ -343,6 +393,7 @@ fn binding(key: &RowKey, version: u64) -> Binding<'_> {
 const TENANT: u8 = b't';
 const API_KEY: u8 = b'a';
 const REVOCATION: u8 = b'v';
+const TOLD: u8 = b'n';
 const ROOTS: &[u8] = b"r";
 const SWEEP: &[u8] = b"s";
 
@@ -364,24 +415,75 @@ pub(super) fn decode_sweep(bytes: &[u8]) -> Result<Timestamp, Malformed> {
     Ok(at)
 }
 
+const TOLD_FORMAT: u8 = 1;
+
+pub(super) fn encode_told(tenant: TenantId, told: Told) -> Vec<u8> {
+    let Told { at, version } = told;
+    let mut out = vec![TOLD_FORMAT];
+    out.extend_from_slice(tenant.as_bytes());
+    out.extend_from_slice(&at.unix_micros().to_be_bytes());
+    out.extend_from_slice(&version.to_be_bytes());
+    out
+}
+
+pub(super) fn decode_told(bytes: &[u8]) -> Result<(TenantId, Told), Malformed> {
+    let mut fields = Reader::new(bytes);
+    fields.format(TOLD_FORMAT)?;
+    let tenant = TenantId::from_bytes(fields.array()?);
+    let told = Told { at: fields.timestamp()?, version: fields.u64()? };
+    fields.end()?;
+    Ok((tenant, told))
+}
+
+/// Without limits of its own: what earlier versions wrote, and read.
 const TENANT_FORMAT: u8 = 1;
+/// With limits of its own behind the rest.
+const LIMITED_TENANT_FORMAT: u8 = 2;
 
 pub(super) fn encode_tenant(tenant: &TenantRecord) -> Vec<u8> {
-    let TenantRecord { id, name, created_on } = tenant;
-    let mut out = vec![TENANT_FORMAT];
+    let TenantRecord { id, name, created_on, limits } = tenant;
+    let limited = *limits != OwnLimits::NONE;
+    let mut out = vec![if limited { LIMITED_TENANT_FORMAT } else { TENANT_FORMAT }];
     out.extend_from_slice(id.as_bytes());
     out.extend_from_slice(&created_on.unix_micros().to_be_bytes());
     codec::put_short_text(&mut out, name.as_str());
+    if limited {
+        let OwnLimits { secrets, bytes, requests_per_second } = limits;
+        for bound in [secrets, bytes, requests_per_second] {
+            put_bound(&mut out, *bound);
+        }
+    }
     out
+}
+
+fn put_bound(out: &mut Vec<u8>, bound: Option<Bound>) {
+    out.push(u8::from(bound.is_some()));
+    if let Some(bound) = bound {
+        out.extend_from_slice(&bound.number().to_be_bytes());
+    }
 }
 
 pub(super) fn decode_tenant(bytes: &[u8]) -> Result<TenantRecord, Malformed> {
     let mut fields = Reader::new(bytes);
-    fields.format(TENANT_FORMAT)?;
+    let format = fields.byte()?;
     let (id, created_on) = (TenantId::from_bytes(fields.array()?), fields.timestamp()?);
     let name = TenantName::parse(fields.short_text()?).map_err(|_| Malformed)?;
+    let limits = match format {
+        TENANT_FORMAT => OwnLimits::NONE,
+        LIMITED_TENANT_FORMAT => read_limits(&mut fields)?,
+        _ => return Err(Malformed),
+    };
     fields.end()?;
-    Ok(TenantRecord { id, name, created_on })
+    Ok(TenantRecord { id, name, created_on, limits })
+}
+
+fn read_limits(fields: &mut Reader<'_>) -> Result<OwnLimits, Malformed> {
+    let mut bound = || match fields.byte()? {
+        0 => Ok(None),
+        1 => Ok(Some(Bound::of(fields.u64()?))),
+        _ => Err(Malformed),
+    };
+    Ok(OwnLimits { secrets: bound()?, bytes: bound()?, requests_per_second: bound()? })
 }
 
 fn damaged(part: &str) -> OpenError {
@@ -445,15 +547,19 @@ mod tests {
 
     #[test]
     fn a_tenant_record_survives_its_encoding() {
-        let tenant = TenantRecord {
-            id: TenantId::from_bytes([9; 16]),
-            name: TenantName::parse("acme").unwrap(),
-            created_on: Timestamp::from_unix_micros(1_234_567),
-        };
-        let encoded = encode_tenant(&tenant);
-        assert_eq!(decode_tenant(&encoded), Ok(tenant));
-        for length in 0..encoded.len() {
-            assert_eq!(decode_tenant(&encoded[..length]), Err(Malformed));
+        let some = OwnLimits { bytes: Some(Bound::of(u64::MAX)), ..OwnLimits::NONE };
+        for limits in [OwnLimits::NONE, OwnLimits::UNLIMITED, some] {
+            let tenant = TenantRecord {
+                id: TenantId::from_bytes([9; 16]),
+                name: TenantName::parse("acme").unwrap(),
+                created_on: Timestamp::from_unix_micros(1_234_567),
+                limits,
+            };
+            let encoded = encode_tenant(&tenant);
+            assert_eq!(decode_tenant(&encoded), Ok(tenant));
+            for length in 0..encoded.len() {
+                assert_eq!(decode_tenant(&encoded[..length]), Err(Malformed));
+            }
         }
     }
 }

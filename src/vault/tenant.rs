@@ -1,18 +1,22 @@
 //! The secrets of one tenant.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
 use super::heads::{Filling, HeadChange, HeadEntry, Heads, Place, Window};
 use super::keyring::SpaceKeys;
 use super::layout::{self, Head, Locator, ValueShape};
+use super::notices::Told;
+use super::quota::{Quota, Usage, Writing};
 use super::seal::SpaceSeal;
+use super::system::TenantRecord;
 use super::{Deleted, NewSecret, Planned, Precondition, Secret, VaultError};
 use crate::crypto::{Binding, EnvelopeStamp, Purpose, Undecryptable};
 use crate::domain::{
-    ByName, Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, WindowState,
+    ByName, Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, ValidityWindow,
+    WindowState,
 };
 use crate::store::{
     Batch, Change, Ledger, LedgerSeal, Page, Row, RowKey, Scan, Space, Store, StoreError,
@@ -35,6 +39,9 @@ pub(super) struct Tenant {
     seal: Arc<SpaceSeal>,
     next_version: AtomicU64,
     pub(super) heads: Heads,
+    pub(super) quota: Quota,
+    /// Up to when notices of it were told.
+    pub(super) told: Mutex<Option<Told>>,
     /// Whether its ledger was there at open and opened. Without one, rows that
     /// are missing could no longer be told; so nothing is written then.
     sound: bool,
@@ -50,6 +57,16 @@ pub(super) struct Leaving {
     pub(super) next: Option<RowKey>,
 }
 
+/// An entry of the expiry index.
+pub(super) struct Expiring {
+    pub(super) key: RowKey,
+    /// In whole seconds.
+    pub(super) at: Timestamp,
+    pub(super) locator: Locator,
+    /// Of the write that gave the secret this end.
+    pub(super) version: u64,
+}
+
 /// A head as it stands in the store.
 struct StoredHead {
     version: u64,
@@ -60,19 +77,20 @@ struct StoredHead {
 
 impl Tenant {
     pub(super) fn new(
-        id: TenantId,
-        name: TenantName,
-        created_on: Timestamp,
+        record: TenantRecord,
         store: Arc<dyn Store>,
         keys: SpaceKeys,
         ledger: Option<&Ledger>,
         heads: Heads,
+        quota: Quota,
     ) -> Self {
+        let TenantRecord { id, name, created_on, limits: _ } = record;
         let seal = Arc::new(SpaceSeal::Anchor(keys.anchor.clone()));
         let highest = ledger.map_or(0, |ledger| ledger.highest_version);
         let next_version = AtomicU64::new(highest.saturating_add(1));
         let sound = ledger.is_some();
-        Self { id, name, created_on, store, keys, seal, next_version, heads, sound }
+        let told = Mutex::default();
+        Self { id, name, created_on, store, keys, seal, next_version, heads, quota, told, sound }
     }
 
     pub(super) async fn read(
@@ -105,15 +123,21 @@ impl Tenant {
         now: Now,
         floor: Floor,
     ) -> Result<Vec<u64>, VaultError> {
+        let writing = self.writing().await?;
         for _ in 0..TRIES {
             let olds = self.old_heads(writes, now).await?;
+            let news = writes.iter().map(|(_, Planned { new, .. })| usage_of(new));
+            let replaced = self.usage_of_all(&writing, &olds).await;
+            let taken = writing.take(news.fold(Usage::default(), Usage::and), replaced)?;
             let (mut changes, mut versions) = (Vec::new(), Vec::with_capacity(olds.len()));
             for ((name, Planned { new, .. }), old) in writes.iter().zip(&olds) {
                 let version = self.next_version.fetch_add(1, Ordering::Relaxed);
                 changes.extend(self.replacement(name, new, old.as_ref(), version, now));
                 versions.push(version);
             }
-            match self.commit(changes, floor).await {
+            let outcome = self.commit(changes, floor).await;
+            taken.settle(&outcome);
+            match outcome {
                 Ok(()) => {
                     for ((name, Planned { new, .. }), version) in writes.iter().zip(&versions) {
                         let entry = HeadEntry { version: *version, window: new.window };
@@ -126,6 +150,68 @@ impl Tenant {
             }
         }
         Err(VaultError::Conflict)
+    }
+
+    /// Enters as a writer, with a count where a limit needs one.
+    async fn writing(&self) -> Result<Writing<'_>, VaultError> {
+        loop {
+            let writing = self.quota.enter().await;
+            if !writing.must_count() {
+                return Ok(writing);
+            }
+            drop(writing);
+            self.count().await?;
+        }
+    }
+
+    /// What the tenant has: counted row by row, while nobody writes, unless that was done.
+    pub(super) async fn count(&self) -> Result<Usage, VaultError> {
+        let alone = self.quota.alone().await;
+        if let Some(counted) = alone.counted() {
+            return Ok(counted);
+        }
+        let mut counted = Usage::default();
+        for prefix in [layout::HEAD_PREFIX, layout::VALUE_PREFIX] {
+            let mut after = None;
+            loop {
+                let Page { rows, more } = self.page(prefix, after, PAGE_ROWS).await?;
+                for (key, row) in &rows {
+                    counted = counted.and(layout::usage_of(key, row));
+                }
+                after = rows.last().filter(|_| more).map(|(last, _)| last.clone());
+                if after.is_none() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        alone.keep(counted);
+        Ok(counted)
+    }
+
+    /// What these secrets take; `None` where nobody can tell. Read only where it matters.
+    async fn usage_of_all(
+        &self,
+        writing: &Writing<'_>,
+        olds: &[Option<StoredHead>],
+    ) -> Option<Usage> {
+        if !writing.is_counted() {
+            return Some(Usage::default());
+        }
+        let mut all = Usage::default();
+        for old in olds.iter().flatten() {
+            all = all.and(self.usage_of_old(old).await?);
+        }
+        Some(all)
+    }
+
+    /// The last of a value's rows says how long it is. `None` where it cannot be read.
+    async fn usage_of_old(&self, old: &StoredHead) -> Option<Usage> {
+        let locator = self.locate(&old.head.name);
+        let last = layout::value_keys(&locator, old.version, old.head.value).last();
+        let Some(last) = last else { return Some(Usage::one(0)) };
+        let row = self.row(&last).await.ok()??;
+        Some(Usage::one(layout::value_bytes(old.head.value, &row)))
     }
 
     /// What the writes replace, in their order, if all of their preconditions hold.
@@ -235,6 +321,49 @@ impl Tenant {
         Ok((rows.into_iter().map(parse).collect::<Result<_, VaultError>>()?, more))
     }
 
+    /// A page of the expiry index from one second to another, both included, soonest
+    /// first; and whether there is more.
+    pub(super) async fn expiring(
+        &self,
+        (from, to): (i64, i64),
+        after: Option<RowKey>,
+        limit: usize,
+    ) -> Result<(Vec<Expiring>, bool), VaultError> {
+        let after = after.unwrap_or_else(|| layout::before_expiries(from));
+        let Page { rows, more } = self.page(layout::EXPIRY_PREFIX, Some(after), limit).await?;
+        let mut page = Vec::with_capacity(rows.len());
+        for (key, Row { version, .. }) in rows {
+            let parsed = layout::parse_expiry_key(&key);
+            let (at, locator) = parsed.map_err(|_| self.corrupted("the expiry index"))?;
+            if at.unix_seconds() > to {
+                return Ok((page, false));
+            }
+            page.push(Expiring { key, at, locator, version });
+        }
+        Ok((page, more))
+    }
+
+    /// What the secret at `locator` is called, and when it is valid, if it is of this
+    /// version still.
+    pub(super) async fn described(
+        &self,
+        locator: &Locator,
+        version: u64,
+    ) -> Result<Option<(SecretName, ValidityWindow)>, VaultError> {
+        let stored = self.head(locator).await?.filter(|stored| stored.version == version);
+        Ok(stored.map(|stored| (stored.head.name, stored.head.window)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn draw_version(&self) {
+        self.next_version.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The highest version that was given to a write so far.
+    pub(super) fn last_version(&self) -> u64 {
+        self.next_version.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
     /// A window of the sorted names with `place` in it, from `from` on if not all
     /// fit; see [`Heads::window`].
     pub(super) async fn window(
@@ -316,7 +445,12 @@ impl Tenant {
         old: &StoredHead,
         floor: Floor,
     ) -> Result<(), StoreError> {
-        self.commit(removal(locator, old), floor).await?;
+        let writing = self.quota.enter().await;
+        let freed = if writing.is_counted() { self.usage_of_old(old).await } else { None };
+        let freed = writing.free(freed);
+        let outcome = self.commit(removal(locator, old), floor).await;
+        freed.settle(&outcome);
+        outcome?;
         self.heads.note(&HeadChange::Delete(old.head.name.clone(), old.version));
         Ok(())
     }
@@ -580,6 +714,11 @@ impl Tenant {
         let what = format!("{part} of tenant '{}'", self.name);
         VaultError::Store(StoreError::Corrupted { what })
     }
+}
+
+/// What a secret that is about to be stored takes.
+fn usage_of(new: &NewSecret) -> Usage {
+    Usage::one(new.value.as_ref().map_or(0, SecretValue::len) as u64)
 }
 
 /// Judges a precondition. A secret is there if it is stored and not expired,

@@ -4,6 +4,8 @@ mod batches;
 mod counting;
 mod credentials;
 mod lists;
+mod notices;
+mod quotas;
 mod rotation;
 mod sealing;
 
@@ -401,7 +403,8 @@ async fn what_an_interrupted_creation_left_is_removed_at_open() {
 async fn an_interrupted_deletion_is_finished_at_open() {
     let mut bench = Bench::new().await;
     bench.put("a", Some("v"), OPEN()).await.unwrap();
-    bench.vault.system.forget(&acme(), &[], Floor::START).await.unwrap();
+    let id = bench.vault.tenant_named(&acme()).unwrap().id;
+    bench.vault.system.forget((&acme(), id), &[], Floor::START).await.unwrap();
     bench.reopen().await;
     assert!(bench.vault.tenant_named(&acme()).is_none());
     assert_eq!(bench.store.tenants().await, Ok(vec![]));

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::credential_rows;
 use super::keyring::{self, Header, Phase};
 use super::layout::{Head, ValueShape};
+use super::notices::Told;
 use super::seal;
 use super::system::{self, TenantRecord};
 use crate::auth::{
@@ -14,12 +15,14 @@ use crate::auth::{
 };
 use crate::crypto::{ApiKeyTag, Argon2Params, KekOrigin, KekWay, ShareSet, StoreId};
 use crate::domain::{
-    Floor, Now, Scope, ScopeSet, SecretName, TenantId, TenantName, Timestamp, ValidityWindow,
+    Bound, Floor, Now, OwnLimits, Scope, ScopeSet, SecretName, TenantId, TenantName, Timestamp,
+    ValidityWindow,
 };
 use crate::store::Ledger;
 
 fn frozen(record: &str) -> Vec<u8> {
     let files = [
+        include_str!("../../tests/vectors/tenants-v1.json"),
         include_str!("../../tests/vectors/records-v1.json"),
         include_str!("../../tests/vectors/records-v2.json"),
         include_str!("../../tests/vectors/records-v3.json"),
@@ -65,14 +68,31 @@ fn frozen_heads_are_read_and_written_alike() {
 }
 
 #[test]
-fn a_frozen_tenant_is_read_and_written_alike() {
+fn frozen_tenants_are_read_and_written_alike() {
     let tenant = TenantRecord {
         id: TenantId::from_bytes(std::array::from_fn(|n| n as u8)),
         name: TenantName::parse("acme").unwrap(),
         created_on: at(1_234_567),
+        limits: OwnLimits::NONE,
     };
-    assert_eq!(system::encode_tenant(&tenant), frozen("tenant"));
-    assert_eq!(system::decode_tenant(&frozen("tenant")), Ok(tenant));
+    let limits = OwnLimits {
+        secrets: Some(Bound::of(1_000)),
+        bytes: None,
+        requests_per_second: Some(Bound::NONE),
+    };
+    let limited = TenantRecord { limits, ..tenant.clone() };
+    for (record, tenant) in [("tenant", tenant), ("tenantWithLimits", limited)] {
+        assert_eq!(system::encode_tenant(&tenant), frozen(record));
+        assert_eq!(system::decode_tenant(&frozen(record)), Ok(tenant));
+    }
+}
+
+#[test]
+fn what_was_told_is_read_and_written_alike() {
+    let tenant = TenantId::from_bytes(std::array::from_fn(|n| n as u8));
+    let told = Told { at: at(1_234_567), version: 9 };
+    assert_eq!(system::encode_told(tenant, told), frozen("told"));
+    assert_eq!(system::decode_told(&frozen("told")), Ok((tenant, told)));
 }
 
 const D: i64 = 1_900_000_000_000_000;

@@ -138,7 +138,7 @@ impl Place {
                 format!("the credential from {source} does not allow this in tenant '{tenant}'"),
             ),
             404 => (Exit::NotFound, detail),
-            409 | 412 => (Exit::Conflict, detail),
+            409 | 412 | 507 => (Exit::Conflict, detail),
             _ if refusal.is(Code::OutcomeUnknown) => (Exit::Unknown, detail),
             429 | 503 => (Exit::Unavailable, detail),
             400..=499 => (Exit::Usage, detail),

@@ -118,7 +118,7 @@ async fn settle_system(
     let version = filler.finish(ledger).await?;
     let system = System::settled(store.clone(), keys, version.saturating_add(1));
     for record in contents.system.tenants.iter().filter(|record| !whole.contains(&record.id)) {
-        system.forget(&record.name, &[], ledger.floor).await?;
+        system.forget((&record.name, record.id), &[], ledger.floor).await?;
     }
     settle_credentials(&contents.system, &system, whole, credentials).await?;
     Ok(version)
@@ -212,16 +212,18 @@ async fn take_in(
         return Err(BackupError::TenantExists { name: new_name.clone() });
     }
     let mut contents = Contents::open(Unproven::read(pieces).await?, unlock).await?;
-    if !contents.system.tenants.iter().any(|record| record.name == *tenant) {
+    let record = contents.system.tenants.iter().find(|record| record.name == *tenant);
+    let Some(TenantRecord { limits, .. }) = record else {
         return Err(BackupError::NoSuchTenant { name: tenant.clone() });
-    }
+    };
+    let limits = *limits;
     let created_on = vault.now().wall();
     let mut guest = Guest {
         vault: vault.clone(),
         from: tenant.clone(),
         mode: *mode,
         tenant: None,
-        record: TenantRecord { id, name: new_name.clone(), created_on },
+        record: TenantRecord { id, name: new_name.clone(), created_on, limits },
         changes: Vec::new(),
         weight: 0,
         secrets: 0,
@@ -443,7 +445,8 @@ struct Guest {
 
 impl Guest {
     async fn make_room(&self) -> Result<Tenant, BackupError> {
-        let (vault, TenantRecord { id, name, created_on }) = (&self.vault, self.record.clone());
+        let (vault, record) = (&self.vault, self.record.clone());
+        let id = record.id;
         let keys = match vault.keyring.keys(id).await {
             Ok(keys) => keys,
             Err(_) => vault.keyring.create_keys(id, vault.now().wall(), vault.time.floor()).await?,
@@ -451,7 +454,9 @@ impl Guest {
         vault.make_space(id, &keys).await?;
         let heads = Heads::new(vault.list_budget.clone());
         let store = vault.store.clone();
-        Ok(Tenant::new(id, name, created_on, store, keys, Some(&Ledger::EMPTY), heads))
+        // What is restored is not refused by a limit: nothing of this is counted.
+        let quota = vault.quota(record.limits);
+        Ok(Tenant::new(record, store, keys, Some(&Ledger::EMPTY), heads, quota))
     }
 
     async fn commit(&mut self) -> Result<(), BackupError> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tenure::api::admin::{Command, HiddenText, Reply, Revocable, When};
+use tenure::api::admin::{Command, HiddenText, LimitChange, OtherLimits, Reply, Revocable, When};
 use tenure::auth::Rates;
 use tenure::auth::oidc::{IssuerPolicy, KeySet, OtherTenants};
 use tenure::crypto::{Kek, KekWay};
@@ -134,6 +134,16 @@ impl Inside {
             Reply::ApiKeyCreated { key, api_key } => ApiKey { id: api_key.id, key },
             _ => panic!("a creation answers with the key"),
         }
+    }
+
+    pub fn limit_rate(&self, tenant: &str, requests_per_second: u64) {
+        let change = LimitChange {
+            secrets: None,
+            bytes: None,
+            requests_per_second: Some(requests_per_second),
+            others: OtherLimits::Kept,
+        };
+        self.execute(Command::TenantLimit { name: tenant.to_owned(), change });
     }
 
     pub fn rotate_root(&self, honour_old: When) {

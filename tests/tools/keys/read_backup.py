@@ -75,9 +75,15 @@ class Fields:
         return int.from_bytes(self.take(8), "big", signed=True)
 
     def optional_time(self):
+        return self.time() if self.is_there() else None
+
+    def optional_number(self):
+        return self.number(8) if self.is_there() else None
+
+    def is_there(self):
         there = self.number(1)
-        require(there < 2, "a time that is neither there nor absent")
-        return self.time() if there else None
+        require(there < 2, "a field that is neither there nor absent")
+        return there == 1
 
     def text(self, length_bytes=1):
         return self.take(self.number(length_bytes)).decode()
@@ -346,6 +352,8 @@ def read_system(keys, rows):
         elif kind == b"v":
             target = read_revocation(plain)
             require(keys.locate(target) == locator, "a revocation in another's place")
+        elif kind == b"n":
+            require(keys.locate(read_told(plain)) == locator, "notices in another's place")
         elif key == b"r":
             read_roots(plain)
         else:
@@ -356,10 +364,21 @@ def read_system(keys, rows):
 
 def read_tenant_record(plain):
     fields = Fields(plain)
-    fields.format(1)
+    has_limits = fields.format(1, 2) == 2
     id, _created, name = fields.take(16), fields.time(), fields.text()
+    if has_limits:
+        for _limit in ("secrets", "bytes", "requests a second"):
+            fields.optional_number()
     fields.end()
     return id, name
+
+
+def read_told(plain):
+    fields = Fields(plain)
+    fields.format(1)
+    tenant, _until, _version = fields.take(16), fields.time(), fields.number(8)
+    fields.end()
+    return tenant
 
 
 def read_api_key(plain):

@@ -1,0 +1,108 @@
+//! Notices of secrets that come to their end: whom the configuration has told of them, and
+//! `tenure notify test`.
+
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::access::{self, DevStore};
+use super::args::{NotifyArgs, NotifyCommand};
+use super::clock::SystemClock;
+use super::data::cannot;
+use super::failure::CliError;
+use super::internal;
+use super::maintain::Output;
+use crate::config::{self, Config, NoticeEvent};
+use crate::crypto::WebhookKey;
+use crate::domain::{Clock, TenantName};
+use crate::http::{NoticeNames, NoticeWatch, Webhook};
+use crate::vault::Vault;
+use crate::vault::notices::{Expired, NoticePolicy};
+
+/// A key is 5 to 100 characters.
+const MAX_KEY_FILE_BYTES: u64 = 1024;
+
+/// What is told; `None`: nothing, to nobody.
+pub(super) fn policy(config: &Config) -> Option<NoticePolicy> {
+    let config::Notify { url, expiring_within, events, tenants, .. } = &config.notify;
+    url.as_ref()?;
+    let told = |event| events.contains(&event);
+    let within = expiring_within.iter().filter(|_| told(NoticeEvent::Expiring));
+    let sweep = &config.sweep;
+    // What nobody sweeps is not told to be swept.
+    let swept = told(NoticeEvent::Swept) && !sweep.every.is_zero();
+    // Each was proved to be a name when the configuration was read.
+    let tenants = tenants.iter().filter_map(|name| TenantName::parse(name).ok()).collect();
+    Some(NoticePolicy {
+        expiring_within: within.map(|within| within.as_duration()).collect(),
+        expired: if told(NoticeEvent::Expired) { Expired::Told } else { Expired::Untold },
+        swept_after: swept.then(|| sweep.retain.as_duration()),
+        tenants: Some(tenants).filter(|_| !config.notify.tenants.is_empty()),
+    })
+}
+
+/// Begins to tell, where somebody is to be told.
+pub(super) fn start(config: &Config, vault: &Arc<Vault>) -> Result<Option<NoticeWatch>, CliError> {
+    let webhook = webhook(config)?;
+    let every = config.notify.every.as_duration();
+    Ok(webhook.map(|webhook| NoticeWatch::start(webhook, every, vault)))
+}
+
+fn webhook(config: &Config) -> Result<Option<Webhook>, CliError> {
+    let config::Notify { url: Some(url), secret_file: Some(file), names, .. } = &config.notify
+    else {
+        return Ok(None);
+    };
+    let names = match names {
+        config::NoticeNames::Plain => NoticeNames::Plain,
+        config::NoticeNames::Hashed => NoticeNames::Hashed,
+    };
+    Webhook::new(url.clone(), read_key(file)?, names).map(Some).map_err(internal)
+}
+
+fn read_key(path: &Path) -> Result<WebhookKey, CliError> {
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => CliError::usage(format!(
+            "there is no {0}, which notify.secret_file names; to make one: (umask 077; printf \
+             'whsec_%s\\n' \"$(openssl rand -base64 32)\" > {0})",
+            path.display()
+        )),
+        _ => cannot("read", path, &error),
+    };
+    let file = fs::File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.mode();
+    if mode & 0o077 != 0 {
+        return Err(CliError::usage(format!(
+            "{0}, which notify.secret_file names, can be read by others (mode {1:04o}); run \
+             'chmod 600 {0}'",
+            path.display(),
+            mode & 0o7777
+        )));
+    }
+    let mut text = Zeroizing::new(Vec::with_capacity(2 * MAX_KEY_FILE_BYTES as usize));
+    file.take(MAX_KEY_FILE_BYTES).read_to_end(&mut text).map_err(failed)?;
+    let text = std::str::from_utf8(&text).unwrap_or_default();
+    WebhookKey::parse(text)
+        .map_err(|error| CliError::usage(format!("{}: it {error}", path.display())))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Tested {
+    delivered: bool,
+}
+
+pub(super) async fn run(args: &NotifyArgs, output: Output) -> Result<(), CliError> {
+    let NotifyCommand::Test { store } = &args.command;
+    let config = access::configure(store, DevStore::Allowed, Vec::new())?;
+    let webhook = webhook(&config)?.ok_or_else(|| {
+        CliError::usage("nobody is told: set notify.url and notify.secret_file (docs/notify.md)")
+    })?;
+    webhook.test(SystemClock.read().wall).await.map_err(CliError::unavailable)?;
+    output.show(&Tested { delivered: true }, || "the receiver took the test\n".to_owned())
+}
