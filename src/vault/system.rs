@@ -207,7 +207,7 @@ impl System {
                 found.is_ok_and(|found| found.is_some_and(|found| found.version == row.version))
             }
             Change::Delete { key } => self.store.get(Space::System, key).await == Ok(None),
-            Change::Expect { .. } => false,
+            Change::Expect { .. } | Change::Append(_) => false,
         }
     }
 

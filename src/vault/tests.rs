@@ -485,6 +485,10 @@ impl LedgerSeal for DiskWriter {
         [0; 32]
     }
 
+    fn link(&self, _: &crate::store::Chain, _: &crate::store::Block) -> [u8; 32] {
+        [0; 32]
+    }
+
     fn seal(&self, _: &Ledger) -> Vec<u8> {
         self.sealed.clone()
     }

@@ -423,6 +423,7 @@ impl Filler {
 fn weight(change: &Change) -> usize {
     let payload = match change {
         Change::Put { key, row } => key.as_bytes().len() + row.bytes.len(),
+        Change::Append(block) => block.bytes.len(),
         Change::Expect { key, .. } | Change::Delete { key } => key.as_bytes().len(),
     };
     payload + size_of::<Change>()
