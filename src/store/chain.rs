@@ -55,6 +55,9 @@ impl fmt::Debug for Block {
 pub struct PlacedBlock {
     /// The number of its first entry.
     pub first: u64,
+    /// What the head of the chain was after it. It proves nothing by itself, since it
+    /// takes no key: it tells which block is the first that is not as it was.
+    pub link: [u8; 32],
     pub block: Block,
 }
 

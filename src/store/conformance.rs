@@ -191,9 +191,10 @@ pub(super) async fn blocks(
 /// Holds the chain that the ledger knows against the blocks that are there.
 pub(super) async fn assert_chain_holds(store: &dyn Store, space: Space) {
     let mut chain = Chain::EMPTY;
-    for PlacedBlock { first, block } in blocks(store, space).await.unwrap() {
+    for PlacedBlock { first, link, block } in blocks(store, space).await.unwrap() {
         assert_eq!(first, chain.next, "{space}");
         chain = chain.with(&block, &*seal());
+        assert_eq!(link, chain.head, "{space}");
     }
     assert_eq!(ledger(store, space).await.chain, chain, "{space}");
 }
@@ -369,7 +370,7 @@ async fn what_is_too_large_changes_nothing(store: &dyn Store) {
 
 /// From which entry on, how many, and what.
 fn said(placed: &[PlacedBlock]) -> Vec<String> {
-    let said = |PlacedBlock { first, block: Block { entries, bytes } }: &PlacedBlock| {
+    let said = |PlacedBlock { first, block: Block { entries, bytes }, .. }: &PlacedBlock| {
         format!("{first}+{entries} {}", String::from_utf8_lossy(bytes))
     };
     placed.iter().map(said).collect()

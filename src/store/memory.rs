@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use super::chain::ChainPageBuilder;
 use super::staging::{PageBuilder, ledger_of, stage, weigh};
 use super::{
-    Batch, Block, ChainPage, Compacted, DatabaseUse, Health, Ledger, LedgerSeal, Page, PlacedBlock,
-    Row, RowKey, Scan, Snapshot, Space, Store, StoreError,
+    Batch, ChainPage, Compacted, DatabaseUse, Health, Ledger, LedgerSeal, Page, PlacedBlock, Row,
+    RowKey, Scan, Snapshot, Space, Store, StoreError,
 };
 use crate::domain::{Floor, TenantId};
 
@@ -30,7 +30,7 @@ pub struct MemoryStore {
 struct Rows {
     rows: BTreeMap<RowKey, Row>,
     /// By their first entry.
-    chain: BTreeMap<u64, Block>,
+    chain: BTreeMap<u64, PlacedBlock>,
     ledger: Option<Vec<u8>>,
     /// Set when the tenant is dropped, for a caller that found the space just
     /// before.
@@ -75,6 +75,15 @@ impl MemoryStore {
     }
 }
 
+#[cfg(test)]
+impl MemoryStore {
+    /// As somebody would who can write the disk.
+    pub(crate) fn tamper(&self, space: Space, with: impl FnOnce(&mut BTreeMap<u64, PlacedBlock>)) {
+        let rows = self.space(space).expect("the space is there");
+        with(&mut write(&rows).chain);
+    }
+}
+
 impl Rows {
     fn alive(&self) -> Result<&Self, StoreError> {
         if self.dropped { Err(StoreError::TenantGone) } else { Ok(self) }
@@ -103,11 +112,11 @@ impl Rows {
 
     fn chain_page(&self, from: u64) -> ChainPage {
         let mut page = ChainPageBuilder::default();
-        for (first, block) in self.chain.range(from..) {
+        for (_, placed) in self.chain.range(from..) {
             if page.is_full() {
                 return page.with_more();
             }
-            page.push(PlacedBlock { first: *first, block: block.clone() });
+            page.push(placed.clone());
         }
         page.last()
     }
@@ -129,7 +138,7 @@ impl Rows {
                 None => self.rows.remove(key),
             };
         }
-        self.chain.extend(staged.blocks.into_iter().map(|(first, block)| (first, block.clone())));
+        self.chain.extend(staged.blocks.into_iter().map(|placed| (placed.first, placed)));
         Ok(())
     }
 }

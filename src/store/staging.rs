@@ -6,15 +6,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{Batch, Block, Change, Ledger, LedgerSeal, Page, Row, RowKey, Scan, StoreError};
+use super::{
+    Batch, Block, Change, Ledger, LedgerSeal, Page, PlacedBlock, Row, RowKey, Scan, StoreError,
+};
 use crate::domain::Floor;
 
 /// The effect of one batch, not yet stored.
 pub(super) struct Staged<'b> {
     /// What each row that changes becomes; `None` is deleted.
     pub rows: BTreeMap<&'b RowKey, Option<&'b Row>>,
-    /// What is appended, and from which entry on.
-    pub blocks: Vec<(u64, &'b Block)>,
+    /// What is appended, where it stands.
+    pub blocks: Vec<PlacedBlock>,
     /// The ledger after it, or `None` if the batch changes nothing at all.
     pub ledger: Option<Ledger>,
 }
@@ -95,12 +97,13 @@ pub(super) fn stage<'b>(
 }
 
 /// Decides where the batch's blocks stand.
-fn place<'b>(batch: &'b Batch, ledger: &mut Ledger) -> Vec<(u64, &'b Block)> {
+fn place(batch: &Batch, ledger: &mut Ledger) -> Vec<PlacedBlock> {
     let mut blocks = Vec::new();
     for change in &batch.changes {
         if let Change::Append(block) = change {
-            blocks.push((ledger.chain.next, block));
+            let first = ledger.chain.next;
             ledger.chain = ledger.chain.with(block, &*batch.seal);
+            blocks.push(PlacedBlock { first, link: ledger.chain.head, block: block.clone() });
         }
     }
     blocks

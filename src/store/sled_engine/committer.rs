@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::compaction::{Compaction, NOT_NOW, News, Order};
 use super::database::{CommitError, Kind, OnDisk, PLACEMENT, Presence, Site};
 use super::encoding::{
-    LEDGER, TENANT_TREE, block_key, decode_row, encode_block, encode_row, stored_key, tree_name,
+    LEDGER, TENANT_TREE, decode_row, encode_block, encode_row, stored_key, tree_name,
 };
 use super::engine::{Bytes, EngineError, Tree, TreeWrites};
 use super::queue::{Done, Queue, RowWork, Taken};
@@ -366,8 +366,8 @@ impl Committer {
                 (stored_key(key.as_bytes()).into(), row.map(encode_row))
             };
             part.rows.extend(staged.rows.into_iter().map(stored));
-            let appended = |(first, block)| (block_key(first), Some(encode_block(block)));
-            part.rows.extend(staged.blocks.into_iter().map(appended));
+            let appended = staged.blocks.iter().map(encode_block);
+            part.rows.extend(appended.map(|(key, block)| (key, Some(block))));
         }
         Ok(())
     }
