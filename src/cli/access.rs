@@ -16,7 +16,7 @@ use super::progress::Bar;
 use super::shares::Input;
 use super::{internal, issuers, kek, process, secret};
 use crate::api::admin::{Command, Reply};
-use crate::auth::Rates;
+use crate::auth::{Caller, Rates};
 use crate::config::{self, Config};
 use crate::crypto::{Kek, KekRecord, OldDeks};
 use crate::domain::Rate;
@@ -296,6 +296,7 @@ async fn here(
     bar: &Bar,
 ) -> Result<Reply, CliError> {
     let (exchange, Ends { mut progress, upload, mut download }) = Exchange::new();
+    let exchange = exchange.for_caller(here_by());
     let mut written = None;
     let mut reading = None;
     match beside {
@@ -323,6 +324,11 @@ async fn here(
         (Err(_), Some(Ok(Err(error)))) => Err(internal(AdminError::File(error))),
         (outcome, _) => Ok(outcome?),
     }
+}
+
+/// The user of this process.
+pub(super) fn here_by() -> Caller {
+    Caller::local(Some(rustix::process::getuid().as_raw()))
 }
 
 /// Ends early where nobody takes more.

@@ -19,11 +19,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
+use super::audit;
 use super::codec::{self, Malformed, Reader};
 use super::credential_rows::{self, StoredApiKey};
 use super::keyring::{SYSTEM, SpaceKeys};
 use super::seal::SpaceSeal;
 use super::{Export, OpenError};
+use crate::api::audit::AuditEntry;
 use crate::auth::{ApiKey, ApiKeyId, Revocation, RevocationTarget, Roots};
 use crate::crypto::{Binding, Purpose};
 use crate::domain::{Floor, TenantId, TenantName, Timestamp};
@@ -168,9 +170,11 @@ impl System {
         &self,
         changes: &[CredentialChange<'_>],
         floor: Floor,
+        said: &[AuditEntry],
     ) -> Result<(), StoreError> {
         let _writing = self.writing.read().await;
-        let changes: Vec<_> = changes.iter().map(|change| self.credential_change(change)).collect();
+        let changes = changes.iter().map(|change| self.credential_change(change));
+        let changes: Vec<_> = changes.chain(self.appending(said)).collect();
         let first = changes.first().cloned();
         let committed = self.commit(changes, floor).await;
         match (&committed, first) {
@@ -256,12 +260,19 @@ impl System {
     }
 
     /// Adds a tenant; [`StoreError::Conflict`] where the name is taken.
-    pub(super) async fn add(&self, tenant: &TenantRecord, floor: Floor) -> Result<(), StoreError> {
+    pub(super) async fn add(
+        &self,
+        tenant: &TenantRecord,
+        floor: Floor,
+        said: AuditEntry,
+    ) -> Result<(), StoreError> {
         let _writing = self.writing.read().await;
         let key = self.tenant_key(&tenant.name);
         let row = self.encrypt(&key, &encode_tenant(tenant));
         let absent = Change::Expect { key: key.clone(), version: None };
-        self.commit(vec![absent, Change::Put { key, row }], floor).await
+        let mut changes = vec![absent, Change::Put { key, row }];
+        changes.extend(self.appending(&[said]));
+        self.commit(changes, floor).await
     }
 
     /// The record of a name, as it is stored.
@@ -280,10 +291,12 @@ impl System {
         name: &TenantName,
         with: &[CredentialChange<'_>],
         floor: Floor,
+        said: &[AuditEntry],
     ) -> Result<(), StoreError> {
         let _writing = self.writing.read().await;
         let mut changes = vec![Change::Delete { key: self.tenant_key(name) }];
         changes.extend(with.iter().map(|change| self.credential_change(change)));
+        changes.extend(self.appending(said));
         self.commit(changes, floor).await
     }
 
@@ -297,6 +310,15 @@ impl System {
     /// Persists a floor and nothing else: the ledger keeps it.
     pub(super) async fn persist_floor(&self, floor: Floor) -> Result<(), StoreError> {
         self.commit(Vec::new(), floor).await
+    }
+
+    /// Appends to the audit, and persists a floor with it.
+    pub(super) async fn record(&self, said: &[AuditEntry], floor: Floor) -> Result<(), StoreError> {
+        self.commit(self.appending(said), floor).await
+    }
+
+    fn appending(&self, said: &[AuditEntry]) -> Vec<Change> {
+        audit::appending(&self.keys, said)
     }
 
     async fn commit(&self, changes: Vec<Change>, floor: Floor) -> Result<(), StoreError> {

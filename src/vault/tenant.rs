@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
+use super::audit::{self, By};
 use super::heads::{Filling, HeadChange, HeadEntry, Heads, Place, Window};
 use super::keyring::SpaceKeys;
 use super::layout::{self, Head, Locator, ValueShape};
 use super::seal::SpaceSeal;
 use super::{Deleted, NewSecret, Planned, Precondition, Secret, VaultError};
+use crate::api::audit::{AuditEntry, AuditOp};
 use crate::crypto::{Binding, EnvelopeStamp, Purpose, Undecryptable};
 use crate::domain::{
     ByName, Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, WindowState,
@@ -104,7 +106,11 @@ impl Tenant {
         writes: &ByName<Planned>,
         now: Now,
         floor: Floor,
+        by: By<'_>,
     ) -> Result<Vec<u64>, VaultError> {
+        let entry =
+            |(name, _): &(SecretName, Planned)| audit::of_secret(by, AuditOp::SecretWrite, name);
+        let said: Vec<_> = writes.iter().map(entry).collect();
         for _ in 0..TRIES {
             let olds = self.old_heads(writes, now).await?;
             let (mut changes, mut versions) = (Vec::new(), Vec::with_capacity(olds.len()));
@@ -113,6 +119,7 @@ impl Tenant {
                 changes.extend(self.replacement(name, new, old.as_ref(), version, now));
                 versions.push(version);
             }
+            changes.extend(self.appending(&said));
             match self.commit(changes, floor).await {
                 Ok(()) => {
                     for ((name, Planned { new, .. }), version) in writes.iter().zip(&versions) {
@@ -156,6 +163,7 @@ impl Tenant {
         precondition: &Precondition,
         now: Now,
         floor: Floor,
+        by: By<'_>,
     ) -> Result<Deleted, VaultError> {
         let locator = self.locate(name);
         for _ in 0..TRIES {
@@ -164,9 +172,13 @@ impl Tenant {
                 return Err(VaultError::PreconditionFailed);
             }
             let Some(old) = old else { return Ok(Deleted::NothingThere) };
-            match self.remove(&locator, &old, floor).await {
+            let expired = old.head.window.state_at(now) == WindowState::Expired;
+            let mut said = audit::of_secret(by, AuditOp::SecretDelete, name);
+            if expired {
+                audit::NOT_FOUND.clone_into(&mut said.result);
+            }
+            match self.remove(&locator, &old, floor, said).await {
                 Ok(()) => {
-                    let expired = old.head.window.state_at(now) == WindowState::Expired;
                     return Ok(if expired { Deleted::NothingThere } else { Deleted::Removed });
                 }
                 Err(StoreError::Conflict) => {}
@@ -185,6 +197,7 @@ impl Tenant {
         indexed: Timestamp,
         cutoff: Timestamp,
         floor: Floor,
+        by: By<'_>,
     ) -> Result<bool, VaultError> {
         let old = self.head(locator).await?;
         let indexed_end = |old: &StoredHead| {
@@ -203,7 +216,8 @@ impl Tenant {
         if end > cutoff {
             return Ok(false);
         }
-        match self.remove(locator, &old, floor).await {
+        let said = audit::of_secret(by, AuditOp::SecretSweep, &old.head.name);
+        match self.remove(locator, &old, floor, said).await {
             Ok(()) => Ok(true),
             Err(StoreError::Conflict) => Ok(false),
             Err(error) => Err(error.into()),
@@ -315,10 +329,18 @@ impl Tenant {
         locator: &Locator,
         old: &StoredHead,
         floor: Floor,
+        said: AuditEntry,
     ) -> Result<(), StoreError> {
-        self.commit(removal(locator, old), floor).await?;
+        let mut changes = removal(locator, old);
+        changes.extend(self.appending(&[said]));
+        self.commit(changes, floor).await?;
         self.heads.note(&HeadChange::Delete(old.head.name.clone(), old.version));
         Ok(())
+    }
+
+    /// What appends entries to the tenant's audit.
+    pub(super) fn appending(&self, entries: &[AuditEntry]) -> Vec<Change> {
+        audit::appending(&self.keys, entries)
     }
 
     async fn page(

@@ -1,5 +1,6 @@
 //! The vault over the in-memory model, with a clock that tests set.
 
+mod audit;
 mod batches;
 mod counting;
 mod credentials;
@@ -401,7 +402,7 @@ async fn what_an_interrupted_creation_left_is_removed_at_open() {
 async fn an_interrupted_deletion_is_finished_at_open() {
     let mut bench = Bench::new().await;
     bench.put("a", Some("v"), OPEN()).await.unwrap();
-    bench.vault.system.forget(&acme(), &[], Floor::START).await.unwrap();
+    bench.vault.system.forget(&acme(), &[], Floor::START, &[]).await.unwrap();
     bench.reopen().await;
     assert!(bench.vault.tenant_named(&acme()).is_none());
     assert_eq!(bench.store.tenants().await, Ok(vec![]));
