@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use tenure::crypto::AnchorKeys;
 use tenure::domain::{Floor, TenantId, Timestamp};
 use tenure::store::{
-    Batch, Change, ForgedLedger, Ledger, LedgerSeal, Row, RowKey, SledOptions, SledStore, Space,
-    Store, StoreError,
+    Batch, Block, Chain, Change, ForgedLedger, Ledger, LedgerSeal, Row, RowKey, SledOptions,
+    SledStore, Space, Store, StoreError,
 };
 
 use crate::harness::Outcome;
@@ -173,6 +173,10 @@ impl LedgerSeal for KeyedSeal {
         self.0.ledger().digest_row(key.as_bytes(), row.version, &row.bytes)
     }
 
+    fn link(&self, chain: &Chain, block: &Block) -> [u8; 32] {
+        self.0.ledger().link(&chain.head, chain.next, block.entries.get(), &block.bytes)
+    }
+
     fn seal(&self, ledger: &Ledger) -> Vec<u8> {
         self.0.ledger().seal(&PlainSeal.seal(ledger))
     }
@@ -192,8 +196,15 @@ impl LedgerSeal for PlainSeal {
         scattered(hasher.finish())
     }
 
+    fn link(&self, chain: &Chain, block: &Block) -> [u8; 32] {
+        let mut hasher = DefaultHasher::new();
+        (chain.head, chain.next, block.entries, &block.bytes).hash(&mut hasher);
+        scattered(hasher.finish())
+    }
+
     fn seal(&self, ledger: &Ledger) -> Vec<u8> {
-        let Ledger { commits, rows, digest, highest_version, floor } = ledger;
+        // Nothing is appended here.
+        let Ledger { commits, rows, digest, highest_version, floor, chain: _ } = ledger;
         let numbers = [*commits, *rows, *highest_version, u64::from(floor.epoch)];
         let mut bytes = digest.to_vec();
         bytes.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
@@ -215,6 +226,7 @@ impl LedgerSeal for PlainSeal {
             digest: *digest,
             highest_version: u64::from_be_bytes(highest_version),
             floor: Floor { epoch, at },
+            chain: Chain::EMPTY,
         })
     }
 }

@@ -8,6 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
+use super::audit::{AuditFilter, AuditFrom, NumberedEntry};
+
 /// One act of an operator. Whoever may send one owns the data folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
@@ -77,6 +79,13 @@ pub enum Command {
         dry_run: bool,
     },
     ClockAccept,
+    /// Entries of a tenant's audit, or of the system's; at most 1,000.
+    AuditQuery {
+        tenant: Option<String>,
+        filter: AuditFilter,
+        from: AuditFrom,
+        limit: usize,
+    },
     /// Takes the keys out of the memory of a running server.
     Seal,
     /// Gives them to it.
@@ -264,6 +273,11 @@ pub enum Reply {
     TenantCreated {
         name: String,
         id: String,
+    },
+    /// `next`: from which entry on there may be more.
+    Audit {
+        entries: Vec<NumberedEntry>,
+        next: Option<u64>,
     },
     Tenants {
         tenants: Vec<Tenant>,

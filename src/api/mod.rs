@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod api_key;
+pub mod audit;
 pub mod batch;
 mod fields;
 pub mod json;

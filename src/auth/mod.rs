@@ -25,6 +25,7 @@ mod api_key;
 mod authenticator;
 mod biscuit;
 mod bounded;
+mod caller;
 mod caveat;
 mod claims;
 #[cfg(any(test, fuzzing))]
@@ -45,6 +46,7 @@ mod tests;
 
 pub use api_key::{ApiKey, ApiKeyId, ApiKeyIdError, ApiKeys, looks_like_api_key, mint_api_key};
 pub use authenticator::{Authenticator, Standing, TenantDirectory};
+pub use caller::{Actor, Caller, Holder, Origin};
 pub use caveat::Caveats;
 pub use claims::{Subject, SubjectError};
 pub use identity::{CredentialId, CredentialKind, Family, Identity};

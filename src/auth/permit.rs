@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::domain::{ByName, Now, Operation, ScopeSet, SecretName, TenantId};
 
-use super::Forbidden;
 use super::caveat::Caveats;
+use super::{Caller, Forbidden, Origin};
 
 /// Reading one secret.
 #[derive(Debug)]
@@ -22,12 +22,19 @@ pub enum Write {}
 pub struct Permit<A> {
     tenant: TenantId,
     name: SecretName,
+    caller: Caller,
     act: PhantomData<A>,
 }
 
 impl<A> Permit<A> {
-    pub(super) fn new(tenant: TenantId, name: SecretName) -> Self {
-        Self { tenant, name, act: PhantomData }
+    pub(super) fn new(tenant: TenantId, name: SecretName, caller: Caller) -> Self {
+        Self { tenant, name, caller, act: PhantomData }
+    }
+
+    /// Of a request that is known.
+    pub fn requested_by(mut self, origin: Origin) -> Self {
+        self.caller.origin = origin;
+        self
     }
 
     pub fn tenant(&self) -> TenantId {
@@ -36,6 +43,10 @@ impl<A> Permit<A> {
 
     pub fn name(&self) -> &SecretName {
         &self.name
+    }
+
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 }
 
@@ -73,18 +84,25 @@ impl ListPermit {
 pub struct WriterPermit {
     tenant: TenantId,
     caveats: Arc<Caveats>,
+    caller: Caller,
 }
 
 impl WriterPermit {
-    pub(super) fn new(tenant: TenantId, caveats: Arc<Caveats>) -> Self {
-        Self { tenant, caveats }
+    pub(super) fn new(tenant: TenantId, caveats: Arc<Caveats>, caller: Caller) -> Self {
+        Self { tenant, caveats, caller }
+    }
+
+    /// Of a request that is known.
+    pub fn requested_by(mut self, origin: Origin) -> Self {
+        self.caller.origin = origin;
+        self
     }
 
     /// All of them or none.
     pub fn all<T>(self, writes: ByName<T>, now: Now) -> Result<BatchPermit<T>, Forbidden> {
         let allowed = |name| self.caveats.allow(Operation::Write, name, now);
         if writes.iter().all(|(name, _)| allowed(name)) {
-            Ok(BatchPermit { tenant: self.tenant, writes })
+            Ok(BatchPermit { tenant: self.tenant, writes, caller: self.caller })
         } else {
             Err(Forbidden)
         }
@@ -97,6 +115,7 @@ impl WriterPermit {
 pub struct BatchPermit<T> {
     tenant: TenantId,
     writes: ByName<T>,
+    caller: Caller,
 }
 
 impl<T> BatchPermit<T> {
@@ -106,6 +125,10 @@ impl<T> BatchPermit<T> {
 
     pub fn writes(&self) -> &ByName<T> {
         &self.writes
+    }
+
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     pub fn into_writes(self) -> ByName<T> {
@@ -119,11 +142,22 @@ pub struct ManagePermit {
     tenant: TenantId,
     /// What it has itself.
     scopes: ScopeSet,
+    caller: Caller,
 }
 
 impl ManagePermit {
-    pub(super) fn new(tenant: TenantId, scopes: ScopeSet) -> Self {
-        Self { tenant, scopes }
+    pub(super) fn new(tenant: TenantId, scopes: ScopeSet, caller: Caller) -> Self {
+        Self { tenant, scopes, caller }
+    }
+
+    /// Of a request that is known.
+    pub fn requested_by(mut self, origin: Origin) -> Self {
+        self.caller.origin = origin;
+        self
+    }
+
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     pub fn tenant(&self) -> TenantId {

@@ -10,8 +10,8 @@ use crate::domain::{Now, Operation, Scope, ScopeSet, SecretName, TenantId, Tenan
 
 use super::caveat::Caveats;
 use super::{
-    CredentialId, CredentialKind, Family, Identity, ListPermit, ManagePermit, Permit, Read,
-    Subject, Write, WriterPermit,
+    Caller, CredentialId, CredentialKind, Family, Holder, Identity, ListPermit, ManagePermit,
+    Permit, Read, Subject, Write, WriterPermit,
 };
 
 /// A good credential that does not allow the act (403). It says no more, so that
@@ -38,8 +38,7 @@ pub(super) struct Grant {
 /// A verified credential: whose it is and what it may do.
 #[derive(Debug)]
 pub struct Principal {
-    id: CredentialId,
-    identity: Identity,
+    holder: Arc<Holder>,
     family: Family,
     tenant: TenantName,
     tenant_id: TenantId,
@@ -53,7 +52,8 @@ impl Principal {
     pub(super) fn new(grant: Grant) -> Self {
         let Grant { id, identity, tenant, tenant_id, scopes, issued, expires, caveats } = grant;
         let (family, caveats) = (Family::of(&id, &identity), Arc::new(caveats));
-        Self { id, identity, family, tenant, tenant_id, scopes, issued, expires, caveats }
+        let holder = Arc::new(Holder { id, identity });
+        Self { holder, family, tenant, tenant_id, scopes, issued, expires, caveats }
     }
 
     /// Of a tenant that is nobody's, for tests of what only holds principals.
@@ -80,7 +80,7 @@ impl Principal {
         now: Now,
     ) -> Result<Permit<Read>, Forbidden> {
         self.may(Operation::Read, tenant, &name, now)?;
-        Ok(Permit::new(self.tenant_id, name))
+        Ok(Permit::new(self.tenant_id, name, self.caller()))
     }
 
     pub fn may_write(
@@ -90,7 +90,7 @@ impl Principal {
         now: Now,
     ) -> Result<Permit<Write>, Forbidden> {
         self.may(Operation::Write, tenant, &name, now)?;
-        Ok(Permit::new(self.tenant_id, name))
+        Ok(Permit::new(self.tenant_id, name, self.caller()))
     }
 
     /// A list passes where some name may be read; each name is then asked about
@@ -112,7 +112,7 @@ impl Principal {
         {
             return Err(Forbidden);
         }
-        Ok(WriterPermit::new(self.tenant_id, Arc::clone(&self.caveats)))
+        Ok(WriterPermit::new(self.tenant_id, Arc::clone(&self.caveats), self.caller()))
     }
 
     /// Whether it may manage the API keys of its tenant: with the scope `*`, and a
@@ -131,22 +131,22 @@ impl Principal {
         };
         let own = *tenant == self.tenant && !self.has_expired(now);
         if manages && own && self.scopes.contains(Scope::All) {
-            Ok(ManagePermit::new(self.tenant_id, self.scopes))
+            Ok(ManagePermit::new(self.tenant_id, self.scopes, self.caller()))
         } else {
             Err(Forbidden)
         }
     }
 
     pub fn kind(&self) -> CredentialKind {
-        self.identity.kind
+        self.holder.identity.kind
     }
 
     pub fn id(&self) -> &CredentialId {
-        &self.id
+        &self.holder.id
     }
 
     pub fn identity(&self) -> &Identity {
-        &self.identity
+        &self.holder.identity
     }
 
     pub fn tenant(&self) -> &TenantName {
@@ -158,7 +158,7 @@ impl Principal {
     }
 
     pub fn subject(&self) -> &Subject {
-        &self.identity.subject
+        &self.holder.identity.subject
     }
 
     pub fn scopes(&self) -> ScopeSet {
@@ -183,6 +183,10 @@ impl Principal {
         self.family
     }
 
+    fn caller(&self) -> Caller {
+        Caller::holder(&self.holder)
+    }
+
     /// At `expires` itself it has expired.
     pub(super) fn has_expired(&self, now: Now) -> bool {
         self.expires.is_some_and(|expires| now.for_expiry() >= expires)
@@ -190,7 +194,7 @@ impl Principal {
 
     /// Whether blocks were appended to the token, even such as take nothing away.
     fn is_narrowed(&self) -> bool {
-        self.id.blocks().len() > 1 || !self.caveats.is_empty()
+        self.holder.id.blocks().len() > 1 || !self.caveats.is_empty()
     }
 
     fn may(

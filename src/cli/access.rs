@@ -16,7 +16,7 @@ use super::progress::Bar;
 use super::shares::Input;
 use super::{internal, issuers, kek, notices, process, secret};
 use crate::api::admin::{Command, Reply};
-use crate::auth::Rates;
+use crate::auth::{Caller, Rates};
 use crate::config::{self, Config};
 use crate::crypto::{Kek, KekRecord, OldDeks};
 use crate::domain::{Bound, Rate, TenantLimits};
@@ -308,6 +308,7 @@ async fn here(
     bar: &Bar,
 ) -> Result<Reply, CliError> {
     let (exchange, Ends { mut progress, upload, mut download }) = Exchange::new();
+    let exchange = exchange.for_caller(here_by());
     let mut written = None;
     let mut reading = None;
     match beside {
@@ -335,6 +336,11 @@ async fn here(
         (Err(_), Some(Ok(Err(error)))) => Err(internal(AdminError::File(error))),
         (outcome, _) => Ok(outcome?),
     }
+}
+
+/// The user of this process.
+pub(super) fn here_by() -> Caller {
+    Caller::local(Some(rustix::process::getuid().as_raw()))
 }
 
 /// Ends early where nobody takes more.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+use super::audit::AuditArgs;
 use super::completions::CompletionsArgs;
 use super::failure::CliError;
 use super::man::ManArgs;
@@ -275,6 +276,8 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  tenure verify\n  tenure verify --tenant acme --rate 2000 \
         --json\n\nWorks on a running server as well. Exit code 7: damage was found.")]
     Verify(VerifyArgs),
+    /// Show what was done, and by whom
+    Audit(AuditArgs),
     /// Write backups, check them, restore them
     Backup(BackupArgs),
     /// Draw new data-encryption keys, and see which there are

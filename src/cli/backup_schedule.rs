@@ -23,6 +23,7 @@ use super::failure::CliError;
 use super::internal;
 use super::maintain::size;
 use crate::api::admin::{BackupMade, Command, Reply};
+use crate::auth::Caller;
 use crate::config::Backup;
 use crate::domain::{Clock, Timestamp};
 use crate::vault::Vault;
@@ -161,7 +162,8 @@ async fn written(vault: &Arc<Vault>, new: &NewFile) -> Result<BackupMade, CliErr
         }
         Ok(())
     };
-    let making = maintenance::execute(vault, Command::BackupCreate, exchange);
+    let making =
+        maintenance::execute(vault, Command::BackupCreate, exchange.for_caller(Caller::server()));
     let (reply, ()) = tokio::try_join!(async { Ok(making.await) }, writing)
         .map_err(|error: std::io::Error| internal(format!("it cannot be written: {error}")))?;
     match reply? {

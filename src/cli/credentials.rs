@@ -68,7 +68,7 @@ fn api_key_table(api_keys: &[ApiKeyRow]) -> String {
 }
 
 /// In columns as wide as what stands in them; the last one as it is.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let widths: Vec<usize> = (0..N)
         .map(|column| rows.iter().filter_map(move |row| row.get(column)))
         .map(|cells| cells.map(|cell| cell.chars().count()).max().unwrap_or(0))

@@ -24,6 +24,7 @@ pub(super) const GROUPS: [(&str, &[&str]); 4] = [
         &[
             "sweep",
             "verify",
+            "audit",
             "compact",
             "backup",
             "dek",

@@ -12,6 +12,8 @@ use super::failure::CliError;
 use super::memory::Locking;
 use super::{issuers, kek, notices};
 use crate::api::admin::{Failure, FailureKind, Reply, Unsealing};
+use crate::api::audit::AuditOp;
+use crate::auth::Caller;
 use crate::config::{Config, KekSource};
 use crate::crypto::{Gathered, Kek, Share};
 use crate::http::{AppState, IssuerWatch, NoticeWatch, Turn, Wanted};
@@ -93,6 +95,7 @@ impl<'c> Keeper<'c> {
             Keeps::Open { vault, background } => {
                 state.set_sealing();
                 background.stop().await;
+                vault.note(&Caller::local(None), AuditOp::Seal).await;
                 let sealed = Arc::new(vault.seal().await);
                 state.set_sealed(sealed.clone());
                 log::warn!("sealed: every call is answered with 503 until 'tenure unseal'");
@@ -109,7 +112,10 @@ impl<'c> Keeper<'c> {
             return (self, outcome);
         };
         match self.opened(sealed, with).await {
-            Ok(Some(vault)) => self.open(vault),
+            Ok(Some(vault)) => {
+                vault.note(&Caller::local(None), AuditOp::Unseal).await;
+                self.open(vault)
+            }
             Ok(None) => {
                 let outcome = Ok(status(sealed).await);
                 (self, outcome)

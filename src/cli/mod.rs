@@ -8,6 +8,7 @@
 mod access;
 mod allocator;
 mod args;
+mod audit;
 mod backup;
 mod backup_file;
 mod backup_schedule;
@@ -109,6 +110,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Status(args) => maintain::status(&args, output).await,
             Command::Notify(args) => notices::run(&args, output).await,
             Command::Clock(args) => maintain::clock(&args, output).await,
+            Command::Audit(args) => audit::run(args, output).await,
             Command::Verify(args) => maintain::verify(args, output).await,
             Command::Compact(args) => maintain::compact(args, output).await,
             Command::Dek(args) => dek::run(args, output).await,

@@ -19,6 +19,8 @@ use super::kek::NewKek;
 use super::maintain::Output;
 use super::memory::Locking;
 use super::{internal, kek, memory, process, shares};
+use crate::api::audit::AuditOp;
+use crate::auth::Caller;
 use crate::config::{Config, Exposure, KekSource, LogLevel};
 use crate::crypto::Gathering;
 use crate::http::{
@@ -189,7 +191,9 @@ async fn open(folder: &DataFolder, config: &Config) -> Result<Held, CliError> {
         Err(error) if config.kek.start_sealed => return sealed_for(store, error).await,
         Err(error) => Err(error),
     };
-    access::or_close(&store, opened).await.map(Held::Open)
+    let vault = access::or_close(&store, opened).await?;
+    vault.note(&Caller::server(), AuditOp::Start).await;
+    Ok(Held::Open(vault))
 }
 
 /// Where shares are to open a store, there must be some.

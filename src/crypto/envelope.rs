@@ -36,6 +36,8 @@ pub enum Purpose {
     WrappedDek,
     WrappedAnchor,
     Ledger,
+    /// Entries of an audit.
+    Audit,
 }
 
 impl Purpose {
@@ -48,6 +50,7 @@ impl Purpose {
             Self::WrappedDek => b"wrapped-dek",
             Self::WrappedAnchor => b"wrapped-anchor",
             Self::Ledger => b"ledger",
+            Self::Audit => b"audit",
         }
     }
 }
@@ -104,6 +107,9 @@ pub struct Dek {
 }
 
 impl Dek {
+    /// What an envelope has beside its plaintext.
+    pub(super) const ENVELOPE_OVERHEAD: usize = 1 + 4 + SALT_LEN + ring::TAG_LEN;
+
     pub fn generate(id: u32, now: Timestamp) -> Self {
         Self { id, key: KeyBytes::filled(ring::fill), made_on: Some(now) }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use super::audit::{self, AuditKey};
 use super::envelope::{Binding, Dek, DekState, Purpose, Undecryptable};
 use super::kept::KeyBytes;
 use super::ring::{self, Mac};
@@ -228,12 +229,13 @@ fn to_key(bytes: &[u8]) -> Result<KeyBytes, Undecryptable> {
 }
 
 /// The keys of a tenant that outlive every rotation of its DEKs, since changing
-/// them would move or recount every row: both are derived from one wrapped seed,
+/// them would move or recount every row: all are derived from one wrapped seed,
 /// `HKDF-SHA256(ikm = seed, salt = tenant id, info = label)`.
 pub struct AnchorKeys {
     seed: KeyBytes,
     index: IndexKey,
     ledger: LedgerKey,
+    audit: AuditKey,
 }
 
 impl AnchorKeys {
@@ -245,7 +247,8 @@ impl AnchorKeys {
         let derive = |label: &str| ring::hkdf_sha256(tenant.as_bytes(), &seed, label.as_bytes());
         let index = IndexKey(Mac::new(&derive("tenure/v1/index")));
         let ledger = LedgerKey::new(tenant, &derive("tenure/v1/ledger"));
-        Self { seed, index, ledger }
+        let audit = AuditKey::new(tenant, derive("tenure/v1/audit"));
+        Self { seed, index, ledger, audit }
     }
 
     pub fn index(&self) -> &IndexKey {
@@ -254,6 +257,10 @@ impl AnchorKeys {
 
     pub fn ledger(&self) -> &LedgerKey {
         &self.ledger
+    }
+
+    pub fn audit(&self) -> &AuditKey {
+        &self.audit
     }
 
     /// The key that proves API keys, with the label "tenure/v1/api-key". Derived when
@@ -343,6 +350,11 @@ impl LedgerKey {
     pub fn digest_row(&self, key: &[u8], version: u64, bytes: &[u8]) -> [u8; 32] {
         let length = (key.len() as u64).to_be_bytes();
         self.digest.tag(&[&length, key, &version.to_be_bytes(), bytes])
+    }
+
+    /// See [`audit::link`]. It takes no key, so that anybody can follow a chain.
+    pub fn link(&self, head: &[u8; 32], first: u64, entries: u32, block: &[u8]) -> [u8; 32] {
+        audit::link(self.tenant, head, first, entries, block)
     }
 
     pub fn seal(&self, account: &[u8]) -> Vec<u8> {
@@ -525,5 +537,21 @@ mod tests {
         let shown =
             format!("{kek:?} {dek:?} {tag:?} {:?} {anchor:?} {:?}", keys(), anchor.api_keys());
         assert!(!shown.contains("4a4a") && !shown.contains("74, 74"), "{shown}");
+    }
+
+    /// The block follows entries 0 to 8; put together by another implementation too.
+    #[test]
+    fn a_frozen_block_of_an_audit_is_read_and_linked_again() {
+        let vector: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/audit-v1.json")).unwrap();
+        let bytes = |field: &str| hex::decode(vector[field].as_str().unwrap()).unwrap();
+        let array = |field: &str| <[u8; 32]>::try_from(bytes(field)).unwrap();
+        let tenant = TenantId::from_bytes(bytes("tenant").try_into().unwrap());
+        let anchor = AnchorKeys::from_seed(tenant, to_key(&bytes("anchorSeed")).unwrap());
+        let entries = anchor.audit().read(&bytes("block")).unwrap();
+        let texts: Vec<_> = entries.iter().map(|entry| entry.text.as_bytes()).collect();
+        assert_eq!(texts, [bytes("one"), bytes("two")]);
+        let link = anchor.ledger().link(&array("before"), 9, 2, &bytes("block"));
+        assert_eq!(link, array("link"));
     }
 }

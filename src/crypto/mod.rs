@@ -5,6 +5,7 @@
 //!     ─ HKDF "check"  ─► proves the KEK before it is used
 //!     ─ HKDF "system" ─► the keyring's own ledger
 //!     ─ HKDF "backup" ─► authenticates one backup
+//! anchor seed ─ HKDF "index", "ledger", "audit" ─► what outlives a tenant's DEKs
 //! DEK ─ HKDF(salt, binding) ─► one AES-256-GCM key per stored value
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! plaintext; no key type can be printed, cloned or serialized. It knows nothing
 //! of rows, tenants' names or files.
 
+mod audit;
 mod envelope;
 mod gathering;
 mod kek_origin;
@@ -27,6 +29,7 @@ mod shamir;
 mod webhook;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
+pub use audit::{AuditKey, Commitment, OpenedEntry};
 pub use envelope::{
     Binding, Dek, DekSet, DekState, ENVELOPE_OVERHEAD, EnvelopeStamp, OldDeks, Purpose,
     Undecryptable,

@@ -36,6 +36,23 @@ pub fn sha256(message: &[u8]) -> [u8; 32] {
     hash
 }
 
+/// The same of the parts as one message, which the caller makes unambiguous.
+pub(super) fn sha256_of(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
+/// HMAC-SHA256 (RFC 2104) under a key for few messages.
+pub(super) fn hmac_sha256(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    let mut tag = [0; 32];
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    tag.copy_from_slice(hmac::sign(&key, message).as_ref());
+    tag
+}
+
 /// HKDF-SHA256 (RFC 5869) to 32 bytes.
 pub(super) fn hkdf_sha256(salt: &[u8], secret: &[u8; 32], info: &[u8]) -> Zeroizing<[u8; 32]> {
     hkdf_sha256_of(salt, secret, &[info])

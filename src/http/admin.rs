@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 use super::admin_frames::{self, HEADER_BYTES, Kind};
 use super::state::{AppState, Phase};
 use crate::api::admin::{Command, Failure, FailureKind, Progress, Reply, Unsealing};
+use crate::auth::Caller;
 use crate::vault::Vault;
 use crate::vault::key_commands;
 use crate::vault::maintenance::{self, Exchange};
@@ -216,10 +217,14 @@ async fn answer(stream: UnixStream, desk: Desk) {
     let outcome = if is_operator(peer) {
         match tokio::time::timeout(COMMAND_TIMEOUT, command(&mut input)).await {
             Ok(None) => return,
-            Ok(Some(Ok(command))) => match carry_out(&desk, command, input, &mut output).await {
-                Some(outcome) => outcome,
-                None => return log::info!("a maintenance command was broken off by its caller"),
-            },
+            Ok(Some(Ok(command))) => {
+                match carry_out(&desk, command, peer, input, &mut output).await {
+                    Some(outcome) => outcome,
+                    None => {
+                        return log::info!("a maintenance command was broken off by its caller");
+                    }
+                }
+            }
             Ok(Some(Err(failure))) => Err(failure),
             Err(_) => Err(failure(FailureKind::Usage, "the command did not arrive in time")),
         }
@@ -271,6 +276,7 @@ fn paced(command: Command) -> Command {
 async fn carry_out(
     desk: &Desk,
     command: Command,
+    peer: Option<u32>,
     input: OwnedReadHalf,
     output: &mut Output,
 ) -> Option<Result<Reply, Failure>> {
@@ -285,7 +291,7 @@ async fn carry_out(
     let phase = Phase::clone(&desk.state.phase());
     match (command, phase) {
         (command, Phase::Open(vault)) => {
-            maintain(vault, sealing, paced(command), input, output).await
+            maintain(vault, sealing, (paced(command), peer), input, output).await
         }
         (Command::Status, Phase::Sealed(sealed)) => {
             Some(Ok(Reply::Sealed(Box::new(sealed.status().await))))
@@ -309,11 +315,12 @@ async fn carry_out(
 async fn maintain(
     vault: Arc<Vault>,
     mut sealing: watch::Receiver<()>,
-    command: Command,
+    (command, peer): (Command, Option<u32>),
     input: OwnedReadHalf,
     output: &mut Output,
 ) -> Option<Result<Reply, Failure>> {
     let (exchange, ends) = Exchange::new();
+    let exchange = exchange.for_caller(Caller::local(peer));
     // Who puts a store under another KEK must hear how that ended. It is soon over.
     let may_break_off = !matches!(command, Command::KekReplace { .. });
     // It lets go of the vault at its end, however long its caller takes to read. The

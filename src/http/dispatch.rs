@@ -16,7 +16,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{App, Error, HttpRequest, HttpResponse};
 use futures_util::FutureExt;
 
-use crate::auth::Principal;
+use crate::auth::{ManagePermit, Origin, Principal};
 use crate::domain::{Network, Now, Source, TenantName};
 use crate::vault::Vault;
 
@@ -62,7 +62,8 @@ async fn answer(shared: &Shared, request: ServiceRequest) -> ServiceResponse<Box
     let id = request_id::of(request.headers());
     // What outlives a panic is the vault alone, and nothing of it is borrowed
     // mutably here: its own locks say what a panic left behind.
-    let outcome = AssertUnwindSafe(served(shared, &request, &mut payload)).catch_unwind().await;
+    let outcome =
+        AssertUnwindSafe(served(shared, &request, &mut payload, &id)).catch_unwind().await;
     let mut response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(refused)) => {
@@ -117,6 +118,7 @@ async fn served(
     shared: &Shared,
     request: &HttpRequest,
     payload: &mut Payload,
+    id: &HeaderValue,
 ) -> Result<HttpResponse, Refused> {
     let (route, captures) = match routes::find(request.method(), request.uri().path()) {
         Found::Route(route, captures) => (route, captures),
@@ -136,10 +138,12 @@ async fn served(
             openapi::serve_docs(captures.tail, request.headers(), &docs)
         }
         (Endpoint::Secret(call), Phase::Open(vault)) => {
-            secret_call(shared, vault, call, captures, request, payload).await
+            let origin = origin(shared, request, id);
+            secret_call(shared, vault, call, captures, request, payload, origin).await
         }
         (Endpoint::ApiKeys(call), Phase::Open(vault)) => {
-            api_key_call(shared, vault, call, captures, request, payload).await
+            let origin = origin(shared, request, id);
+            api_key_call(shared, vault, call, captures, request, payload, origin).await
         }
     }
 }
@@ -154,6 +158,7 @@ async fn secret_call(
     captures: Captures<'_>,
     request: &HttpRequest,
     payload: &mut Payload,
+    origin: Origin,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
     let principal = authenticated(shared, vault, request, now)?;
@@ -166,20 +171,21 @@ async fn secret_call(
         }
         SecretCall::Write => {
             let (tenant, name) = names()?;
-            let permit = principal.may_write(&tenant, name, now)?;
+            let permit = principal.may_write(&tenant, name, now)?.requested_by(origin);
             let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
             let bounds = Bounds { holds, timeout: shared.body_timeout };
             secrets::write(&context, permit, payload, bounds).await
         }
         SecretCall::WriteAll => {
             let tenant = path::tenant(captures.segment)?;
-            let permit = principal.may_write_some(&tenant, now)?;
+            let permit = principal.may_write_some(&tenant, now)?.requested_by(origin);
             let bounds = Bounds { holds: Holds::Values, timeout: shared.body_timeout };
             secrets::write_all(&context, permit, payload, bounds).await
         }
         SecretCall::Delete => {
             let (tenant, name) = names()?;
-            secrets::delete(&context, principal.may_write(&tenant, name, now)?).await
+            let permit = principal.may_write(&tenant, name, now)?.requested_by(origin);
+            secrets::delete(&context, permit).await
         }
         SecretCall::List => {
             let tenant = path::tenant(captures.segment)?;
@@ -197,11 +203,14 @@ async fn api_key_call(
     captures: Captures<'_>,
     request: &HttpRequest,
     payload: &mut Payload,
+    origin: Origin,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
     let principal = authenticated(shared, vault, request, now)?;
-    let permitted = |tenant: &TenantName| {
-        principal.may_manage_credentials(tenant, now).map_err(|_| problem::no_administrator())
+    let permitted = |tenant: &TenantName| -> Result<ManagePermit, Refused> {
+        let permit = principal.may_manage_credentials(tenant, now);
+        let permit = permit.map_err(|_| problem::no_administrator())?;
+        Ok(permit.requested_by(origin.clone()))
     };
     match call {
         ApiKeyCall::Create => {
@@ -249,6 +258,11 @@ fn authenticated(
 fn client(shared: &Shared, request: &HttpRequest) -> Option<IpAddr> {
     let peer = request.peer_addr().map(|peer| peer.ip());
     client_address::of(peer, request.headers(), &shared.trusted_proxies)
+}
+
+/// For the audit. An id is plain text, or it would have been replaced.
+fn origin(shared: &Shared, request: &HttpRequest, id: &HeaderValue) -> Origin {
+    Origin { request: id.to_str().ok().map(Into::into), address: client(shared, request) }
 }
 
 fn source(shared: &Shared, request: &HttpRequest) -> Source {

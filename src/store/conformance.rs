@@ -4,6 +4,7 @@
 //! A new engine adds one line to `engines!` and passes all of it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +14,8 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::{
-    Batch, Change, ForgedLedger, Ledger, LedgerSeal, MemoryStore, Page, Row, RowKey, Scan,
-    SledOptions, SledStore, Snapshot, Space, Store, StoreError,
+    Batch, Block, Chain, Change, ForgedLedger, Ledger, LedgerSeal, MemoryStore, Page, PlacedBlock,
+    Row, RowKey, Scan, SledOptions, SledStore, Snapshot, Space, Store, StoreError,
 };
 use crate::domain::{Floor, TenantId, Timestamp};
 
@@ -45,8 +46,18 @@ impl LedgerSeal for TestSeal {
         digest
     }
 
+    fn link(&self, chain: &Chain, block: &Block) -> [u8; 32] {
+        let mut link = [0; 32];
+        let (at, entries) = (chain.next.to_be_bytes(), block.entries.get().to_be_bytes());
+        for (lane, bytes) in link.chunks_mut(4).enumerate() {
+            let parts = [chain.head.as_slice(), &at, &entries, &block.bytes];
+            bytes.copy_from_slice(&self.checksum(100 + lane as u8, &parts).to_be_bytes());
+        }
+        link
+    }
+
     fn seal(&self, ledger: &Ledger) -> Vec<u8> {
-        let Ledger { commits, rows, digest, highest_version, floor } = *ledger;
+        let Ledger { commits, rows, digest, highest_version, floor, chain } = *ledger;
         let mut sealed = Vec::new();
         for number in [commits, rows, highest_version] {
             sealed.extend(number.to_be_bytes());
@@ -54,13 +65,15 @@ impl LedgerSeal for TestSeal {
         sealed.extend(digest);
         sealed.extend(floor.epoch.to_be_bytes());
         sealed.extend(floor.at.unix_micros().to_be_bytes());
+        sealed.extend(chain.next.to_be_bytes());
+        sealed.extend(chain.head);
         sealed.extend(self.checksum(255, &[&sealed]).to_be_bytes());
         sealed
     }
 
     fn open(&self, sealed: &[u8]) -> Result<Ledger, ForgedLedger> {
         let (body, checksum) = sealed.split_last_chunk::<4>().ok_or(ForgedLedger)?;
-        if body.len() != 68 || *checksum != self.checksum(255, &[body]).to_be_bytes() {
+        if body.len() != 108 || *checksum != self.checksum(255, &[body]).to_be_bytes() {
             return Err(ForgedLedger);
         }
         let number = |at: usize| u64::from_be_bytes(body[at..at + 8].try_into().unwrap());
@@ -73,6 +86,7 @@ impl LedgerSeal for TestSeal {
                 epoch: u32::from_be_bytes(body[56..60].try_into().unwrap()),
                 at: Timestamp::from_unix_micros(number(60) as i64),
             },
+            chain: Chain { next: number(68), head: body[76..108].try_into().unwrap() },
         })
     }
 }
@@ -101,6 +115,11 @@ pub(super) fn delete(name: &str) -> Change {
 
 pub(super) fn expect(name: &str, version: Option<u64>) -> Change {
     Change::Expect { key: key(name), version }
+}
+
+pub(super) fn append(entries: u32, bytes: impl AsRef<[u8]>) -> Change {
+    let entries = NonZeroU32::new(entries).unwrap();
+    Change::Append(Block { entries, bytes: bytes.as_ref().to_vec() })
 }
 
 pub(super) fn batch(changes: Vec<Change>) -> Batch {
@@ -151,6 +170,33 @@ pub(super) async fn everything(
             return Ok(rows);
         }
     }
+}
+
+/// Every block of a space, page by page.
+pub(super) async fn blocks(
+    store: &dyn Store,
+    space: Space,
+) -> Result<Vec<PlacedBlock>, StoreError> {
+    let mut blocks: Vec<PlacedBlock> = Vec::new();
+    loop {
+        let from = blocks.last().map_or(0, |placed| placed.first + 1);
+        let page = store.chain(space, from).await?;
+        blocks.extend(page.blocks);
+        if !page.more {
+            return Ok(blocks);
+        }
+    }
+}
+
+/// Holds the chain that the ledger knows against the blocks that are there.
+pub(super) async fn assert_chain_holds(store: &dyn Store, space: Space) {
+    let mut chain = Chain::EMPTY;
+    for PlacedBlock { first, link, block } in blocks(store, space).await.unwrap() {
+        assert_eq!(first, chain.next, "{space}");
+        chain = chain.with(&block, &*seal());
+        assert_eq!(link, chain.head, "{space}");
+    }
+    assert_eq!(ledger(store, space).await.chain, chain, "{space}");
 }
 
 pub(super) async fn ledger(store: &dyn Store, space: Space) -> Ledger {
@@ -322,6 +368,106 @@ async fn what_is_too_large_changes_nothing(store: &dyn Store) {
     assert_ledger_adds_up(store, A).await;
 }
 
+/// From which entry on, how many, and what.
+fn said(placed: &[PlacedBlock]) -> Vec<String> {
+    let said = |PlacedBlock { first, block: Block { entries, bytes }, .. }: &PlacedBlock| {
+        format!("{first}+{entries} {}", String::from_utf8_lossy(bytes))
+    };
+    placed.iter().map(said).collect()
+}
+
+async fn blocks_stand_in_the_order_of_their_commits(store: &dyn Store) {
+    for space in [Space::System, Space::Keyring, A] {
+        assert_eq!(blocks(store, space).await, Ok(Vec::new()));
+        let first = vec![append(1, "one"), put("a", 1, "x"), append(3, "two")];
+        store.commit(space, batch(first)).await.unwrap();
+        // Nothing but a block is a change too.
+        store.commit(space, batch(vec![append(2, "three")])).await.unwrap();
+        let found = blocks(store, space).await.unwrap();
+        assert_eq!(said(&found), ["0+1 one", "1+3 two", "4+2 three"]);
+        let ledger = ledger(store, space).await;
+        assert_eq!((ledger.commits, ledger.chain.next), (2, 6));
+        for (from, first) in [(1, Some(1)), (2, Some(4)), (4, Some(4)), (5, None), (u64::MAX, None)]
+        {
+            let page = store.chain(space, from).await.unwrap();
+            assert_eq!(page.blocks.first().map(|placed| placed.first), first, "{from}");
+            assert!(!page.more);
+        }
+        assert_chain_holds(store, space).await;
+    }
+}
+
+async fn blocks_are_no_rows(store: &dyn Store) {
+    store.commit(A, batch(vec![put("a", 1, "x")])).await.unwrap();
+    let before = ledger(store, A).await;
+    let snapshot = store.snapshot(A, &[b""]).await.unwrap();
+    store.commit(A, batch(vec![append(1, "one"), append(1, "two")])).await.unwrap();
+    assert_eq!(everything(store, A).await.unwrap(), [(key("a"), row(1, "x"))]);
+    let after = ledger(store, A).await;
+    assert_eq!((after.rows, after.digest), (before.rows, before.digest));
+    assert_eq!(after.highest_version, 1);
+    let (mut then, mut now) = (snapshot, store.snapshot(A, &[b""]).await.unwrap());
+    assert_eq!(rest(&mut *then, 0).await, rest(&mut *now, 0).await);
+}
+
+async fn what_is_refused_appends_nothing(store: &dyn Store) {
+    store.commit(A, batch(vec![put("a", 5, "five"), append(1, "one")])).await.unwrap();
+    let before = ledger(store, A).await;
+    let refused = vec![append(1, "two"), expect("a", None), put("a", 6, "six")];
+    assert_eq!(store.commit(A, batch(refused)).await, Err(StoreError::Conflict));
+    let too_large = vec![append(1, vec![0; Block::MAX_BYTES + 1])];
+    assert_eq!(store.commit(A, batch(too_large)).await, Err(StoreError::TooLarge));
+    let many = (0..800).map(|_| append(1, vec![0; Block::MAX_BYTES])).collect();
+    assert_eq!(store.commit(A, batch(many)).await, Err(StoreError::TooLarge));
+    assert_eq!(ledger(store, A).await, before);
+    store.commit(A, batch(vec![append(1, vec![b'x'; Block::MAX_BYTES])])).await.unwrap();
+    assert_eq!(blocks(store, A).await.unwrap().len(), 2);
+    assert_chain_holds(store, A).await;
+}
+
+async fn writers_who_append_at_the_same_time_have_places_of_their_own(store: &dyn Store) {
+    let writers = (0..300u32).map(|writer| {
+        let bytes = [writer.to_be_bytes().as_slice(), &[0; 3_000]].concat();
+        let name = format!("{writer}");
+        // Every third loses: there is no such row.
+        let expected = expect(&name, (writer % 3 == 0).then_some(9));
+        store.commit(A, batch(vec![expected, put(&name, 1, "x"), append(1 + writer % 2, bytes)]))
+    });
+    let answers = together(writers).await;
+    let won = (0..300u32).zip(&answers).filter(|(_, answer)| answer.is_ok());
+    let won: Vec<_> = won.map(|(writer, _)| writer).collect();
+    assert_eq!(won.len(), 200);
+    let found = blocks(store, A).await.unwrap();
+    let mut writers: Vec<_> = found
+        .iter()
+        .map(|placed| u32::from_be_bytes(placed.block.bytes[..4].try_into().unwrap()))
+        .collect();
+    writers.sort_unstable();
+    assert_eq!(writers, won);
+    assert_chain_holds(store, A).await;
+}
+
+async fn a_page_of_a_chain_ends_at_its_bytes(store: &dyn Store) {
+    for _ in 0..2 {
+        let full = (0..200).map(|_| append(7, vec![1; Block::MAX_BYTES])).collect();
+        store.commit(A, batch(full)).await.unwrap();
+    }
+    let page = store.chain(A, 0).await.unwrap();
+    assert!(page.more && (200..300).contains(&page.blocks.len()));
+    assert_eq!(blocks(store, A).await.unwrap().len(), 400);
+    assert_chain_holds(store, A).await;
+}
+
+async fn a_chain_ends_with_its_tenant(store: &dyn Store) {
+    store.commit(A, batch(vec![append(1, "one")])).await.unwrap();
+    store.drop_tenant(tenant(1)).await.unwrap();
+    assert_eq!(store.chain(A, 0).await, Err(StoreError::TenantGone));
+    store.create_tenant(tenant(1)).await.unwrap();
+    assert_eq!(blocks(store, A).await, Ok(Vec::new()));
+    store.commit(A, batch(vec![append(1, "of another")])).await.unwrap();
+    assert_eq!(said(&blocks(store, A).await.unwrap()), ["0+1 of another"]);
+}
+
 async fn tenants_come_and_go(store: &dyn Store) {
     let five = Space::Tenant(tenant(5));
     assert_eq!(store.get(five, &key("a")).await, Err(StoreError::TenantGone));
@@ -483,7 +629,8 @@ async fn a_snapshot_ends_with_its_tenant_and_its_store(store: &dyn Store) {
 async fn a_compaction_changes_nothing_that_can_be_read(store: &dyn Store) {
     let spaces = [Space::System, Space::Keyring, A, Space::Tenant(tenant(2))];
     for (version, space) in (1..).zip(spaces) {
-        store.commit(space, batch(vec![put("a", version, "a"), put("b", 9, "b")])).await.unwrap();
+        let changes = vec![put("a", version, "a"), put("b", 9, "b"), append(2, "said")];
+        store.commit(space, batch(changes)).await.unwrap();
         store.commit(space, batch(vec![delete("b")])).await.unwrap();
     }
     for used in store.usage().await.unwrap() {
@@ -496,6 +643,8 @@ async fn a_compaction_changes_nothing_that_can_be_read(store: &dyn Store) {
         assert_eq!(everything(store, space).await.unwrap(), [(key("a"), row(version, "a"))]);
         assert_ledger_adds_up(store, space).await;
         assert_eq!(ledger(store, space).await.commits, 2);
+        assert_eq!(said(&blocks(store, space).await.unwrap()), ["0+2 said"]);
+        assert_chain_holds(store, space).await;
         store.commit(space, batch(vec![put("c", 10, "c")])).await.unwrap();
     }
 }
@@ -506,6 +655,7 @@ async fn a_closed_store_answers_nothing(store: &dyn Store) {
     let busy = |error: StoreError| matches!(error, StoreError::NotApplied { .. });
     assert!(busy(store.get(A, &key("a")).await.unwrap_err()));
     assert!(busy(store.commit(A, batch(vec![put("a", 1, "x")])).await.unwrap_err()));
+    assert!(busy(store.chain(A, 0).await.unwrap_err()));
     assert!(busy(store.create_tenant(tenant(9)).await.unwrap_err()));
     assert!(busy(store.tenants().await.unwrap_err()));
     assert!(!store.health().writable);
@@ -548,6 +698,12 @@ engines! {
     scans_page_in_order
     a_page_ends_at_its_bytes
     what_is_too_large_changes_nothing
+    blocks_stand_in_the_order_of_their_commits
+    blocks_are_no_rows
+    what_is_refused_appends_nothing
+    writers_who_append_at_the_same_time_have_places_of_their_own
+    a_page_of_a_chain_ends_at_its_bytes
+    a_chain_ends_with_its_tenant
     tenants_come_and_go
     a_replaced_keyring_holds_exactly_the_new_rows
     of_many_writers_of_one_version_one_wins
@@ -597,6 +753,7 @@ enum Kind {
     ExpectOther,
     Put(usize),
     Delete,
+    Append(usize),
 }
 
 fn space_of(number: u8) -> Space {
@@ -618,6 +775,7 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => Just(Kind::ExpectOther),
         6 => prop_oneof![0..64usize, Just(Row::MAX_BYTES)].prop_map(Kind::Put),
         3 => Just(Kind::Delete),
+        3 => prop_oneof![0..64usize, Just(Block::MAX_BYTES)].prop_map(Kind::Append),
     ];
     let changes = prop::collection::btree_map(0..24u8, kind, 0..6);
     prop_oneof![
@@ -707,6 +865,7 @@ impl Pair {
                 Kind::ExpectOther => Change::Expect { key, version: Some(self.version) },
                 Kind::Put(len) => Change::Put { key, row: row(self.version, vec![number; len]) },
                 Kind::Delete => Change::Delete { key },
+                Kind::Append(len) => append(1 + u32::from(number), vec![number; len]),
             });
         }
         let floor = Floor { epoch: 0, at: Timestamp::from_unix_seconds(floor) };
@@ -806,6 +965,11 @@ impl Pair {
             let found = everything(self.sled(), space).await;
             assert_eq!(found, everything(&self.model, space).await);
             assert_eq!(self.sled().ledger(space).await, self.model.ledger(space).await);
+            let chain = blocks(self.sled(), space).await;
+            assert_eq!(chain, blocks(&self.model, space).await);
+            if chain.is_ok() {
+                assert_chain_holds(self.sled(), space).await;
+            }
             for (key, row) in found.unwrap_or_default() {
                 assert_eq!(self.sled().get(space, &key).await, Ok(Some(row)));
             }
@@ -846,7 +1010,7 @@ fn history(batches: &[Vec<Change>]) -> Vec<Vec<(RowKey, Row)>> {
             match change {
                 Change::Put { key, row } => drop(rows.insert(key.clone(), row.clone())),
                 Change::Delete { key } => drop(rows.remove(key)),
-                Change::Expect { .. } => {}
+                Change::Expect { .. } | Change::Append(_) => {}
             }
         }
         states.push(rows.iter().map(|(key, row)| (key.clone(), row.clone())).collect());

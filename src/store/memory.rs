@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::chain::ChainPageBuilder;
 use super::staging::{PageBuilder, ledger_of, stage, weigh};
 use super::{
-    Batch, Compacted, DatabaseUse, Health, Ledger, LedgerSeal, Page, Row, RowKey, Scan, Snapshot,
-    Space, Store, StoreError,
+    Batch, ChainPage, Compacted, DatabaseUse, Health, Ledger, LedgerSeal, Page, PlacedBlock, Row,
+    RowKey, Scan, Snapshot, Space, Store, StoreError,
 };
 use crate::domain::{Floor, TenantId};
 
@@ -28,6 +29,8 @@ pub struct MemoryStore {
 #[derive(Default, Clone)]
 struct Rows {
     rows: BTreeMap<RowKey, Row>,
+    /// By their first entry.
+    chain: BTreeMap<u64, PlacedBlock>,
     ledger: Option<Vec<u8>>,
     /// Set when the tenant is dropped, for a caller that found the space just
     /// before.
@@ -72,6 +75,15 @@ impl MemoryStore {
     }
 }
 
+#[cfg(test)]
+impl MemoryStore {
+    /// As somebody would who can write the disk.
+    pub(crate) fn tamper(&self, space: Space, with: impl FnOnce(&mut BTreeMap<u64, PlacedBlock>)) {
+        let rows = self.space(space).expect("the space is there");
+        with(&mut write(&rows).chain);
+    }
+}
+
 impl Rows {
     fn alive(&self) -> Result<&Self, StoreError> {
         if self.dropped { Err(StoreError::TenantGone) } else { Ok(self) }
@@ -98,6 +110,17 @@ impl Rows {
         page.last()
     }
 
+    fn chain_page(&self, from: u64) -> ChainPage {
+        let mut page = ChainPageBuilder::default();
+        for (_, placed) in self.chain.range(from..) {
+            if page.is_full() {
+                return page.with_more();
+            }
+            page.push(placed.clone());
+        }
+        page.last()
+    }
+
     fn commit(&mut self, batch: &Batch, space: Space) -> Result<(), StoreError> {
         let ledger = match &self.ledger {
             None => Ledger::EMPTY,
@@ -115,6 +138,7 @@ impl Rows {
                 None => self.rows.remove(key),
             };
         }
+        self.chain.extend(staged.blocks.into_iter().map(|placed| (placed.first, placed)));
         Ok(())
     }
 }
@@ -166,6 +190,12 @@ impl Store for MemoryStore {
         let mut rows = write(&rows);
         rows.alive()?;
         rows.commit(&batch, space)
+    }
+
+    async fn chain(&self, space: Space, from: u64) -> Result<ChainPage, StoreError> {
+        let rows = self.space(space)?;
+        let rows = read(&rows);
+        Ok(rows.alive()?.chain_page(from))
     }
 
     async fn ledger(&self, space: Space) -> Result<Option<Vec<u8>>, StoreError> {
@@ -221,7 +251,7 @@ impl Store for MemoryStore {
         let rows = rows.into_iter().collect();
         let ledger = ledger_of(&rows, floor, seal.as_ref())?;
         let ledger = Some(seal.seal(&ledger));
-        *write(&self.keyring) = Rows { rows, ledger, dropped: false };
+        *write(&self.keyring) = Rows { rows, ledger, ..Rows::default() };
         Ok(())
     }
 

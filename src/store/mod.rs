@@ -7,6 +7,7 @@
 //! it, and the one thing it needs a key for, the ledger, it asks of a
 //! [`LedgerSeal`].
 
+mod chain;
 #[cfg(test)]
 mod conformance;
 mod memory;
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 
 use crate::domain::{Floor, TenantId};
 
+pub use chain::{Block, Chain, ChainPage, PlacedBlock};
 pub use memory::MemoryStore;
 pub use sled_engine::{OpenError, Progress, SledOptions, SledStore};
 
@@ -103,6 +105,9 @@ pub enum Change {
     Delete {
         key: RowKey,
     },
+    /// The block becomes the next of the space's chain. Several of one batch stay in
+    /// their order.
+    Append(Block),
 }
 
 /// What is committed as one. Preconditions are judged against the state before
@@ -125,7 +130,8 @@ impl Batch {
 /// missing row can be told from one that never was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ledger {
-    /// How many commits changed a row of this space or raised its floor.
+    /// How many commits changed a row of this space, appended to its chain or raised
+    /// its floor.
     pub commits: u64,
     /// How many rows it holds.
     pub rows: u64,
@@ -134,11 +140,19 @@ pub struct Ledger {
     /// The highest row version ever committed, deleted rows included.
     pub highest_version: u64,
     pub floor: Floor,
+    /// Its blocks are not among the rows.
+    pub chain: Chain,
 }
 
 impl Ledger {
-    pub const EMPTY: Self =
-        Self { commits: 0, rows: 0, digest: [0; 32], highest_version: 0, floor: Floor::START };
+    pub const EMPTY: Self = Self {
+        commits: 0,
+        rows: 0,
+        digest: [0; 32],
+        highest_version: 0,
+        floor: Floor::START,
+        chain: Chain::EMPTY,
+    };
 
     /// Counts a row in.
     pub fn add(&mut self, digest: &[u8; 32]) {
@@ -169,6 +183,8 @@ impl Ledger {
 pub trait LedgerSeal: Send + Sync {
     /// A keyed pseudorandom function of the row's key, version and bytes.
     fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32];
+    /// A hash of all that `block` is and of where it stands: the next of `chain`.
+    fn link(&self, chain: &Chain, block: &Block) -> [u8; 32];
     /// Encrypts and authenticates; at most 256 bytes.
     fn seal(&self, ledger: &Ledger) -> Vec<u8>;
     fn open(&self, sealed: &[u8]) -> Result<Ledger, ForgedLedger>;
@@ -303,6 +319,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Applies all of `batch` or nothing, and its effect on the ledger with it.
     async fn commit(&self, space: Space, batch: Batch) -> Result<(), StoreError>;
+
+    /// A page of the chain, from the first block that begins at the entry `from` or
+    /// after it. What it returns is durable.
+    async fn chain(&self, space: Space, from: u64) -> Result<ChainPage, StoreError>;
 
     /// The sealed ledger, or `None` where nothing was ever committed.
     async fn ledger(&self, space: Space) -> Result<Option<Vec<u8>>, StoreError>;

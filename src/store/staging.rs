@@ -6,13 +6,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{Batch, Change, Ledger, LedgerSeal, Page, Row, RowKey, Scan, StoreError};
+use super::{
+    Batch, Block, Change, Ledger, LedgerSeal, Page, PlacedBlock, Row, RowKey, Scan, StoreError,
+};
 use crate::domain::Floor;
 
 /// The effect of one batch, not yet stored.
 pub(super) struct Staged<'b> {
     /// What each row that changes becomes; `None` is deleted.
     pub rows: BTreeMap<&'b RowKey, Option<&'b Row>>,
+    /// What is appended, where it stands.
+    pub blocks: Vec<PlacedBlock>,
     /// The ledger after it, or `None` if the batch changes nothing at all.
     pub ledger: Option<Ledger>,
 }
@@ -25,7 +29,8 @@ pub(super) fn weigh(batch: &Batch) -> Result<usize, StoreError> {
             Change::Put { key, row } if row.bytes.len() <= Row::MAX_BYTES => {
                 key.as_bytes().len() + row.bytes.len()
             }
-            Change::Put { .. } => return Err(StoreError::TooLarge),
+            Change::Append(block) if block.bytes.len() <= Block::MAX_BYTES => block.bytes.len(),
+            Change::Put { .. } | Change::Append(_) => return Err(StoreError::TooLarge),
             Change::Expect { key, .. } | Change::Delete { key } => key.as_bytes().len(),
         };
         // A change costs memory beyond its bytes; without a share for it, a
@@ -56,7 +61,7 @@ pub(super) fn stage<'b>(
     let mut rows: BTreeMap<&RowKey, Option<&Row>> = BTreeMap::new();
     for change in &batch.changes {
         let (key, new) = match change {
-            Change::Expect { .. } => continue,
+            Change::Expect { .. } | Change::Append(_) => continue,
             Change::Put { key, row } => (key, Some(row)),
             Change::Delete { key } => (key, None),
         };
@@ -82,12 +87,26 @@ pub(super) fn stage<'b>(
         rows.insert(key, new);
     }
 
-    if rows.is_empty() && batch.floor <= ledger.floor {
-        return Ok(Staged { rows, ledger: None });
+    let blocks = place(batch, &mut ledger);
+    if rows.is_empty() && blocks.is_empty() && batch.floor <= ledger.floor {
+        return Ok(Staged { rows, blocks, ledger: None });
     }
     ledger.commits = ledger.commits.saturating_add(1);
     ledger.floor = ledger.floor.max(batch.floor);
-    Ok(Staged { rows, ledger: Some(ledger) })
+    Ok(Staged { rows, blocks, ledger: Some(ledger) })
+}
+
+/// Decides where the batch's blocks stand.
+fn place(batch: &Batch, ledger: &mut Ledger) -> Vec<PlacedBlock> {
+    let mut blocks = Vec::new();
+    for change in &batch.changes {
+        if let Change::Append(block) = change {
+            let first = ledger.chain.next;
+            ledger.chain = ledger.chain.with(block, &*batch.seal);
+            blocks.push(PlacedBlock { first, link: ledger.chain.head, block: block.clone() });
+        }
+    }
+    blocks
 }
 
 /// Fills one page, in ascending order of keys.

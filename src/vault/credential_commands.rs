@@ -14,7 +14,7 @@ use crate::api::admin::{
     ApiKeyRow, Failure, FailureKind, Reply, Revocable, RevocationRow, RootRow, When,
 };
 use crate::auth::{
-    ApiKeyId, CredentialId, CredentialKind, Identity, Refusal, Revocation, RevocationId,
+    ApiKeyId, Caller, CredentialId, CredentialKind, Identity, Refusal, Revocation, RevocationId,
     RevocationTarget, Subject,
 };
 use crate::domain::{Scope, ScopeSet, TenantId, Timestamp};
@@ -23,10 +23,11 @@ pub(super) async fn revoke(
     vault: &Arc<Vault>,
     what: Revocable,
     act: Act,
+    caller: Caller,
 ) -> Result<Reply, Failure> {
     let wanted = wanted(vault, what)?;
     let target = wanted.target.clone();
-    let Revoked { revocation, api_keys } = vault.revoke(wanted, act).await?;
+    let Revoked { revocation, api_keys } = vault.revoke(wanted, act, caller).await?;
     let listed = |key| ListedApiKey { key, last_used: None };
     let api_keys = api_keys.into_iter().map(|key| api_key_row(vault, &listed(key))).collect();
     let revocation = revocation_row(vault, &target, &revocation);
@@ -152,7 +153,11 @@ fn revocation_row(vault: &Vault, target: &RevocationTarget, said: &Revocation) -
     }
 }
 
-pub(super) async fn rotate_root(vault: &Arc<Vault>, honour_old: When) -> Result<Reply, Failure> {
+pub(super) async fn rotate_root(
+    vault: &Arc<Vault>,
+    honour_old: When,
+    caller: Caller,
+) -> Result<Reply, Failure> {
     let until = match moment("--honour-old-until", honour_old, vault)? {
         None => None,
         Some(until) if until > vault.now().for_expiry() => Some(until),
@@ -161,7 +166,7 @@ pub(super) async fn rotate_root(vault: &Arc<Vault>, honour_old: When) -> Result<
             return Err(usage(why.to_owned()));
         }
     };
-    vault.rotate_root(until).await?;
+    vault.rotate_root(until, caller).await?;
     Ok(Reply::RootRotated { roots: root_rows(vault) })
 }
 
@@ -187,6 +192,7 @@ pub(super) async fn create_api_key(
     scopes: &[String],
     name: Option<&str>,
     expires: Option<When>,
+    caller: Caller,
 ) -> Result<Reply, Failure> {
     let tenant = find_tenant(vault, tenant)?;
     let scopes = parse_scopes(scopes)?;
@@ -197,7 +203,7 @@ pub(super) async fn create_api_key(
         Some(when) => moment("--expires", when, vault)?,
     };
     let new = NewApiKey { scopes, name, expires_on };
-    let MadeApiKey { key, mut text } = vault.add_api_key(tenant, new).await?;
+    let MadeApiKey { key, mut text } = vault.add_api_key(tenant, new, caller).await?;
     let api_key = api_key_row(vault, &ListedApiKey { key, last_used: None });
     Ok(Reply::ApiKeyCreated { key: std::mem::take(&mut *text), api_key })
 }
@@ -215,12 +221,13 @@ pub(super) async fn revoke_api_key(
     vault: &Arc<Vault>,
     id: &str,
     act: Act,
+    caller: Caller,
 ) -> Result<Reply, Failure> {
     let digits = id.strip_prefix("tnr_").unwrap_or(id);
     let id = ApiKeyId::parse(digits);
     let id = id.map_err(|error| usage(format!("the id of an API key {error}")))?;
     let last_used = vault.authenticator.look(|standing| standing.api_keys.last_used(id));
-    let key = vault.drop_api_key(id, None, act).await?;
+    let key = vault.drop_api_key(id, None, act, caller).await?;
     let api_key = api_key_row(vault, &ListedApiKey { key, last_used });
     Ok(Reply::ApiKeyRevoked { dry_run: act == Act::DryRun, api_key })
 }

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::audit;
 use super::system::CredentialChange;
 use super::tenant::Tenant;
 use super::{Vault, to_its_end};
+use crate::api::audit::{AuditEntry, AuditOp};
 use crate::auth::{
-    ApiKey, ApiKeyId, ApiKeys, Identity, ManagePermit, Principal, Refusal, Revocation,
+    ApiKey, ApiKeyId, ApiKeys, Caller, Identity, ManagePermit, Principal, Refusal, Revocation,
     RevocationTarget, Subject, TooManyRoots, mint_api_key,
 };
 use crate::domain::{Now, ScopeSet, TenantId, Timestamp};
@@ -138,7 +140,7 @@ impl Vault {
         new: NewApiKey,
     ) -> Result<MadeApiKey, CredentialError> {
         let tenant = self.tenant(permit.tenant())?;
-        self.add_api_key(tenant, new).await
+        self.add_api_key(tenant, new, permit.caller().clone()).await
     }
 
     /// The keys of the permit's tenant, by id.
@@ -160,7 +162,8 @@ impl Vault {
         permit: &ManagePermit,
         id: ApiKeyId,
     ) -> Result<(), CredentialError> {
-        self.drop_api_key(id, Some(permit.tenant()), Act::Do).await.map(drop)
+        let caller = permit.caller().clone();
+        self.drop_api_key(id, Some(permit.tenant()), Act::Do, caller).await.map(drop)
     }
 
     pub(super) fn listed_api_keys(&self, which: impl Fn(&ApiKey) -> bool) -> Vec<ListedApiKey> {
@@ -174,6 +177,7 @@ impl Vault {
         self: &Arc<Self>,
         tenant: Arc<Tenant>,
         new: NewApiKey,
+        caller: Caller,
     ) -> Result<MadeApiKey, CredentialError> {
         let expired = |at: Timestamp| self.time.now().for_expiry() >= at;
         if new.scopes == ScopeSet::NONE {
@@ -183,13 +187,14 @@ impl Vault {
             return Err(CredentialError::ExpiresInThePast);
         }
         let vault = self.clone();
-        to_its_end(async move { vault.add_api_key_in_turn(&tenant, new).await }).await
+        to_its_end(async move { vault.add_api_key_in_turn(&tenant, new, &caller).await }).await
     }
 
     async fn add_api_key_in_turn(
         &self,
         tenant: &Tenant,
         new: NewApiKey,
+        caller: &Caller,
     ) -> Result<MadeApiKey, CredentialError> {
         let _one = self.administration.lock().await;
         // It may have been deleted meanwhile; then its keys were.
@@ -206,7 +211,11 @@ impl Vault {
         let created_on = self.time.now().wall();
         let key = ApiKey { id, tenant: tenant.id, name, scopes, created_on, expires_on, tag };
         let put = [CredentialChange::PutApiKey(&key, None)];
-        self.system.change_credentials(&put, self.time.floor()).await?;
+        let said = AuditEntry {
+            detail: Some(id.to_string()),
+            ..audit::of_tenant(self.by(caller), AuditOp::ApiKeyCreate, &tenant.name)
+        };
+        self.system.change_credentials(&put, self.time.floor(), &[said]).await?;
         self.authenticator.change(|standing| {
             standing.api_keys.insert(key.clone(), tenant.name.clone(), None);
         });
@@ -219,6 +228,7 @@ impl Vault {
         id: ApiKeyId,
         of: Option<TenantId>,
         act: Act,
+        caller: Caller,
     ) -> Result<ApiKey, CredentialError> {
         let vault = self.clone();
         to_its_end(async move {
@@ -228,7 +238,12 @@ impl Vault {
             let key = key.ok_or(CredentialError::NoSuchApiKey)?;
             if act == Act::Do {
                 let dropped = [CredentialChange::DropApiKey(id)];
-                vault.system.change_credentials(&dropped, vault.time.floor()).await?;
+                let said = AuditEntry {
+                    detail: Some(id.to_string()),
+                    tenant: vault.tenant(key.tenant).ok().map(|tenant| tenant.name.to_string()),
+                    ..audit::entry(vault.by(&caller), AuditOp::ApiKeyRevoke)
+                };
+                vault.system.change_credentials(&dropped, vault.time.floor(), &[said]).await?;
                 vault.authenticator.change(|standing| standing.api_keys.remove(id));
             }
             Ok(key)
@@ -247,12 +262,18 @@ impl Vault {
         self: &Arc<Self>,
         wanted: Wanted,
         act: Act,
+        caller: Caller,
     ) -> Result<Revoked, CredentialError> {
         let vault = self.clone();
-        to_its_end(async move { vault.revoke_in_turn(wanted, act).await }).await
+        to_its_end(async move { vault.revoke_in_turn(wanted, act, &caller).await }).await
     }
 
-    async fn revoke_in_turn(&self, wanted: Wanted, act: Act) -> Result<Revoked, CredentialError> {
+    async fn revoke_in_turn(
+        &self,
+        wanted: Wanted,
+        act: Act,
+        caller: &Caller,
+    ) -> Result<Revoked, CredentialError> {
         let _one = self.administration.lock().await;
         let said = wanted.revocation(self.time.now());
         // A tenant that was deleted meanwhile took all this along.
@@ -271,7 +292,8 @@ impl Vault {
             let target = wanted.target;
             let mut changes = vec![CredentialChange::PutRevocation(&target, &revocation)];
             changes.extend(api_keys.iter().map(|key| CredentialChange::DropApiKey(key.id)));
-            self.system.change_credentials(&changes, self.time.floor()).await?;
+            let said = self.said_of_revocation(&target, &revocation, caller);
+            self.system.change_credentials(&changes, self.time.floor(), &[said]).await?;
             self.authenticator.change(|standing| {
                 api_keys.iter().for_each(|key| standing.api_keys.remove(key.id));
                 standing.revocations.insert(target, revocation);
@@ -280,11 +302,31 @@ impl Vault {
         Ok(Revoked { revocation, api_keys })
     }
 
+    fn said_of_revocation(
+        &self,
+        target: &RevocationTarget,
+        said: &Revocation,
+        caller: &Caller,
+    ) -> AuditEntry {
+        let tenant = target.tenant(said).and_then(|id| self.tenant(id).ok());
+        let what = match target {
+            RevocationTarget::Token(id) => format!("token {id}"),
+            RevocationTarget::Subject(_, who) => format!("subject {}", who.subject),
+            RevocationTarget::Tenant(_) => "all of the tenant".to_owned(),
+        };
+        AuditEntry {
+            tenant: tenant.map(|tenant| tenant.name.to_string()),
+            detail: Some(what),
+            ..audit::entry(self.by(caller), AuditOp::TokenRevoke)
+        }
+    }
+
     /// Draws a root that signs from now on; those of before are honoured until
     /// `until`, or until now.
     pub(super) async fn rotate_root(
         self: &Arc<Self>,
         until: Option<Timestamp>,
+        caller: Caller,
     ) -> Result<(), CredentialError> {
         let vault = self.clone();
         to_its_end(async move {
@@ -296,7 +338,8 @@ impl Vault {
                 None => roots.replaced(),
             });
             let put = [CredentialChange::Roots(&rotated)];
-            vault.system.change_credentials(&put, vault.time.floor()).await?;
+            let said = audit::entry(vault.by(&caller), AuditOp::RootRotate);
+            vault.system.change_credentials(&put, vault.time.floor(), &[said]).await?;
             vault.authenticator.change(|standing| standing.roots = rotated);
             Ok(())
         })
@@ -360,8 +403,13 @@ impl Vault {
         let dropped = keys.iter().map(|id| CredentialChange::DropApiKey(*id));
         let dropped = dropped.chain(targets.iter().map(CredentialChange::DropRevocation));
         let dropped: Vec<_> = dropped.collect();
+        let caller = Caller::server();
         for some in dropped.chunks(CHANGES_AT_ONCE) {
-            self.system.change_credentials(some, floor).await?;
+            let said = AuditEntry {
+                detail: Some(format!("{} of them", some.len())),
+                ..audit::entry(self.by(&caller), AuditOp::CredentialsSweep)
+            };
+            self.system.change_credentials(some, floor, &[said]).await?;
         }
         if !dropped.is_empty() {
             self.forget_credentials(&keys, &targets);
@@ -397,7 +445,7 @@ impl Vault {
         let puts: Vec<_> =
             put.map(|(key, last_used)| CredentialChange::PutApiKey(key, last_used)).collect();
         for some in puts.chunks(CHANGES_AT_ONCE) {
-            self.system.change_credentials(some, self.time.floor()).await?;
+            self.system.change_credentials(some, self.time.floor(), &[]).await?;
         }
         Ok(())
     }

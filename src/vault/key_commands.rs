@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::audit;
 use super::keyring::SYSTEM;
 use super::maintenance::{failure, find_tenant};
 use super::pace::Pace;
@@ -9,6 +10,8 @@ use super::{KeysError, Vault};
 use crate::api::admin::{
     DekRow, Failure, FailureKind, HiddenText, KekStatus, Progress, Reencrypted, Reply,
 };
+use crate::api::audit::{AuditEntry, AuditOp};
+use crate::auth::Caller;
 use crate::crypto::{Kek, KekOrigin, KekRecord, KekWay, OldDeks, StoreId};
 use crate::domain::TenantId;
 use crate::store::StoreError;
@@ -63,12 +66,15 @@ pub(super) async fn replace_kek(
     vault: &Arc<Vault>,
     kek: &HiddenText,
     origin: &str,
+    caller: &Caller,
 ) -> Result<Reply, Failure> {
     let usage = |message: String| failure(FailureKind::Usage, message);
     let kek = Kek::parse(kek.expose()).map_err(|error| usage(format!("the new KEK: {error}")))?;
     let origin = hex::decode(origin).ok().and_then(|bytes| KekOrigin::decode(&bytes).ok());
     let origin = origin.ok_or_else(|| usage("where the new KEK comes from is unclear".into()))?;
-    vault.replace_kek(kek, origin).await.map_err(|error| match error {
+    let said = audit::entry(vault.by(caller), AuditOp::KekRotate);
+    let replaced = audit::recorded(vault, said, vault.replace_kek(kek, origin)).await;
+    replaced.map_err(|error| match error {
         KeysError::Store(StoreError::Unknown) => failure(
             FailureKind::Unavailable,
             "whether the KEK was replaced is not known: keep both, the old and the new, until \
@@ -93,21 +99,23 @@ pub(super) async fn rotate_deks(
     vault: &Arc<Vault>,
     wanted: Rotation,
     report: impl Fn(Progress) + Send + Sync + 'static,
+    caller: &Caller,
 ) -> Result<Reply, Failure> {
     let Rotation { tenant, old, per_second, dry_run } = wanted;
     let spaces: Vec<_> =
         named_spaces(vault, tenant.as_deref())?.into_iter().map(|(_, space)| space).collect();
     let system = spaces.contains(&SYSTEM);
-    let tenants = (spaces.len() - usize::from(system)) as u64;
+    let count = (spaces.len() - usize::from(system)) as u64;
     if dry_run {
-        return Ok(Reply::DeksRotated { dry_run, tenants, system, reencrypted: None });
+        return Ok(Reply::DeksRotated { dry_run, tenants: count, system, reencrypted: None });
     }
-    vault.rotate_deks(spaces, old).await?;
+    let said = AuditEntry { tenant, ..audit::entry(vault.by(caller), AuditOp::DekRotate) };
+    audit::recorded(vault, said, vault.rotate_deks(spaces, old)).await?;
     let reencrypted = match old {
         OldDeks::Retire => None,
         OldDeks::Replace => Some(reencrypt(vault, per_second, report).await?),
     };
-    Ok(Reply::DeksRotated { dry_run, tenants, system, reencrypted })
+    Ok(Reply::DeksRotated { dry_run, tenants: count, system, reencrypted })
 }
 
 /// Where the caller goes away, or the vault is sealed, it is broken off; a server goes on

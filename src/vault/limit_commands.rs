@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::maintenance::find_tenant;
 use super::system::TenantRecord;
 use super::tenant::Tenant;
-use super::{Vault, to_its_end};
+use super::{Vault, audit, to_its_end};
 use crate::api::admin::{
     Failure, LimitChange, LimitRow, OtherLimits, Reply, Tenant as TenantRow, TenantLimitRows,
 };
+use crate::api::audit::AuditOp;
+use crate::auth::Caller;
 use crate::domain::{Bound, OwnLimits};
 use crate::store::StoreError;
 
@@ -30,15 +32,21 @@ pub(super) async fn limit(
     vault: &Arc<Vault>,
     name: &str,
     change: LimitChange,
+    caller: Caller,
 ) -> Result<Reply, Failure> {
     let (vault, tenant) = (vault.clone(), find_tenant(vault, name)?);
     let limited = tenant.clone();
-    to_its_end(async move { vault.limit_tenant(&limited, change).await }).await?;
+    to_its_end(async move { vault.limit_tenant(&limited, change, &caller).await }).await?;
     Ok(Reply::TenantLimited { name: tenant.name.to_string(), limits: rows(&tenant) })
 }
 
 impl Vault {
-    async fn limit_tenant(&self, tenant: &Tenant, change: LimitChange) -> Result<(), StoreError> {
+    async fn limit_tenant(
+        &self,
+        tenant: &Tenant,
+        change: LimitChange,
+        caller: &Caller,
+    ) -> Result<(), StoreError> {
         let _one = self.administration.lock().await;
         // Deleted meanwhile, it must not get a record again.
         self.tenant(tenant.id)?;
@@ -46,7 +54,8 @@ impl Vault {
         let limits = changed(own, change);
         let (id, name, created_on) = (tenant.id, tenant.name.clone(), tenant.created_on);
         let record = TenantRecord { id, name, created_on, limits };
-        self.system.replace(&record, self.time.floor()).await?;
+        let said = audit::of_tenant(self.by(caller), AuditOp::TenantLimit, &record.name);
+        self.system.replace(&record, self.time.floor(), &[said]).await?;
         tenant.quota.change(limits, self.options.tenant_limits);
         self.note_rate(tenant);
         Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::audit;
 use super::backup::restore::{Mode, Wanted};
 use super::backup::{self, BackupError};
 use super::compact::{CompactMode, compact};
@@ -23,7 +24,8 @@ use crate::api::admin::{
     ClockStatus, Command, Failure, FailureKind, Progress, Reply, SecretCounts, Status, SweptTenant,
     Tenant as TenantRow,
 };
-use crate::auth::{self, Mint, Subject};
+use crate::api::audit::{AuditEntry, AuditOp};
+use crate::auth::{self, Caller, CredentialId, Mint, Subject};
 use crate::crypto::{Kek, OldDeks};
 use crate::domain::{Now, ScopeSet, TenantName, ValidityWindow, WindowState};
 use crate::store::StoreError;
@@ -36,6 +38,8 @@ pub struct Exchange {
     pub upload: mpsc::Receiver<Vec<u8>>,
     /// The file that it writes.
     pub download: mpsc::Sender<Vec<u8>>,
+    /// Who asked, for the audit.
+    caller: Caller,
 }
 
 /// The other ends, for who asked.
@@ -55,7 +59,13 @@ impl Exchange {
         let (upload, uploaded) = mpsc::channel(PIECES);
         let (download, downloaded) = mpsc::channel(PIECES);
         let ends = Ends { progress: heard, upload, download: downloaded };
-        (Self { progress, upload: uploaded, download }, ends)
+        let caller = Caller::local(None);
+        (Self { progress, upload: uploaded, download, caller }, ends)
+    }
+
+    /// Somebody who is known asked.
+    pub fn for_caller(self, caller: Caller) -> Self {
+        Self { caller, ..self }
     }
 
     /// For a command that neither reads nor writes a file, and nobody who wants to
@@ -79,56 +89,64 @@ pub async fn execute(
     command: Command,
     exchange: Exchange,
 ) -> Result<Reply, Failure> {
+    let caller = exchange.caller.clone();
     match command {
         Command::Status => status(vault).await,
-        Command::TenantCreate { name } => create_tenant(vault, &name).await,
+        Command::TenantCreate { name } => create_tenant(vault, &name, caller).await,
         Command::TenantList => Ok(list_tenants(vault)),
-        Command::TenantDelete { name } => delete_tenant(vault, &name).await,
+        Command::TenantDelete { name } => delete_tenant(vault, &name, caller).await,
         Command::TenantShow { name } => limit_commands::show(vault, &name).await,
-        Command::TenantLimit { name, change } => limit_commands::limit(vault, &name, change).await,
+        Command::TenantLimit { name, change } => {
+            limit_commands::limit(vault, &name, change, caller).await
+        }
         Command::TokenMint { tenant, scopes, ttl_seconds, subject } => {
             let ttl = Duration::from_secs(ttl_seconds);
-            mint(vault, &tenant, &scopes, ttl, &subject)
+            mint(vault, &tenant, &scopes, ttl, &subject, &caller).await
         }
         Command::TokenRevoke { what, dry_run } => {
-            credential_commands::revoke(vault, what, act(dry_run)).await
+            credential_commands::revoke(vault, what, act(dry_run), caller).await
         }
         Command::TokenRevocations { tenant, after, limit } => {
             credential_commands::revocations(vault, tenant.as_deref(), after.as_deref(), limit)
         }
         Command::TokenRotateRoot { honour_old } => {
-            credential_commands::rotate_root(vault, honour_old).await
+            credential_commands::rotate_root(vault, honour_old, caller).await
         }
         Command::TokenRoots => Ok(credential_commands::roots(vault)),
         Command::ApiKeyCreate { tenant, scopes, name, expires } => {
             let name = name.as_deref();
-            credential_commands::create_api_key(vault, &tenant, &scopes, name, expires).await
+            credential_commands::create_api_key(vault, &tenant, &scopes, name, expires, caller)
+                .await
         }
         Command::ApiKeyList { tenant } => {
             credential_commands::list_api_keys(vault, tenant.as_deref())
         }
         Command::ApiKeyRevoke { id, dry_run } => {
-            credential_commands::revoke_api_key(vault, &id, act(dry_run)).await
+            credential_commands::revoke_api_key(vault, &id, act(dry_run), caller).await
         }
         Command::DekRotate { tenant, rewrite, per_second, dry_run } => {
             let old = if rewrite { OldDeks::Replace } else { OldDeks::Retire };
             let wanted = Rotation { tenant, old, per_second, dry_run };
-            key_commands::rotate_deks(vault, wanted, exchange.report()).await
+            key_commands::rotate_deks(vault, wanted, exchange.report(), &caller).await
         }
         Command::DekList { tenant } => key_commands::list_deks(vault, tenant.as_deref()).await,
         Command::Sweep { tenant, retain_seconds, dry_run } => {
             let retain = Duration::from_secs(retain_seconds);
             let mode = if dry_run { SweepMode::CountOnly } else { SweepMode::Remove };
-            sweep(vault, tenant.as_deref(), retain, mode).await
+            sweep(vault, tenant.as_deref(), retain, mode, &caller).await
         }
-        Command::ClockAccept => accept_clock(vault).await,
+        Command::ClockAccept => accept_clock(vault, &caller).await,
+        Command::AuditQuery { tenant, filter, from, limit } => {
+            let found = audit::query(vault, tenant.as_deref(), &filter, from, limit).await?;
+            Ok(Reply::Audit { entries: found.entries, next: found.next })
+        }
         Command::Seal | Command::Unseal { .. } => Err(failure(
             FailureKind::Internal,
             "only who serves a store seals and unseals it".to_owned(),
         )),
         Command::KekStatus => Ok(Reply::Kek(key_commands::status(vault))),
         Command::KekReplace { kek, origin } => {
-            key_commands::replace_kek(vault, &kek, &origin).await
+            key_commands::replace_kek(vault, &kek, &origin, &caller).await
         }
         Command::Compact { databases, dry_run } => {
             let mode = if dry_run { CompactMode::LookOnly } else { CompactMode::Compact };
@@ -144,6 +162,7 @@ pub async fn execute(
         Command::BackupCreate => {
             let report = exchange.report();
             let made = backup::create::create(vault, exchange.download, &report).await?;
+            vault.record(audit::entry(vault.by(&caller), AuditOp::BackupCreate)).await?;
             Ok(Reply::BackupCreated(made))
         }
         Command::BackupRestore { tenant, new_name, dry_run, bytes, kek } => {
@@ -152,7 +171,7 @@ pub async fn execute(
             })?;
             let (tenant, new_name) = (parse_tenant(&tenant)?, parse_tenant(&new_name)?);
             let mode = if dry_run { Mode::DryRun } else { Mode::Restore };
-            let wanted = Wanted { tenant, new_name, mode, bytes };
+            let wanted = Wanted { tenant, new_name, mode, bytes, caller };
             let report = exchange.report();
             let restored = backup::restore::one(vault, exchange.upload, kek, wanted, report);
             Ok(Reply::BackupRestored(restored.await?))
@@ -237,11 +256,11 @@ fn add(counts: &mut SecretCounts, window: ValidityWindow, now: Now) {
     }
 }
 
-async fn create_tenant(vault: &Arc<Vault>, name: &str) -> Result<Reply, Failure> {
+async fn create_tenant(vault: &Arc<Vault>, name: &str, caller: Caller) -> Result<Reply, Failure> {
     let name = parse_tenant(name)?;
     // On a task of its own: a caller who goes away must not leave it half done.
     let (worker, wanted) = (vault.clone(), name.clone());
-    match to_its_end(async move { worker.create_tenant(wanted).await }).await {
+    match to_its_end(async move { worker.create_tenant(wanted, &caller).await }).await {
         Ok(tenant) => {
             Ok(Reply::TenantCreated { name: name.to_string(), id: tenant.id.to_string() })
         }
@@ -262,10 +281,10 @@ fn list_tenants(vault: &Vault) -> Reply {
     Reply::Tenants { tenants: vault.all_tenants().into_iter().map(row).collect() }
 }
 
-async fn delete_tenant(vault: &Arc<Vault>, name: &str) -> Result<Reply, Failure> {
+async fn delete_tenant(vault: &Arc<Vault>, name: &str, caller: Caller) -> Result<Reply, Failure> {
     let name = parse_tenant(name)?;
     let (worker, doomed) = (vault.clone(), name.clone());
-    match to_its_end(async move { worker.delete_tenant(&doomed).await }).await {
+    match to_its_end(async move { worker.delete_tenant(&doomed, &caller).await }).await {
         Ok(()) => Ok(Reply::TenantDeleted { name: name.to_string() }),
         Err(DeleteError::NoSuchTenant) => Err(no_such_tenant(&name)),
         Err(DeleteError::Store(error)) => Err(error.into()),
@@ -279,12 +298,13 @@ async fn delete_tenant(vault: &Arc<Vault>, name: &str) -> Result<Reply, Failure>
     }
 }
 
-fn mint(
+async fn mint(
     vault: &Vault,
     tenant: &str,
     scopes: &[String],
     ttl: Duration,
     subject: &str,
+    caller: &Caller,
 ) -> Result<Reply, Failure> {
     let usage = |message: String| failure(FailureKind::Usage, message);
     let tenant = find_tenant(vault, tenant)?;
@@ -311,8 +331,22 @@ fn mint(
         },
     );
     let mut token = token.map_err(|error| failure(FailureKind::Internal, error.to_string()))?;
+    // Nobody has it before that is durable.
+    let said = AuditEntry {
+        detail: minted(vault, &token, &subject),
+        ..audit::of_tenant(vault.by(caller), AuditOp::TokenMint, &tenant.name)
+    };
+    vault.record(said).await?;
     let token = std::mem::take(&mut *token);
     Ok(Reply::Token { token, expires_on: expires.to_string() })
+}
+
+/// Which token it is, and whose.
+fn minted(vault: &Vault, token: &str, subject: &Subject) -> Option<String> {
+    match vault.identify(token).ok()?.id() {
+        CredentialId::Biscuit(blocks) => blocks.last().map(|id| format!("{id} for {subject}")),
+        CredentialId::ApiKey(_) | CredentialId::Oidc(_) => None,
+    }
 }
 
 async fn sweep(
@@ -320,6 +354,7 @@ async fn sweep(
     only: Option<&str>,
     retain: Duration,
     mode: SweepMode,
+    caller: &Caller,
 ) -> Result<Reply, Failure> {
     let tenants = match only {
         Some(name) => vec![find_tenant(vault, name)?],
@@ -327,7 +362,7 @@ async fn sweep(
     };
     let mut swept = Vec::with_capacity(tenants.len());
     for tenant in tenants {
-        let Swept { secrets, damaged } = vault.sweep_tenant(&tenant, retain, mode).await?;
+        let Swept { secrets, damaged } = vault.sweep_tenant(&tenant, retain, mode, caller).await?;
         swept.push(SweptTenant { tenant: tenant.name.to_string(), secrets, damaged });
     }
     if only.is_none() && mode == SweepMode::Remove {
@@ -337,10 +372,11 @@ async fn sweep(
     Ok(Reply::Swept { dry_run: mode == SweepMode::CountOnly, tenants: swept })
 }
 
-async fn accept_clock(vault: &Vault) -> Result<Reply, Failure> {
+async fn accept_clock(vault: &Vault, caller: &Caller) -> Result<Reply, Failure> {
     let before = vault.time.floor();
     let accepted = vault.time.propose();
-    vault.system.persist_floor(accepted).await?;
+    let said = audit::entry(vault.by(caller), AuditOp::ClockAccept);
+    vault.system.record(&[said], accepted).await?;
     vault.time.accept(accepted);
     vault.note_floor(accepted);
     Ok(Reply::ClockAccepted { now: accepted.at.to_string(), floor_before: before.at.to_string() })

@@ -5,6 +5,7 @@
 //! name; an expired secret is never served again, whatever the clock does. It
 //! knows nothing of HTTP, files or configuration.
 
+mod audit;
 pub mod backup;
 mod check;
 mod codec;
@@ -45,10 +46,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::api::audit::{AuditEntry, AuditOp};
 use crate::auth::oidc::{IssuerPolicy, Issuers};
 use crate::auth::{
-    ApiKeys, Authenticator, BatchPermit, Limits, Permit, Principal, PublicRoot, Rates, Read,
-    Refusal, Standing, TenantDirectory, Write,
+    ApiKeys, Authenticator, BatchPermit, Caller, Limits, Permit, Principal, PublicRoot, Rates,
+    Read, Refusal, Standing, TenantDirectory, Write,
 };
 use crate::crypto::{Kek, KekOrigin, KekRecord, KekWay, StoreId, random};
 use crate::domain::{
@@ -59,6 +61,7 @@ use crate::store::{
     Batch, Compacted, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
 };
 
+use audit::By;
 use heads::{Budget, Heads};
 use keyring::{Header, Keyring, Phase, SpaceKeys};
 pub use list::{Detail, ListPage, ListRequest, PageSize, Shows};
@@ -504,7 +507,7 @@ impl Vault {
         now: Now,
     ) -> Result<u64, VaultError> {
         let write = ByName::one(permit.name().clone(), Planned { new, precondition });
-        match self.write_together(permit.tenant(), write, now).await {
+        match self.write_together(permit.tenant(), write, now, permit.caller().clone()).await {
             Ok(versions) => Ok(*versions.first().expect("a version for each write")),
             Err(VaultError::PreconditionsFailed { .. }) => Err(VaultError::PreconditionFailed),
             Err(error) => Err(error),
@@ -523,7 +526,8 @@ impl Vault {
         if values.map(SecretValue::len).sum::<usize>() > Self::MAX_TOGETHER_BYTES {
             return Err(VaultError::TooLargeTogether);
         }
-        let written = self.write_together(permit.tenant(), permit.into_writes(), now).await;
+        let (tenant, caller) = (permit.tenant(), permit.caller().clone());
+        let written = self.write_together(tenant, permit.into_writes(), now, caller).await;
         written.map_err(|error| match error {
             VaultError::Store(StoreError::TooLarge) => VaultError::TooLargeTogether,
             other => other,
@@ -535,6 +539,7 @@ impl Vault {
         tenant: TenantId,
         writes: ByName<Planned>,
         now: Now,
+        caller: Caller,
     ) -> Result<Vec<u64>, VaultError> {
         let max = self.options.max_value_bytes;
         let is_too_large = |value: &SecretValue| value.len() > max;
@@ -546,7 +551,8 @@ impl Vault {
             let locators: Vec<_> = writes.iter().map(|(name, _)| tenant.locate(name)).collect();
             let _locks = vault.lock_names(&tenant, &locators).await;
             let floor = vault.time.floor();
-            let versions = tenant.write(&writes, now, floor).await?;
+            let by = By { caller: &caller, at: now.wall() };
+            let versions = tenant.write(&writes, now, floor, by).await?;
             vault.note_floor(floor);
             vault.trim_list_caches(&tenant);
             Ok(versions)
@@ -562,12 +568,13 @@ impl Vault {
         precondition: Precondition,
         now: Now,
     ) -> Result<Deleted, VaultError> {
-        let (vault, name) = (self.clone(), permit.name().clone());
+        let (vault, name, caller) = (self.clone(), permit.name().clone(), permit.caller().clone());
         let tenant = self.tenant(permit.tenant())?;
         to_its_end(async move {
             let _lock = vault.lock_name(&tenant, &tenant.locate(&name)).await;
             let floor = vault.time.floor();
-            tenant.delete(&name, &precondition, now, floor).await
+            let by = By { caller: &caller, at: now.wall() };
+            tenant.delete(&name, &precondition, now, floor, by).await
         })
         .await
     }
@@ -778,7 +785,11 @@ impl Vault {
         others.filter(|tenant| tenant.heads.bytes() > 0).cloned().collect()
     }
 
-    async fn create_tenant(&self, name: TenantName) -> Result<Arc<Tenant>, CreateError> {
+    async fn create_tenant(
+        &self,
+        name: TenantName,
+        caller: &Caller,
+    ) -> Result<Arc<Tenant>, CreateError> {
         let _one = self.administration.lock().await;
         if self.tenant_named(&name).is_some() {
             return Err(CreateError::Exists);
@@ -790,7 +801,8 @@ impl Vault {
             created_on: now.wall(),
             limits: OwnLimits::NONE,
         };
-        let made = self.bring_about(&record).await;
+        let said = audit::of_tenant(self.by(caller), AuditOp::TenantCreate, &record.name);
+        let made = self.bring_about(&record, said).await;
         self.admit_made(&record, made).await
     }
 
@@ -828,11 +840,11 @@ impl Vault {
 
     /// Keys, then space, then the record that makes it exist: a crash in between
     /// leaves leftovers, which the next open destroys.
-    async fn bring_about(&self, record: &TenantRecord) -> Result<(), StoreError> {
+    async fn bring_about(&self, record: &TenantRecord, said: AuditEntry) -> Result<(), StoreError> {
         let keys =
             self.keyring.create_keys(record.id, record.created_on, self.time.floor()).await?;
         self.make_space(record.id, &keys).await?;
-        self.system.add(record, self.time.floor()).await
+        self.system.add(record, self.time.floor(), said).await
     }
 
     async fn make_space(&self, id: TenantId, keys: &SpaceKeys) -> Result<(), StoreError> {
@@ -867,7 +879,7 @@ impl Vault {
     /// Once its record is gone a tenant does not exist. Its keys and rows are
     /// destroyed before this returns `Ok`, or later, by [`Vault::keep_house`]
     /// and the next open.
-    async fn delete_tenant(&self, name: &TenantName) -> Result<(), DeleteError> {
+    async fn delete_tenant(&self, name: &TenantName, caller: &Caller) -> Result<(), DeleteError> {
         let _one = self.administration.lock().await;
         let tenant = self.tenant_named(name).ok_or(DeleteError::NoSuchTenant)?;
         // First from memory: nothing may be acknowledged to it any more.
@@ -876,7 +888,12 @@ impl Vault {
         let with = keys.iter().map(|id| CredentialChange::DropApiKey(*id));
         let with: Vec<_> =
             with.chain(targets.iter().map(CredentialChange::DropRevocation)).collect();
-        if let Err(error) = self.system.forget((name, tenant.id), &with, self.time.floor()).await {
+        let said = AuditEntry {
+            detail: self.end_of_audit(&tenant).await,
+            ..audit::of_tenant(self.by(caller), AuditOp::TenantDelete, name)
+        };
+        let gone = (name, tenant.id);
+        if let Err(error) = self.system.forget(gone, &with, self.time.floor(), &[said]).await {
             // It is there still, unless a read says otherwise.
             if self.system.find(name).await != Ok(None) {
                 self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant);

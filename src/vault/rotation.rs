@@ -17,12 +17,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::audit;
 use super::keyring::{DekAge, SYSTEM, SpaceKeys};
 use super::layout::Locator;
 use super::pace::Pace;
 use super::tenant::{Leaving, Tenant};
 use super::{KeysError, OpenError, Vault, VaultError};
 use crate::api::admin::{Progress, Reencrypted, Report};
+use crate::api::audit::AuditOp;
+use crate::auth::Caller;
 use crate::crypto::OldDeks;
 use crate::domain::TenantId;
 use crate::store::{Change, StoreError};
@@ -340,7 +343,8 @@ impl Vault {
         }
         let count = due.len() as u64;
         if count > 0 {
-            self.rotate_deks(due, old).await?;
+            let said = audit::entry(self.by(&Caller::server()), AuditOp::DekRotate);
+            audit::recorded(self, said, self.rotate_deks(due, old)).await?;
         }
         Ok(count)
     }
@@ -362,6 +366,7 @@ impl Rewriting {
     fn add(&mut self, changes: Vec<Change>) {
         let bytes = |change: &Change| match change {
             Change::Put { row, .. } => row.bytes.len(),
+            Change::Append(block) => block.bytes.len(),
             Change::Expect { .. } | Change::Delete { .. } => 0,
         };
         self.bytes += changes.iter().map(bytes).sum::<usize>();

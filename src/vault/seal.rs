@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::codec::{Malformed, Reader};
 use crate::crypto::{AnchorKeys, LedgerKey, StoreKeys};
 use crate::domain::Floor;
-use crate::store::{ForgedLedger, Ledger, LedgerSeal, Row, RowKey};
+use crate::store::{Block, Chain, ForgedLedger, Ledger, LedgerSeal, Row, RowKey};
 
 /// A space's ledger key, wherever it is held.
 pub(super) enum SpaceSeal {
@@ -29,6 +29,10 @@ impl LedgerSeal for SpaceSeal {
         self.key().digest_row(key.as_bytes(), row.version, &row.bytes)
     }
 
+    fn link(&self, chain: &Chain, block: &Block) -> [u8; 32] {
+        self.key().link(&chain.head, chain.next, block.entries.get(), &block.bytes)
+    }
+
     fn seal(&self, ledger: &Ledger) -> Vec<u8> {
         self.key().seal(&encode(ledger))
     }
@@ -39,31 +43,49 @@ impl LedgerSeal for SpaceSeal {
     }
 }
 
+/// Of a space to which nothing was ever appended.
 const FORMAT: u8 = 1;
+/// The same and where its chain ends.
+const FORMAT_WITH_CHAIN: u8 = 2;
 
 pub(super) fn encode(ledger: &Ledger) -> Vec<u8> {
-    let Ledger { commits, rows, digest, highest_version, floor: Floor { epoch, at } } = ledger;
-    let mut out = Vec::with_capacity(80);
-    out.push(FORMAT);
+    let Ledger { commits, rows, digest, highest_version, floor: Floor { epoch, at }, chain } =
+        ledger;
+    let with_chain = *chain != Chain::EMPTY;
+    let mut out = Vec::with_capacity(120);
+    out.push(if with_chain { FORMAT_WITH_CHAIN } else { FORMAT });
     out.extend_from_slice(&commits.to_be_bytes());
     out.extend_from_slice(&rows.to_be_bytes());
     out.extend_from_slice(digest);
     out.extend_from_slice(&highest_version.to_be_bytes());
     out.extend_from_slice(&epoch.to_be_bytes());
     out.extend_from_slice(&at.unix_micros().to_be_bytes());
+    if with_chain {
+        let Chain { next, head } = chain;
+        out.extend_from_slice(&next.to_be_bytes());
+        out.extend_from_slice(head);
+    }
     out
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Ledger, Malformed> {
     let mut fields = Reader::new(bytes);
-    fields.format(FORMAT)?;
-    let ledger = Ledger {
+    let with_chain = match fields.byte()? {
+        FORMAT => false,
+        FORMAT_WITH_CHAIN => true,
+        _ => return Err(Malformed),
+    };
+    let mut ledger = Ledger {
         commits: fields.u64()?,
         rows: fields.u64()?,
         digest: fields.array()?,
         highest_version: fields.u64()?,
         floor: Floor { epoch: fields.u32()?, at: fields.timestamp()? },
+        chain: Chain::EMPTY,
     };
+    if with_chain {
+        ledger.chain = Chain { next: fields.u64()?, head: fields.array()? };
+    }
     fields.end()?;
     Ok(ledger)
 }
@@ -83,10 +105,15 @@ mod tests {
             digest: [0xab; 32],
             highest_version: u64::MAX,
             floor: Floor { epoch: 2, at: Timestamp::from_unix_micros(-5) },
+            chain: Chain::EMPTY,
         };
+        let chain = Chain { next: u64::MAX, head: [0xcd; 32] };
         let sealed = seal.seal(&ledger);
-        assert!(sealed.len() <= 256);
-        assert_eq!(seal.open(&sealed), Ok(ledger));
+        for ledger in [ledger, Ledger { chain, ..ledger }] {
+            let sealed = seal.seal(&ledger);
+            assert!(sealed.len() <= 256);
+            assert_eq!(seal.open(&sealed), Ok(ledger));
+        }
         let other = SpaceSeal::Anchor(Arc::new(AnchorKeys::generate(tenant)));
         assert_eq!(other.open(&sealed), Err(ForgedLedger));
         assert_eq!(seal.open(&[]), Err(ForgedLedger));

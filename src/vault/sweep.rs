@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::tenant::{PAGE_ROWS, Tenant};
 use super::{Vault, VaultError};
+use crate::auth::Caller;
 use crate::domain::Timestamp;
 use crate::store::StoreError;
 
@@ -39,9 +40,10 @@ impl Vault {
     /// The background sweep: every tenant, what expired longer ago than
     /// `retain`. Does nothing while the clock is disputed.
     pub async fn sweep_expired(&self, retain: Duration) {
+        let caller = Caller::server();
         for tenant in self.all_tenants() {
             let retain = self.kept_for_notices(&tenant, retain);
-            match self.sweep_tenant(&tenant, retain, SweepMode::Remove).await {
+            match self.sweep_tenant(&tenant, retain, SweepMode::Remove, &caller).await {
                 Ok(Swept { secrets: 0, damaged: 0 }) => {}
                 Ok(Swept { secrets, damaged }) => log::info!(
                     "swept {secrets} expired secrets of '{}' and left {damaged} damaged ones",
@@ -83,6 +85,7 @@ impl Vault {
         tenant: &Arc<Tenant>,
         retain: Duration,
         mode: SweepMode,
+        caller: &Caller,
     ) -> Result<Swept, SweepError> {
         if self.time.is_disputed() {
             return Err(SweepError::ClockDisputed);
@@ -97,7 +100,7 @@ impl Vault {
                 if indexed > cutoff {
                     return Ok(swept);
                 }
-                match self.sweep_at(tenant, &locator, indexed, cutoff, mode).await {
+                match self.sweep_at(tenant, (&locator, indexed), cutoff, mode, caller).await {
                     Ok(removed) => swept.secrets += u64::from(removed),
                     // One damaged record must not keep all newer ones for ever.
                     Err(VaultError::Store(StoreError::Corrupted { what })) => {
@@ -116,10 +119,10 @@ impl Vault {
     async fn sweep_at(
         &self,
         tenant: &Arc<Tenant>,
-        locator: &super::layout::Locator,
-        indexed: Timestamp,
+        (locator, indexed): (&super::layout::Locator, Timestamp),
         cutoff: Timestamp,
         mode: SweepMode,
+        caller: &Caller,
     ) -> Result<bool, VaultError> {
         match mode {
             SweepMode::CountOnly => tenant.expired_by(locator, cutoff).await,
@@ -127,7 +130,8 @@ impl Vault {
                 // Disputed since: what the floor said before still holds, so
                 // this page may be finished.
                 let _lock = self.lock_name(tenant, locator).await;
-                tenant.sweep_one(locator, indexed, cutoff, self.time.floor()).await
+                let (floor, by) = (self.time.floor(), self.by(caller));
+                tenant.sweep_one(locator, indexed, cutoff, floor, by).await
             }
         }
     }

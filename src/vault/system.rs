@@ -21,12 +21,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
+use super::audit;
 use super::codec::{self, Malformed, Reader};
 use super::credential_rows::{self, StoredApiKey};
 use super::keyring::{SYSTEM, SpaceKeys};
 use super::notices::Told;
 use super::seal::SpaceSeal;
 use super::{Export, OpenError};
+use crate::api::audit::AuditEntry;
 use crate::auth::{ApiKey, ApiKeyId, Revocation, RevocationTarget, Roots};
 use crate::crypto::{Binding, Purpose};
 use crate::domain::{Bound, Floor, OwnLimits, TenantId, TenantName, Timestamp};
@@ -180,9 +182,11 @@ impl System {
         &self,
         changes: &[CredentialChange<'_>],
         floor: Floor,
+        said: &[AuditEntry],
     ) -> Result<(), StoreError> {
         let _writing = self.writing.read().await;
-        let changes: Vec<_> = changes.iter().map(|change| self.credential_change(change)).collect();
+        let changes = changes.iter().map(|change| self.credential_change(change));
+        let changes: Vec<_> = changes.chain(self.appending(said)).collect();
         let first = changes.first().cloned();
         let committed = self.commit(changes, floor).await;
         match (&committed, first) {
@@ -219,7 +223,7 @@ impl System {
                 found.is_ok_and(|found| found.is_some_and(|found| found.version == row.version))
             }
             Change::Delete { key } => self.store.get(Space::System, key).await == Ok(None),
-            Change::Expect { .. } => false,
+            Change::Expect { .. } | Change::Append(_) => false,
         }
     }
 
@@ -269,12 +273,19 @@ impl System {
     }
 
     /// Adds a tenant; [`StoreError::Conflict`] where the name is taken.
-    pub(super) async fn add(&self, tenant: &TenantRecord, floor: Floor) -> Result<(), StoreError> {
+    pub(super) async fn add(
+        &self,
+        tenant: &TenantRecord,
+        floor: Floor,
+        said: AuditEntry,
+    ) -> Result<(), StoreError> {
         let _writing = self.writing.read().await;
         let key = self.tenant_key(&tenant.name);
         let row = self.encrypt(&key, &encode_tenant(tenant));
         let absent = Change::Expect { key: key.clone(), version: None };
-        self.commit(vec![absent, Change::Put { key, row }], floor).await
+        let mut changes = vec![absent, Change::Put { key, row }];
+        changes.extend(self.appending(&[said]));
+        self.commit(changes, floor).await
     }
 
     /// Replaces a tenant's record. Where the outcome is unknown, it looks. The caller
@@ -283,12 +294,15 @@ impl System {
         &self,
         tenant: &TenantRecord,
         floor: Floor,
+        said: &[AuditEntry],
     ) -> Result<(), StoreError> {
         let _writing = self.writing.read().await;
         let key = self.tenant_key(&tenant.name);
         let row = self.encrypt(&key, &encode_tenant(tenant));
         let put = Change::Put { key, row };
-        match self.commit(vec![put.clone()], floor).await {
+        let mut changes = vec![put.clone()];
+        changes.extend(self.appending(said));
+        match self.commit(changes, floor).await {
             Err(StoreError::Unknown) if self.was_made(&put).await => Ok(()),
             outcome => outcome,
         }
@@ -310,6 +324,7 @@ impl System {
         (name, id): (&TenantName, TenantId),
         with: &[CredentialChange<'_>],
         floor: Floor,
+        said: &[AuditEntry],
     ) -> Result<(), StoreError> {
         let _writing = self.writing.read().await;
         let mut changes = vec![
@@ -317,6 +332,7 @@ impl System {
             Change::Delete { key: self.told_key(id) },
         ];
         changes.extend(with.iter().map(|change| self.credential_change(change)));
+        changes.extend(self.appending(said));
         self.commit(changes, floor).await
     }
 
@@ -343,6 +359,15 @@ impl System {
     /// Persists a floor and nothing else: the ledger keeps it.
     pub(super) async fn persist_floor(&self, floor: Floor) -> Result<(), StoreError> {
         self.commit(Vec::new(), floor).await
+    }
+
+    /// Appends to the audit, and persists a floor with it.
+    pub(super) async fn record(&self, said: &[AuditEntry], floor: Floor) -> Result<(), StoreError> {
+        self.commit(self.appending(said), floor).await
+    }
+
+    fn appending(&self, said: &[AuditEntry]) -> Vec<Change> {
+        audit::appending(&self.keys, said)
     }
 
     async fn commit(&self, changes: Vec<Change>, floor: Floor) -> Result<(), StoreError> {

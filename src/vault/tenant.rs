@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
+use super::audit::{self, By};
 use super::heads::{Filling, HeadChange, HeadEntry, Heads, Place, Window};
 use super::keyring::SpaceKeys;
 use super::layout::{self, Head, Locator, ValueShape};
@@ -13,6 +14,7 @@ use super::quota::{Quota, Usage, Writing};
 use super::seal::SpaceSeal;
 use super::system::TenantRecord;
 use super::{Deleted, NewSecret, Planned, Precondition, Secret, VaultError};
+use crate::api::audit::{AuditEntry, AuditOp};
 use crate::crypto::{Binding, EnvelopeStamp, Purpose, Undecryptable};
 use crate::domain::{
     ByName, Floor, Now, SecretName, SecretValue, TenantId, TenantName, Timestamp, ValidityWindow,
@@ -122,8 +124,12 @@ impl Tenant {
         writes: &ByName<Planned>,
         now: Now,
         floor: Floor,
+        by: By<'_>,
     ) -> Result<Vec<u64>, VaultError> {
         let writing = self.writing().await?;
+        let entry =
+            |(name, _): &(SecretName, Planned)| audit::of_secret(by, AuditOp::SecretWrite, name);
+        let said: Vec<_> = writes.iter().map(entry).collect();
         for _ in 0..TRIES {
             let olds = self.old_heads(writes, now).await?;
             let news = writes.iter().map(|(_, Planned { new, .. })| usage_of(new));
@@ -135,6 +141,7 @@ impl Tenant {
                 changes.extend(self.replacement(name, new, old.as_ref(), version, now));
                 versions.push(version);
             }
+            changes.extend(self.appending(&said));
             let outcome = self.commit(changes, floor).await;
             taken.settle(&outcome);
             match outcome {
@@ -242,6 +249,7 @@ impl Tenant {
         precondition: &Precondition,
         now: Now,
         floor: Floor,
+        by: By<'_>,
     ) -> Result<Deleted, VaultError> {
         let locator = self.locate(name);
         for _ in 0..TRIES {
@@ -250,9 +258,13 @@ impl Tenant {
                 return Err(VaultError::PreconditionFailed);
             }
             let Some(old) = old else { return Ok(Deleted::NothingThere) };
-            match self.remove(&locator, &old, floor).await {
+            let expired = old.head.window.state_at(now) == WindowState::Expired;
+            let mut said = audit::of_secret(by, AuditOp::SecretDelete, name);
+            if expired {
+                audit::NOT_FOUND.clone_into(&mut said.result);
+            }
+            match self.remove(&locator, &old, floor, said).await {
                 Ok(()) => {
-                    let expired = old.head.window.state_at(now) == WindowState::Expired;
                     return Ok(if expired { Deleted::NothingThere } else { Deleted::Removed });
                 }
                 Err(StoreError::Conflict) => {}
@@ -271,6 +283,7 @@ impl Tenant {
         indexed: Timestamp,
         cutoff: Timestamp,
         floor: Floor,
+        by: By<'_>,
     ) -> Result<bool, VaultError> {
         let old = self.head(locator).await?;
         let indexed_end = |old: &StoredHead| {
@@ -289,7 +302,8 @@ impl Tenant {
         if end > cutoff {
             return Ok(false);
         }
-        match self.remove(locator, &old, floor).await {
+        let said = audit::of_secret(by, AuditOp::SecretSweep, &old.head.name);
+        match self.remove(locator, &old, floor, said).await {
             Ok(()) => Ok(true),
             Err(StoreError::Conflict) => Ok(false),
             Err(error) => Err(error.into()),
@@ -444,15 +458,23 @@ impl Tenant {
         locator: &Locator,
         old: &StoredHead,
         floor: Floor,
+        said: AuditEntry,
     ) -> Result<(), StoreError> {
         let writing = self.quota.enter().await;
         let freed = if writing.is_counted() { self.usage_of_old(old).await } else { None };
         let freed = writing.free(freed);
-        let outcome = self.commit(removal(locator, old), floor).await;
+        let mut changes = removal(locator, old);
+        changes.extend(self.appending(&[said]));
+        let outcome = self.commit(changes, floor).await;
         freed.settle(&outcome);
         outcome?;
         self.heads.note(&HeadChange::Delete(old.head.name.clone(), old.version));
         Ok(())
+    }
+
+    /// What appends entries to the tenant's audit.
+    pub(super) fn appending(&self, entries: &[AuditEntry]) -> Vec<Change> {
+        audit::appending(&self.keys, entries)
     }
 
     async fn page(

@@ -1,5 +1,6 @@
 //! The vault over the in-memory model, with a clock that tests set.
 
+mod audit;
 mod batches;
 mod counting;
 mod credentials;
@@ -404,7 +405,7 @@ async fn an_interrupted_deletion_is_finished_at_open() {
     let mut bench = Bench::new().await;
     bench.put("a", Some("v"), OPEN()).await.unwrap();
     let id = bench.vault.tenant_named(&acme()).unwrap().id;
-    bench.vault.system.forget((&acme(), id), &[], Floor::START).await.unwrap();
+    bench.vault.system.forget((&acme(), id), &[], Floor::START, &[]).await.unwrap();
     bench.reopen().await;
     assert!(bench.vault.tenant_named(&acme()).is_none());
     assert_eq!(bench.store.tenants().await, Ok(vec![]));
@@ -485,6 +486,10 @@ struct DiskWriter {
 
 impl LedgerSeal for DiskWriter {
     fn digest_row(&self, _: &RowKey, _: &Row) -> [u8; 32] {
+        [0; 32]
+    }
+
+    fn link(&self, _: &crate::store::Chain, _: &crate::store::Block) -> [u8; 32] {
         [0; 32]
     }
 

@@ -18,7 +18,7 @@ use crate::domain::{
     Bound, Floor, Now, OwnLimits, Scope, ScopeSet, SecretName, TenantId, TenantName, Timestamp,
     ValidityWindow,
 };
-use crate::store::Ledger;
+use crate::store::{Chain, Ledger};
 
 fn frozen(record: &str) -> Vec<u8> {
     let files = [
@@ -26,6 +26,7 @@ fn frozen(record: &str) -> Vec<u8> {
         include_str!("../../tests/vectors/records-v1.json"),
         include_str!("../../tests/vectors/records-v2.json"),
         include_str!("../../tests/vectors/records-v3.json"),
+        include_str!("../../tests/vectors/records-v4.json"),
     ];
     let vectors = files.map(|file| serde_json::from_str::<Value>(file).unwrap());
     let found = vectors.iter().find_map(|vectors| vectors[record].as_str());
@@ -181,9 +182,14 @@ fn a_frozen_ledger_is_read_and_written_alike() {
         digest: [0xab; 32],
         highest_version: u64::MAX,
         floor: Floor { epoch: 2, at: at(-5) },
+        chain: Chain::EMPTY,
     };
     assert_eq!(seal::encode(&ledger), frozen("ledger"));
     assert_eq!(seal::decode(&frozen("ledger")), Ok(ledger));
+    let chain = Chain { next: 0x0102_0304_0506_0708, head: [0xcd; 32] };
+    let ledger = Ledger { chain, ..ledger };
+    assert_eq!(seal::encode(&ledger), frozen("ledgerWithChain"));
+    assert_eq!(seal::decode(&frozen("ledgerWithChain")), Ok(ledger));
 }
 
 #[test]

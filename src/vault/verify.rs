@@ -1,11 +1,13 @@
 //! A check of everything that is stored, as of one commit of each space: every
 //! row is counted and digested against the space's ledger, every head and value
-//! is decrypted, and the expiry index is held against the heads.
+//! is decrypted, the expiry index is held against the heads, and the audit against its
+//! links.
 //!
 //! Damage to one part is told and hides no other. It changes nothing, keeps
 //! nothing of what it reads, and leaves others time to be served.
 
 use super::Vault;
+use super::audit;
 use super::check::{TenantChecker, compare};
 use super::grouped::Grouped;
 use super::maintenance::find_tenant;
@@ -70,6 +72,7 @@ async fn system(
     let system = &vault.system;
     let examine = |key: &RowKey, row: &Row| system.examine(key, row);
     plain(vault, Space::System, system.seal(), &mut part, pace, report, examine).await?;
+    audit::check(vault, Space::System, (system.keys(), system.seal()), &mut part, pace).await?;
     Ok(part)
 }
 
@@ -164,5 +167,7 @@ async fn walk(
         }
     }
     pace.passed(checker.rows() % SLICE).await;
-    Ok(checker.finish(ledger.as_ref()))
+    let mut part = checker.finish(ledger.as_ref());
+    audit::check(vault, Space::Tenant(tenant.id), (keys, seal), &mut part, pace).await?;
+    Ok(part)
 }

@@ -14,6 +14,7 @@
 
 mod api;
 mod api_keys;
+mod audit;
 mod backup;
 mod batches;
 mod browser;

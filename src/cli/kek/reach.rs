@@ -110,7 +110,8 @@ impl<'a> Reached<'a> {
                 let old = old.ok_or_else(|| internal("the store was reached without its KEK"))?;
                 let opened = access::open_under(self.folder, self.config, old, store).await;
                 let vault = access::or_close(store, opened).await?;
-                let done = maintenance::execute(&vault, command, Exchange::none()).await;
+                let exchange = Exchange::none().for_caller(access::here_by());
+                let done = maintenance::execute(&vault, command, exchange).await;
                 vault.close().await;
                 Ok(done.map(drop)?)
             }

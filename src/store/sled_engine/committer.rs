@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use super::compaction::{Compaction, NOT_NOW, News, Order};
 use super::database::{CommitError, Kind, OnDisk, PLACEMENT, Presence, Site};
-use super::encoding::{LEDGER, TENANT_TREE, decode_row, encode_row, stored_key, tree_name};
+use super::encoding::{
+    LEDGER, TENANT_TREE, decode_row, encode_block, encode_row, stored_key, tree_name,
+};
 use super::engine::{Bytes, EngineError, Tree, TreeWrites};
 use super::queue::{Done, Queue, RowWork, Taken};
 use super::rewrite::{Rewrite, Step};
@@ -364,17 +366,29 @@ impl Committer {
                 (stored_key(key.as_bytes()).into(), row.map(encode_row))
             };
             part.rows.extend(staged.rows.into_iter().map(stored));
+            let appended = staged.blocks.iter().map(encode_block);
+            part.rows.extend(appended.map(|(key, block)| (key, Some(block))));
         }
         Ok(())
     }
 
     /// Before sled sees an error that stays until it is opened again. Deleting
     /// appends to the log too. The system's rows are few and small, and one of them
-    /// may be a revocation: they go on as deletes do.
+    /// may be a revocation: they go on as deletes do. What is appended along with a
+    /// change goes the way of the change.
     fn refuse_below_floor(&self, free: u64, space: Space, batch: &Batch) -> Result<(), StoreError> {
-        let puts = batch.changes.iter().any(|change| matches!(change, Change::Put { .. }));
+        let (mut puts, mut appends, mut deletes) = (false, false, false);
+        for change in &batch.changes {
+            match change {
+                Change::Put { .. } => puts = true,
+                Change::Append(_) => appends = true,
+                Change::Delete { .. } => deletes = true,
+                Change::Expect { .. } => {}
+            }
+        }
+        let grows = puts || (appends && !deletes);
         let floor =
-            if puts && space != Space::System { self.floors.full } else { self.floors.hard };
+            if grows && space != Space::System { self.floors.full } else { self.floors.hard };
         if free < floor { Err(StoreError::Full) } else { Ok(()) }
     }
 

@@ -59,16 +59,19 @@ use tokio::sync::{mpsc as mpsc_async, oneshot};
 
 use self::committer::{Committer, Floors, RETRY_AFTER, Shared, Status};
 use self::database::{Kind, OnDisk, Presence, ROWS, Site};
-use self::encoding::{LEDGER, decode_row, encode_row, row_key, stored_key};
+use self::encoding::{
+    BLOCKS, LEDGER, block_key, decode_block, decode_row, encode_row, row_key, stored_key,
+};
 use self::engine::{Bytes, EngineError, Tree, TreeWrites};
 use self::placement::{Placement, Record};
 use self::queue::{Done, Refusal, RowWork, Work};
 use self::shelf::{Seen, Shelf, Slot, Withdrawn};
 use self::snapshot::{Holdings, SledSnapshot};
+use super::chain::ChainPageBuilder;
 use super::staging::{PageBuilder, ledger_of, weigh};
 use super::{
-    Batch, Compacted, DatabaseUse, Health, LedgerSeal, Page, Row, RowKey, Scan, Snapshot, Space,
-    Store, StoreError,
+    Batch, ChainPage, Compacted, DatabaseUse, Health, LedgerSeal, Page, Row, RowKey, Scan,
+    Snapshot, Space, Store, StoreError,
 };
 use crate::domain::{Floor, TenantId};
 
@@ -316,6 +319,23 @@ fn read_page(tree: &Tree, scan: &Scan) -> Result<Page, EngineError> {
             return Ok(false);
         }
         page.push(row_key(key)?, decode_row(value)?);
+        Ok(true)
+    })?;
+    Ok(if more { page.with_more() } else { page.last() })
+}
+
+fn read_chain(tree: &Tree, from: u64) -> Result<ChainPage, EngineError> {
+    let mut page = ChainPageBuilder::default();
+    let mut more = false;
+    tree.visit(&block_key(from), |key, value| {
+        if !key.starts_with(BLOCKS) {
+            return Ok(false);
+        }
+        if page.is_full() {
+            more = true;
+            return Ok(false);
+        }
+        page.push(decode_block(key, value)?);
         Ok(true)
     })?;
     Ok(if more { page.with_more() } else { page.last() })
@@ -795,6 +815,10 @@ impl Store for SledStore {
         });
         database.submit(Work::Rows(RowWork::Commit { shelf, batch, bytes, done }))?;
         receiver.await.unwrap_or(Err(StoreError::Unknown))
+    }
+
+    async fn chain(&self, space: Space, from: u64) -> Result<ChainPage, StoreError> {
+        self.home(space)?.read(Seen::Any, |tree| read_chain(tree, from)).await
     }
 
     async fn ledger(&self, space: Space) -> Result<Option<Vec<u8>>, StoreError> {

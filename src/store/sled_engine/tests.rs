@@ -10,11 +10,11 @@ use futures_util::FutureExt;
 use super::engine::Engine;
 use super::mark::Mark;
 use super::*;
-use crate::store::Ledger;
 use crate::store::conformance::{
     TestSeal, assert_ledger_adds_up, batch, delete, everything, expect, key, ledger, open, put,
     row, seal, small, tenant,
 };
+use crate::store::{Block, Chain, Ledger};
 
 const A: Space = Space::Tenant(TenantId::from_bytes([1; 16]));
 
@@ -340,6 +340,9 @@ impl LedgerSeal for Panicking {
     fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32] {
         seal().digest_row(key, row)
     }
+    fn link(&self, chain: &Chain, block: &Block) -> [u8; 32] {
+        seal().link(chain, block)
+    }
     fn seal(&self, _: &Ledger) -> Vec<u8> {
         panic!("a panic the test asked for")
     }
@@ -486,6 +489,9 @@ struct Blocking {
 impl LedgerSeal for Blocking {
     fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32] {
         seal().digest_row(key, row)
+    }
+    fn link(&self, chain: &Chain, block: &Block) -> [u8; 32] {
+        seal().link(chain, block)
     }
     fn seal(&self, ledger: &Ledger) -> Vec<u8> {
         self.reached.send(()).unwrap();

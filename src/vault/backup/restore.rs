@@ -17,6 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+use super::super::audit;
 use super::super::check::WholeSecret;
 use super::super::heads::Heads;
 use super::super::keyring::{Keyring, SYSTEM};
@@ -31,6 +32,8 @@ use super::{BackupError, Credentials, WantedStore};
 use crate::api::admin::{
     BackupContents, BackupRestored, LeftOut, Progress, Report, RestoredTenant,
 };
+use crate::api::audit::{AuditEntry, AuditOp};
+use crate::auth::Caller;
 use crate::crypto::{Kek, KekOrigin, random};
 use crate::domain::{Floor, TenantId, TenantName};
 use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store};
@@ -118,7 +121,7 @@ async fn settle_system(
     let version = filler.finish(ledger).await?;
     let system = System::settled(store.clone(), keys, version.saturating_add(1));
     for record in contents.system.tenants.iter().filter(|record| !whole.contains(&record.id)) {
-        system.forget((&record.name, record.id), &[], ledger.floor).await?;
+        system.forget((&record.name, record.id), &[], ledger.floor, &[]).await?;
     }
     settle_credentials(&contents.system, &system, whole, credentials).await?;
     Ok(version)
@@ -146,7 +149,7 @@ async fn settle_credentials(
     }
     // Nothing is a store yet: these need not be one commit.
     for some in changes.chunks(CHANGES_AT_ONCE) {
-        system.change_credentials(some, contents.floor).await?;
+        system.change_credentials(some, contents.floor, &[]).await?;
     }
     Ok(())
 }
@@ -165,6 +168,8 @@ pub(in crate::vault) struct Wanted {
     pub(in crate::vault) new_name: TenantName,
     pub(in crate::vault) mode: Mode,
     pub(in crate::vault) bytes: Option<u64>,
+    /// Who wants it.
+    pub(in crate::vault) caller: Caller,
 }
 
 /// Restores one tenant beside others. `kek`: the backup's, where it is not of this
@@ -207,7 +212,7 @@ async fn take_in(
     id: TenantId,
     report: &Report,
 ) -> Result<(Guest, BackupContents), BackupError> {
-    let Wanted { tenant, new_name, mode, bytes } = wanted;
+    let Wanted { tenant, new_name, mode, bytes, caller: _ } = wanted;
     if vault.tenant_named(new_name).is_some() {
         return Err(BackupError::TenantExists { name: new_name.clone() });
     }
@@ -224,6 +229,7 @@ async fn take_in(
         mode: *mode,
         tenant: None,
         record: TenantRecord { id, name: new_name.clone(), created_on, limits },
+        said: said_of(vault, wanted),
         changes: Vec::new(),
         weight: 0,
         secrets: 0,
@@ -235,6 +241,14 @@ async fn take_in(
             let why = format!("it is without tenant '{tenant}': {}", left_out.why);
             Err(BackupError::Contents { why })
         }
+    }
+}
+
+/// The entry that both chains have of it, the tenant's and the system's.
+fn said_of(vault: &Vault, wanted: &Wanted) -> AuditEntry {
+    AuditEntry {
+        detail: Some(format!("from '{}' of a backup", wanted.tenant)),
+        ..audit::entry(vault.by(&wanted.caller), AuditOp::TenantRestore)
     }
 }
 
@@ -252,7 +266,8 @@ async fn publish(
             vault.doom(guest.record.id);
             return Err(exists());
         }
-        let made = vault.system.add(&guest.record, vault.time.floor()).await;
+        let said = AuditEntry { tenant: Some(wanted.new_name.to_string()), ..guest.said };
+        let made = vault.system.add(&guest.record, vault.time.floor(), said).await;
         match vault.admit_made(&guest.record, made).await {
             Ok(_) => {}
             Err(CreateError::Exists) => return Err(exists()),
@@ -425,6 +440,7 @@ impl Filler {
 fn weight(change: &Change) -> usize {
     let payload = match change {
         Change::Put { key, row } => key.as_bytes().len() + row.bytes.len(),
+        Change::Append(block) => block.bytes.len(),
         Change::Expect { key, .. } | Change::Delete { key } => key.as_bytes().len(),
     };
     payload + size_of::<Change>()
@@ -436,6 +452,8 @@ struct Guest {
     from: TenantName,
     mode: Mode,
     record: TenantRecord,
+    /// The first entry of its audit.
+    said: AuditEntry,
     /// Open, but without a record.
     tenant: Option<Tenant>,
     changes: Vec<Change>,
@@ -477,7 +495,9 @@ impl Visitor for Guest {
 
     async fn begin(&mut self, _: &Passing<'_>) -> Result<(), BackupError> {
         if self.mode == Mode::Restore {
-            self.tenant = Some(self.make_room().await?);
+            let tenant = self.make_room().await?;
+            self.changes = tenant.appending(std::slice::from_ref(&self.said));
+            self.tenant = Some(tenant);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::format::{LEAD_BYTES, MAGIC, PROLOGUE_BYTES, TAG_BYTES};
 use super::*;
 use crate::api::admin::{BackupMade, Command, Failure, FailureKind, HiddenText, Reply, Revocable};
 use crate::domain::SecretName;
-use crate::store::{Change, Compacted, DatabaseUse, MemoryStore, Page, Snapshot};
+use crate::store::{ChainPage, Change, Compacted, DatabaseUse, MemoryStore, Page, Snapshot};
 use crate::vault::maintenance::{Ends, Exchange, execute};
 
 fn origin() -> KekOrigin {
@@ -726,6 +726,9 @@ impl Store for Unsteady {
     }
     async fn commit(&self, space: Space, batch: Batch) -> Result<(), StoreError> {
         if spend(&self.commits) { self.inner.commit(space, batch).await } else { Err(BUSY) }
+    }
+    async fn chain(&self, space: Space, from: u64) -> Result<ChainPage, StoreError> {
+        self.inner.chain(space, from).await
     }
     async fn ledger(&self, space: Space) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.ledger(space).await

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use crate::domain::{Floor, TenantId};
 use crate::store::{
-    Batch, Compacted, DatabaseUse, Health, LedgerSeal, MemoryStore, Page, Row, RowKey, Scan,
-    Snapshot, Space, Store, StoreError,
+    Batch, ChainPage, Compacted, DatabaseUse, Health, LedgerSeal, MemoryStore, Page, Row, RowKey,
+    Scan, Snapshot, Space, Store, StoreError,
 };
 
 pub(super) struct Counting {
@@ -82,6 +82,10 @@ impl Store for Counting {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
         self.inner.commit(space, batch).await
+    }
+
+    async fn chain(&self, space: Space, from: u64) -> Result<ChainPage, StoreError> {
+        self.inner.chain(space, from).await
     }
 
     async fn ledger(&self, space: Space) -> Result<Option<Vec<u8>>, StoreError> {

@@ -175,11 +175,13 @@ class LedgerKey:
     def prove(self, rows, sealed, what):
         require(sealed, f"{what} has no ledger")
         fields = Fields(decrypt(self.seal, 0, sealed, self.bound))
-        fields.format(1)
+        form = fields.format(1, 2)
         _commits, count, total, highest = (
             fields.number(8), fields.number(8), fields.take(32), fields.number(8)
         )
         _floor = fields.number(4), fields.time()
+        if form == 2:
+            _chain = fields.number(8), fields.take(32)
         fields.end()
         digests = (self.row_digest(key, version, data) for key, version, data in rows)
         found = sum(int.from_bytes(digest, "little") for digest in digests) % (1 << 256)
@@ -521,7 +523,8 @@ def check_vectors(folder):
     readers = {"apiKey": read_api_key, "revoked": read_revocation, "roots": read_roots}
     for name, plain in credentials.items():
         next(read for stem, read in readers.items() if name.startswith(stem))(plain)
-    count = len(envelopes) + 2 + len(records) + len(credentials)
+    check_audit(unhex(sample("audit-v1.json")))
+    count = len(envelopes) + 3 + len(records) + len(credentials)
     print(f"{count} samples are as docs/keys.md has them")
 
 
@@ -545,6 +548,27 @@ def check_keys(v):
     require(account == v["account"], "the account of the keyring's ledger")
     mac = hkdf(seed, tenant, b"tenure/v1/api-key")
     require(hmac(mac, v["apiKeyId"], v["apiKeySecret"]) == v["apiKeyTag"], "an API key's tag")
+
+
+def check_audit(v):
+    """A block of two entries, its commitment and its link."""
+    tenant, key = v["tenant"], hkdf(v["anchorSeed"], v["tenant"], b"tenure/v1/audit")
+    fields = Fields(v["block"])
+    fields.format(1)
+    committed, envelope = fields.take(32), fields.rest()
+    entries = Fields(decrypt(key, 0, envelope, binding("audit", tenant, b"", 0)))
+    salt, commitment = entries.take(32), bytes(32)
+    for count, text in enumerate((v["one"], v["two"])):
+        require(entries.take(entries.number(2)) == text, "the text of an entry")
+        salted = hmac(salt, number(count, 4))
+        said = b"tenure/v1/audit-entry" + commitment + salted + text
+        commitment = sha256(said).digest()
+    entries.end()
+    require(commitment == committed, "the commitment of a block")
+    place = v["before"] + number(9, 8) + number(2, 4)
+    link = b"tenure/v1/audit-link" + tenant + place + b"\x01" + committed
+    link = sha256(link + sha256(envelope).digest()).digest()
+    require(link == v["link"], "the link of a block")
 
 
 def main(arguments):

@@ -1,0 +1,266 @@
+//! Entries of an audit: encrypted where they are stored, and committed to, so that
+//! who is shown one can tell whether it is the one that was stored.
+//!
+//! A block is `format (1) ‖ K (32) ‖ envelope`. The envelope is under the audit key of
+//! the space, with the purpose `audit`, and holds `salt (32)` and each entry behind its
+//! length (2, big-endian). With `text(i)` the bytes of entry `i`, from 0,
+//!
+//! ```text
+//! salt(i) = HMAC-SHA256(salt, i as 4 bytes)
+//! k(i)    = SHA-256("tenure/v1/audit-entry" ‖ k(i-1) ‖ salt(i) ‖ text(i))     k(-1) = 0
+//! K       = k(n-1)
+//! link    = SHA-256("tenure/v1/audit-link" ‖ chain id (16) ‖ link before (32) ‖
+//!                   number of the first entry (8) ‖ n (4) ‖ format (1) ‖ K (32) ‖
+//!                   SHA-256(envelope))
+//! ```
+//!
+//! Every part but the last of each hash is of one length, so no two blocks, and no two
+//! entries, hash alike. Without its salt, which is 256 random bits and inside the
+//! envelope, an entry cannot be guessed from what is stored. With its salts an export
+//! can be followed by anybody: that takes no key at all.
+//!
+//! The text of an entry is stored as it was committed to, so that no later version must
+//! write the same bytes again to prove it.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::envelope::{Binding, Dek, Purpose, Undecryptable};
+use super::ring;
+use crate::domain::TenantId;
+
+const FORMAT: u8 = 1;
+const HASH_LEN: usize = 32;
+const HEADER_LEN: usize = 1 + HASH_LEN;
+const SALT_LEN: usize = 32;
+
+/// Encrypts the audit of one space. It outlives every rotation of its DEKs: blocks are
+/// linked as they are, and none is ever written again.
+pub struct AuditKey {
+    tenant: TenantId,
+    key: Dek,
+}
+
+/// An entry as it was stored, and by what it was committed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedEntry {
+    pub text: String,
+    pub salt: [u8; SALT_LEN],
+}
+
+impl AuditKey {
+    /// What a block has beside the texts and [`AuditKey::ENTRY_OVERHEAD`] for each.
+    pub const BLOCK_OVERHEAD: usize = HEADER_LEN + Dek::ENVELOPE_OVERHEAD + SALT_LEN;
+    pub const ENTRY_OVERHEAD: usize = 2;
+
+    pub(super) fn new(tenant: TenantId, key: Zeroizing<[u8; 32]>) -> Self {
+        Self { tenant, key: Dek::derived(key) }
+    }
+
+    /// One block of these texts.
+    ///
+    /// # Panics
+    /// If a text is longer than 65,535 bytes. A store's rows hold far less.
+    pub fn write(&self, texts: &[impl AsRef<str>]) -> Vec<u8> {
+        self.write_with_salt(texts, &ring::random())
+    }
+
+    fn write_with_salt(&self, texts: &[impl AsRef<str>], salt: &[u8; SALT_LEN]) -> Vec<u8> {
+        let length = |text: &str| text.len() + Self::ENTRY_OVERHEAD;
+        let lengths: usize = texts.iter().map(|text| length(text.as_ref())).sum();
+        let mut plaintext = Zeroizing::new(Vec::with_capacity(SALT_LEN + lengths));
+        plaintext.extend_from_slice(salt);
+        let mut commitment = Commitment::new();
+        for (text, number) in texts.iter().zip(0..) {
+            let text = text.as_ref();
+            let length = u16::try_from(text.len()).expect("an entry fits a row");
+            plaintext.extend_from_slice(&length.to_be_bytes());
+            plaintext.extend_from_slice(text.as_bytes());
+            commitment = commitment.with(&entry_salt(salt, number), text);
+        }
+        let envelope = self.key.encrypt(&self.binding(), &plaintext);
+        [&[FORMAT], commitment.as_bytes().as_slice(), &envelope].concat()
+    }
+
+    /// The entries of a block, if they are the ones that it commits to.
+    pub fn read(&self, block: &[u8]) -> Result<Vec<OpenedEntry>, Undecryptable> {
+        let (&[FORMAT], rest) = block.split_first_chunk().ok_or(Undecryptable)? else {
+            return Err(Undecryptable);
+        };
+        let (committed, envelope) = rest.split_first_chunk::<HASH_LEN>().ok_or(Undecryptable)?;
+        let plaintext = self.key.decrypt(&self.binding(), envelope)?;
+        let (salt, mut rest) = plaintext.split_first_chunk().ok_or(Undecryptable)?;
+        let (mut entries, mut commitment) = (Vec::new(), Commitment::new());
+        while let Some((length, after)) = rest.split_first_chunk() {
+            let length = usize::from(u16::from_be_bytes(*length));
+            let (text, after) = after.split_at_checked(length).ok_or(Undecryptable)?;
+            let text = String::from_utf8(text.to_vec()).map_err(|_| Undecryptable)?;
+            let number = u32::try_from(entries.len()).map_err(|_| Undecryptable)?;
+            let salt = entry_salt(salt, number);
+            commitment = commitment.with(&salt, &text);
+            entries.push(OpenedEntry { text, salt });
+            rest = after;
+        }
+        if rest.is_empty() && commitment.as_bytes() == committed {
+            Ok(entries)
+        } else {
+            Err(Undecryptable)
+        }
+    }
+
+    /// Where a block stands is said by its link, since its writer does not know it.
+    fn binding(&self) -> Binding<'static> {
+        Binding { purpose: Purpose::Audit, tenant: self.tenant, name: b"", version: 0 }
+    }
+}
+
+impl fmt::Debug for AuditKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuditKey(..)")
+    }
+}
+
+fn entry_salt(salt: &[u8; SALT_LEN], number: u32) -> [u8; SALT_LEN] {
+    ring::hmac_sha256(salt, &number.to_be_bytes())
+}
+
+/// To the entries of a block, so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commitment([u8; HASH_LEN]);
+
+impl Commitment {
+    pub const fn new() -> Self {
+        Self([0; HASH_LEN])
+    }
+
+    /// And to one entry more.
+    pub fn with(self, salt: &[u8; SALT_LEN], text: &str) -> Self {
+        Self(ring::sha256_of(&[b"tenure/v1/audit-entry", &self.0, salt, text.as_bytes()]))
+    }
+
+    pub const fn as_bytes(&self) -> &[u8; HASH_LEN] {
+        &self.0
+    }
+}
+
+impl Default for Commitment {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The link of a block. What is no block of ours has one too: whatever stands in a
+/// store is linked.
+pub(super) fn link(
+    chain: TenantId,
+    before: &[u8; HASH_LEN],
+    first: u64,
+    entries: u32,
+    block: &[u8],
+) -> [u8; HASH_LEN] {
+    let (header, envelope) = block.split_at_checked(HEADER_LEN).unwrap_or((block, &[]));
+    ring::sha256_of(&[
+        b"tenure/v1/audit-link",
+        chain.as_bytes(),
+        before,
+        &first.to_be_bytes(),
+        &entries.to_be_bytes(),
+        header,
+        &ring::sha256(envelope),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TENANT: TenantId = TenantId::from_bytes([5; 16]);
+
+    fn key() -> AuditKey {
+        AuditKey::new(TENANT, Zeroizing::new([7; 32]))
+    }
+
+    fn texts(entries: &[OpenedEntry]) -> Vec<&str> {
+        entries.iter().map(|entry| entry.text.as_str()).collect()
+    }
+
+    #[test]
+    fn a_block_is_as_long_as_it_says() {
+        let block = key().write(&["abc", "de"]);
+        let overhead = AuditKey::BLOCK_OVERHEAD + 2 * AuditKey::ENTRY_OVERHEAD;
+        assert_eq!(block.len(), overhead + 5);
+    }
+
+    #[test]
+    fn a_block_opens_under_its_own_key_alone() {
+        let block = key().write(&["one"]);
+        assert!(key().read(&block).is_ok());
+        let elsewhere = AuditKey::new(TenantId::from_bytes([6; 16]), Zeroizing::new([7; 32]));
+        let other = AuditKey::new(TENANT, Zeroizing::new([8; 32]));
+        for key in [elsewhere, other] {
+            assert_eq!(key.read(&block), Err(Undecryptable));
+        }
+    }
+
+    #[test]
+    fn nothing_of_an_entry_can_be_seen_and_equal_ones_differ() {
+        let [one, other] = [key().write(&["db-password"]), key().write(&["db-password"])];
+        assert!(!one.windows(4).any(|bytes| bytes == b"db-p"));
+        assert_ne!(one[..HEADER_LEN], other[..HEADER_LEN], "the commitment is salted");
+    }
+
+    #[test]
+    fn whoever_is_shown_entries_and_salts_comes_to_the_same_commitment() {
+        let block = key().write(&["one", "two"]);
+        let entries = key().read(&block).unwrap();
+        let with =
+            |commitment: Commitment, entry: &OpenedEntry| commitment.with(&entry.salt, &entry.text);
+        let shown = entries.iter().fold(Commitment::new(), with);
+        assert_eq!(shown.as_bytes().as_slice(), &block[1..HEADER_LEN]);
+        let swapped = entries.iter().rev().fold(Commitment::new(), with);
+        assert_ne!(swapped, shown);
+    }
+
+    #[test]
+    fn a_link_depends_on_all_that_it_links() {
+        let block = key().write(&["one"]);
+        let first = link(TENANT, &[1; 32], 9, 1, &block);
+        let mut others = vec![
+            link(TenantId::from_bytes([6; 16]), &[1; 32], 9, 1, &block),
+            link(TENANT, &[2; 32], 9, 1, &block),
+            link(TENANT, &[1; 32], 8, 1, &block),
+            link(TENANT, &[1; 32], 9, 2, &block),
+        ];
+        for place in 0..block.len() {
+            let mut altered = block.clone();
+            altered[place] ^= 1;
+            others.push(link(TENANT, &[1; 32], 9, 1, &altered));
+            others.push(link(TENANT, &[1; 32], 9, 1, &block[..place]));
+        }
+        assert!(!others.contains(&first));
+        others.sort_unstable();
+        others.dedup();
+        assert_eq!(others.len(), 4 + 2 * block.len());
+    }
+
+    proptest! {
+        #[test]
+        fn a_block_survives_its_encoding(given in prop::collection::vec(".{0,60}", 0..9)) {
+            let block = key().write(&given);
+            let entries = key().read(&block).unwrap();
+            prop_assert_eq!(texts(&entries), given);
+        }
+
+        #[test]
+        fn an_altered_block_does_not_open(place in any::<prop::sample::Index>(), bit in 0..8u8) {
+            let mut block = key().write(&["one", "two"]);
+            let place = place.index(block.len());
+            prop_assert_eq!(key().read(&block[..place]), Err(Undecryptable));
+            block[place] ^= 1 << bit;
+            prop_assert_eq!(key().read(&block), Err(Undecryptable));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The audit: what was done, by whom, in a chain for each tenant and one for the
+//! system.
+//!
+//! A change and its entry are one commit, so there is no change without its entry and
+//! no entry without its change. Entries of a tenant's secrets are in the tenant's
+//! chain, which goes when the tenant goes; those of credentials, keys and tenants are
+//! in the system's, where the rows are that they are about. An entry names who acted
+//! and by which credential, and never holds a value or a credential.
+
+mod check;
+mod query;
+
+use std::num::NonZeroU32;
+
+pub(super) use check::check;
+pub(super) use query::query;
+
+use super::keyring::SpaceKeys;
+use super::tenant::Tenant;
+use super::{KeysError, Vault};
+use crate::api::audit::{AuditActor, AuditEntry, AuditOp};
+use crate::auth::{Actor, Caller, CredentialId, CredentialKind, Holder};
+use crate::crypto::{AuditKey, sha256};
+use crate::domain::{SecretName, TenantName, Timestamp};
+use crate::store::{Block, Chain, Change, LedgerSeal, Space, StoreError};
+
+/// The result of what was done.
+const OK: &str = "ok";
+pub(super) const NOT_FOUND: &str = "not_found";
+/// Of what is recorded before it is done, since it is no commit beside its entry.
+const BEGUN: &str = "begun";
+const FAILED: &str = "failed";
+
+/// What texts of others may take. It keeps every entry within one block.
+const TEXT_MAX_BYTES: usize = 256;
+const ROOM: usize = Block::MAX_BYTES - AuditKey::BLOCK_OVERHEAD;
+
+/// Who acts, and when by the wall clock.
+#[derive(Clone, Copy)]
+pub(super) struct By<'c> {
+    pub(super) caller: &'c Caller,
+    pub(super) at: Timestamp,
+}
+
+impl Vault {
+    pub(super) fn by<'c>(&self, caller: &'c Caller) -> By<'c> {
+        By { caller, at: self.time.now().wall() }
+    }
+
+    /// Records in the system's chain what is no change of a row; durable when it
+    /// returns.
+    pub(super) async fn record(&self, entry: AuditEntry) -> Result<(), StoreError> {
+        self.system.record(&[entry], self.time.floor()).await
+    }
+
+    /// The same of what happens whether or not it can be recorded.
+    pub async fn note(&self, caller: &Caller, op: AuditOp) {
+        self.note_entry(entry(self.by(caller), op)).await;
+    }
+
+    /// Where a tenant's chain ends, for the entry that says that the tenant went.
+    pub(super) async fn end_of_audit(&self, tenant: &Tenant) -> Option<String> {
+        let sealed = self.store.ledger(Space::Tenant(tenant.id)).await.ok().flatten()?;
+        let Chain { next, head } = tenant.keys().1.open(&sealed).ok()?.chain;
+        Some(format!("its audit had {next} entries; the last link is {}", hex::encode(head)))
+    }
+
+    pub(super) async fn note_entry(&self, entry: AuditEntry) {
+        let op = entry.op;
+        if let Err(error) = self.record(entry).await {
+            log::error!("the audit has no entry of '{op}': {error}");
+        }
+    }
+}
+
+/// Does what changes the keyring, which is no commit beside its entry: so there is one
+/// before, without which it does not begin, and one after.
+pub(super) async fn recorded<T>(
+    vault: &Vault,
+    said: AuditEntry,
+    work: impl Future<Output = Result<T, KeysError>>,
+) -> Result<T, KeysError> {
+    vault.record(AuditEntry { result: BEGUN.to_owned(), ..said.clone() }).await?;
+    let outcome = work.await;
+    let result = if outcome.is_ok() { said.result } else { FAILED.to_owned() };
+    vault.note_entry(AuditEntry { result, ..said }).await;
+    outcome
+}
+
+/// Somebody did `op`. The rest is added by who knows it.
+pub(super) fn entry(by: By<'_>, op: AuditOp) -> AuditEntry {
+    let By { caller: Caller { actor, origin }, at } = by;
+    let (by, credential, subject, issuer) = match actor {
+        Actor::Holder(holder) => of_holder(holder),
+        Actor::Local { uid } => (AuditActor::Local, None, uid.map(|uid| uid.to_string()), None),
+        Actor::Server => (AuditActor::Server, None, None, None),
+    };
+    AuditEntry {
+        at: at.to_string(),
+        op,
+        tenant: None,
+        name: None,
+        result: OK.to_owned(),
+        by,
+        credential,
+        subject,
+        issuer,
+        from: origin.address.map(|address| address.to_string()),
+        request: origin.request.as_deref().map(str::to_owned),
+        detail: None,
+    }
+}
+
+/// The same, of a secret.
+pub(super) fn of_secret(by: By<'_>, op: AuditOp, name: &SecretName) -> AuditEntry {
+    AuditEntry { name: Some(name.as_str().to_owned()), ..entry(by, op) }
+}
+
+/// The same, in the system's chain and about a tenant.
+pub(super) fn of_tenant(by: By<'_>, op: AuditOp, tenant: &TenantName) -> AuditEntry {
+    AuditEntry { tenant: Some(tenant.to_string()), ..entry(by, op) }
+}
+
+type Who = (AuditActor, Option<String>, Option<String>, Option<String>);
+
+fn of_holder(holder: &Holder) -> Who {
+    let Holder { id, identity } = holder;
+    let by = match identity.kind {
+        CredentialKind::Biscuit => AuditActor::Token,
+        CredentialKind::ApiKey => AuditActor::ApiKey,
+        CredentialKind::Oidc => AuditActor::AccessToken,
+    };
+    let credential = match id {
+        // The last block: what was narrowed is revoked by it alone.
+        CredentialId::Biscuit(blocks) => blocks.last().map(ToString::to_string),
+        CredentialId::ApiKey(id) => Some(id.to_string()),
+        CredentialId::Oidc(id) => id.as_deref().map(bounded),
+    };
+    let issuer = identity.issuer.as_deref().map(bounded);
+    (by, credential, Some(identity.subject.to_string()), issuer)
+}
+
+/// A text as it is, or its hash where it is too long or could steer a terminal.
+pub(super) fn bounded(text: &str) -> String {
+    if text.len() <= TEXT_MAX_BYTES && !text.chars().any(char::is_control) {
+        text.to_owned()
+    } else {
+        format!("sha256:{}", hex::encode(sha256(text.as_bytes())))
+    }
+}
+
+/// What appends these entries, in as few blocks as they fit.
+pub(super) fn appending(keys: &SpaceKeys, entries: &[AuditEntry]) -> Vec<Change> {
+    let texts: Vec<String> = entries.iter().map(text).collect();
+    let (mut changes, mut rest) = (Vec::new(), texts.as_slice());
+    while !rest.is_empty() {
+        let (block, after) = rest.split_at(fitting(rest));
+        let entries = u32::try_from(block.len()).ok().and_then(NonZeroU32::new);
+        let entries = entries.expect("a block of at least one entry, and of a few");
+        let bytes = keys.anchor.audit().write(block);
+        changes.push(Change::Append(Block { entries, bytes }));
+        rest = after;
+    }
+    changes
+}
+
+/// How many of these texts fit one block: at least one.
+fn fitting(texts: &[String]) -> usize {
+    let ends = texts.iter().scan(0, |end, text| {
+        *end += text.len() + AuditKey::ENTRY_OVERHEAD;
+        Some(*end)
+    });
+    ends.take_while(|end| *end <= ROOM).count().max(1)
+}
+
+/// # Panics
+/// Never: an entry is made of texts alone, and those have JSON.
+fn text(entry: &AuditEntry) -> String {
+    serde_json::to_string(entry).expect("texts have JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What can be printed takes at most twice its bytes in JSON.
+    #[test]
+    fn the_longest_entry_fits_a_block() {
+        let longest = |bytes: usize| Some("\"".repeat(bytes));
+        let entry = AuditEntry {
+            at: "2030-01-02T03:04:05.123456Z".to_owned(),
+            op: AuditOp::CredentialsSweep,
+            tenant: longest(TenantName::MAX_LEN),
+            name: longest(SecretName::MAX_LEN),
+            result: "precondition_failed".to_owned(),
+            by: AuditActor::AccessToken,
+            credential: longest(TEXT_MAX_BYTES),
+            subject: Some("😀".repeat(128)),
+            issuer: longest(TEXT_MAX_BYTES),
+            from: longest(45),
+            request: longest(64),
+            // The id of a token, and whom it is for.
+            detail: Some(format!("{} for {}", "f".repeat(128), "😀".repeat(128))),
+        };
+        assert!(text(&entry).len() + AuditKey::ENTRY_OVERHEAD <= ROOM, "{}", text(&entry).len());
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_named_by_its_hash() {
+        assert_eq!(bounded("short"), "short");
+        let long = "x".repeat(TEXT_MAX_BYTES + 1);
+        assert!(bounded(&long).starts_with("sha256:"));
+        assert_eq!(bounded(&long).len(), 7 + 64);
+        assert!(bounded("\u{1b}[2J").starts_with("sha256:"));
+    }
+
+    #[test]
+    fn entries_are_packed_and_keep_their_order() {
+        let texts: Vec<_> = (0..40).map(|n| format!("{n:04}").repeat(100)).collect();
+        let mut rest = texts.as_slice();
+        let mut blocks = Vec::new();
+        while !rest.is_empty() {
+            let (block, after) = rest.split_at(fitting(rest));
+            blocks.push(block.len());
+            rest = after;
+        }
+        assert_eq!(blocks, [8, 8, 8, 8, 8]);
+        assert_eq!(fitting(&["x".repeat(ROOM)]), 1);
+    }
+}
