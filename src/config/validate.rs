@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::load::Origins;
-use super::{ByteSize, Config, ConfigError, Kek, KekSource, Limits, Origin, TimeSpan, Tls};
+use super::{
+    ByteSize, Config, ConfigError, Kek, KekSource, Limits, Metrics, Origin, TimeSpan, Tls,
+};
 
 /// How far what is said on the wire can be overheard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +79,7 @@ impl Config {
         check.tls(self)?;
         check.kek(self)?;
         check.backup(self)?;
+        check.metrics(self)?;
         check.floors(self)
     }
 }
@@ -200,6 +203,21 @@ impl Check<'_> {
         }
         let remedy = "set backup.folder to where they go, best on another disk".to_owned();
         Err(self.refused("backup.every", "is set without `backup.folder`", remedy))
+    }
+
+    /// They hold no secret and no name, yet tell strangers what this server does.
+    fn metrics(&self, config: &Config) -> Result<(), ConfigError> {
+        let Metrics { listen, allow_remote } = config.metrics;
+        let Some(listen) = listen.filter(|listen| !listen.ip().to_canonical().is_loopback()) else {
+            return Ok(());
+        };
+        if allow_remote {
+            return Ok(());
+        }
+        let remedy = "listen on 127.0.0.1, or set metrics.allow_remote = true where a firewall \
+                      lets only your monitoring through";
+        let problem = format!("is {listen}: anyone who reaches it would read the metrics");
+        Err(self.refused("metrics.listen", problem, remedy.to_owned()))
     }
 
     fn floors(&self, config: &Config) -> Result<(), ConfigError> {

@@ -18,12 +18,14 @@ use futures_util::FutureExt;
 
 use crate::auth::Principal;
 use crate::domain::{Network, Now, Source, TenantName};
+use crate::measure;
 use crate::vault::Vault;
 
 use super::body::{Bounds, Holds};
 use super::client_address;
 use super::credential::Sent;
 use super::idle::Busy;
+use super::meter::{RequestLog, Seen};
 use super::problem::{self, Refused};
 use super::routes::{self, ApiKeyCall, Captures, Endpoint, Found, SecretCall};
 use super::secrets::{self, Call};
@@ -35,6 +37,7 @@ pub(super) struct Shared {
     pub state: AppState,
     pub body_timeout: std::time::Duration,
     pub trusted_proxies: Vec<Network>,
+    pub request_log: RequestLog,
 }
 
 /// The application of one worker. It has no routes of actix: every request is the
@@ -60,9 +63,11 @@ async fn answer(shared: &Shared, request: ServiceRequest) -> ServiceResponse<Box
     let (request, mut payload) = request.into_parts();
     let busy = Busy::during(&request);
     let id = request_id::of(request.headers());
+    let seen = Seen::now();
     // What outlives a panic is the vault alone, and nothing of it is borrowed
     // mutably here: its own locks say what a panic left behind.
-    let outcome = AssertUnwindSafe(served(shared, &request, &mut payload)).catch_unwind().await;
+    let outcome = AssertUnwindSafe(served(shared, &request, &mut payload, &seen));
+    let outcome = outcome.catch_unwind().await;
     let mut response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(refused)) => {
@@ -75,6 +80,7 @@ async fn answer(shared: &Shared, request: ServiceRequest) -> ServiceResponse<Box
             problem::internal().into_response(request.uri().path())
         }
     };
+    seen.answered(response.status(), &id, shared.request_log);
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, id);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -117,12 +123,14 @@ async fn served(
     shared: &Shared,
     request: &HttpRequest,
     payload: &mut Payload,
+    seen: &Seen,
 ) -> Result<HttpResponse, Refused> {
     let (route, captures) = match routes::find(request.method(), request.uri().path()) {
         Found::Route(route, captures) => (route, captures),
         Found::OtherMethods(allow) => return Err(openapi::method_not_allowed(&allow)),
         Found::Nothing => return Err(openapi::unknown()),
     };
+    seen.route(route);
     match (route.endpoint, &**shared.state.phase()) {
         (Endpoint::Health, _) => Ok(system::health()),
         (_, Phase::Starting) => Err(problem::starting()),
@@ -136,10 +144,10 @@ async fn served(
             openapi::serve_docs(captures.tail, request.headers(), &docs)
         }
         (Endpoint::Secret(call), Phase::Open(vault)) => {
-            secret_call(shared, vault, call, captures, request, payload).await
+            secret_call(shared, vault, call, captures, request, payload, seen).await
         }
         (Endpoint::ApiKeys(call), Phase::Open(vault)) => {
-            api_key_call(shared, vault, call, captures, request, payload).await
+            api_key_call(shared, vault, call, captures, request, payload, seen).await
         }
     }
 }
@@ -154,9 +162,10 @@ async fn secret_call(
     captures: Captures<'_>,
     request: &HttpRequest,
     payload: &mut Payload,
+    seen: &Seen,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
-    let principal = authenticated(shared, vault, request, now)?;
+    let principal = authenticated(shared, vault, request, seen, now)?;
     let names = || path::secret(captures.segment, captures.tail);
     let context = Call { vault, headers: request.headers(), now };
     match call {
@@ -197,9 +206,10 @@ async fn api_key_call(
     captures: Captures<'_>,
     request: &HttpRequest,
     payload: &mut Payload,
+    seen: &Seen,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
-    let principal = authenticated(shared, vault, request, now)?;
+    let principal = authenticated(shared, vault, request, seen, now)?;
     let permitted = |tenant: &TenantName| {
         principal.may_manage_credentials(tenant, now).map_err(|_| problem::no_administrator())
     };
@@ -230,17 +240,22 @@ fn authenticated(
     shared: &Shared,
     vault: &Arc<Vault>,
     request: &HttpRequest,
+    seen: &Seen,
     now: Now,
 ) -> Result<Arc<Principal>, Refused> {
     let source = source(shared, request);
     vault.limits().request_of(source)?;
-    let judged = match credential::sent(request.headers())? {
+    let sent = credential::sent(request.headers())?;
+    seen.credential(sent);
+    let judged = match sent {
         Sent::Bearer(token) => vault.authenticate_from(token, source, now),
         Sent::ApiKey(key) => vault.authenticate_api_key_from(key, source, now),
     };
     // Who sets an issuer up must be told; a client learns no more than that it is refused.
-    let principal =
-        judged.inspect_err(|refusal| log::debug!("a credential was refused: {refusal}"))?;
+    let principal = judged.inspect_err(|refusal| {
+        measure::refused(refusal.word());
+        log::debug!("a credential was refused: {refusal}");
+    })?;
     vault.limits().request_with(principal.family())?;
     Ok(principal)
 }

@@ -25,6 +25,7 @@ mod pace;
 mod rotation;
 mod seal;
 mod sealed;
+mod survey;
 mod sweep;
 mod system;
 mod tenant;
@@ -61,6 +62,7 @@ pub use list::{Detail, ListPage, ListRequest, PageSize, Shows};
 pub use rotation::{DekPolicy, Tended};
 use seal::SpaceSeal;
 pub use sealed::{NoShares, SHARES_KEPT, SealedVault};
+pub use survey::{Survey, Vitals};
 use system::{CredentialChange, System, TenantRecord};
 use tenant::Tenant;
 use timekeeper::Timekeeper;
@@ -244,6 +246,7 @@ pub struct Vault {
     /// The highest floor that is durable.
     floor_persisted: Mutex<Floor>,
     last_sweep: RwLock<Option<Timestamp>>,
+    survey: RwLock<Option<Survey>>,
     /// Tenants that exist no more, or never came to exist, and whose keys and
     /// rows are still to be destroyed.
     doomed: Mutex<Vec<TenantId>>,
@@ -381,6 +384,7 @@ impl Vault {
             list_ticks: AtomicU64::new(0),
             floor_persisted: Mutex::new(floor),
             last_sweep: RwLock::new(contents.last_sweep),
+            survey: RwLock::default(),
             doomed: Mutex::new(Vec::new()),
             held: watch::Sender::new(()),
         });

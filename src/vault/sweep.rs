@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::tenant::{PAGE_ROWS, Tenant};
 use super::{Vault, VaultError};
 use crate::domain::Timestamp;
+use crate::measure;
 use crate::store::StoreError;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +69,7 @@ impl Vault {
 
     /// Remembers that every tenant was swept, over restarts too.
     pub(super) async fn note_sweep(&self) {
+        measure::sweep_ended();
         let now = self.time.now().wall();
         *self.last_sweep.write().unwrap_or_else(PoisonError::into_inner) = Some(now);
         if let Err(error) = self.system.record_sweep(now, self.time.floor()).await {
@@ -126,7 +128,11 @@ impl Vault {
                 // Disputed since: what the floor said before still holds, so
                 // this page may be finished.
                 let _lock = self.lock_name(tenant, locator).await;
-                tenant.sweep_one(locator, indexed, cutoff, self.time.floor()).await
+                let removed = tenant.sweep_one(locator, indexed, cutoff, self.time.floor()).await;
+                if removed == Ok(true) {
+                    measure::swept();
+                }
+                removed
             }
         }
     }
