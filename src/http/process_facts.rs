@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn fields_are_counted_behind_the_name() {
-        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 250 50 0 0\n";
+        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0\n";
         assert_eq!((field(stat, 14), field(stat, 15)), (Some(250), Some(50)));
         assert_eq!((field(stat, 3), field(stat, 99), field("", 14)), (None, None, None));
     }
