@@ -2,8 +2,8 @@
 //! are enforced.
 //!
 //! Imports point down: `domain -> { api, crypto, store } -> auth -> vault ->
-//! { http, config, client } -> cli -> main` (docs/ARCHITECTURE.md; tests/project/layering.rs
-//! holds it).
+//! { http, config, client } -> cli -> main`, with `measure` below them all
+//! (docs/ARCHITECTURE.md; tests/project/layering.rs holds it).
 
 pub mod api;
 pub mod auth;
@@ -13,5 +13,6 @@ pub mod config;
 pub mod crypto;
 pub mod domain;
 pub mod http;
+pub mod measure;
 pub mod store;
 pub mod vault;

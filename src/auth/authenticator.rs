@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::crypto::sha256;
 use crate::domain::{Now, Source, TenantId, TenantName, Timestamp};
+use crate::measure::{self, Lookup};
 
 use super::biscuit::{Unverified, check_text};
 use super::oidc::{self, Claimed, Issuers, Validity, Voucher};
@@ -126,6 +127,7 @@ impl Authenticator {
         // Read before the standing is looked at: a change in between is seen again.
         let generation = self.generation.load(Ordering::SeqCst);
         if let Some(known) = self.remembered.get(&digest) {
+            measure::token_looked_up(Lookup::Hit);
             let vouched = if known.judged.generation == generation {
                 known.judged.vouched
             } else {
@@ -135,6 +137,7 @@ impl Authenticator {
             holds(&known.principal, now, directory)?;
             return Ok(known.principal);
         }
+        measure::token_looked_up(Lookup::Miss);
         self.limits.stranger(source)?;
         let judge = || {
             let (vouched, principal) = match kind {

@@ -107,3 +107,31 @@ pub enum Refusal {
     #[error(transparent)]
     Limited(#[from] Limited),
 }
+
+impl Refusal {
+    /// In a word, for who counts them.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Shape => "shape",
+            Self::UnknownRoot => "unknown_root",
+            Self::Signature => "signature",
+            Self::ApiKey => "api_key",
+            Self::ApiKeyExpired => "api_key_expired",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::TenantGone => "tenant_gone",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::TokenType => "token_type",
+            Self::UnknownKey => "unknown_key",
+            Self::Algorithm => "algorithm",
+            Self::Audience => "audience",
+            Self::Claims => "claims",
+            Self::UnknownTenant => "unknown_tenant",
+            Self::NotYetValid => "not_yet_valid",
+            Self::NoKeys => "no_keys",
+            Self::Limited(_) => "limited",
+        }
+    }
+}

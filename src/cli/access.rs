@@ -14,7 +14,7 @@ use super::failure::CliError;
 use super::kek::Fetched;
 use super::progress::Bar;
 use super::shares::Input;
-use super::{internal, issuers, kek, notices, process, secret};
+use super::{internal, issuers, kek, logging, notices, secret};
 use crate::api::admin::{Command, Reply};
 use crate::auth::{Caller, Rates};
 use crate::config::{self, Config};
@@ -248,7 +248,7 @@ impl From<AdminError> for CliError {
 /// The folder of the store that a maintenance command is about.
 pub(super) fn enter_for(args: &StoreArgs) -> Result<(Config, DataFolder), CliError> {
     let config = configure(args, DevStore::Allowed, Vec::new())?;
-    process::log_to_stderr(log::LevelFilter::Warn);
+    logging::of_a_command();
     let folder = enter(&config)?;
     Ok((config, folder))
 }

@@ -15,7 +15,7 @@ use super::kek::Fetched;
 use super::maintain::{Output, size, verification_text};
 use super::progress::Bar;
 use super::shares::Input;
-use super::{internal, kek, process};
+use super::{internal, kek, logging};
 use crate::api::admin::{
     BackupContents, BackupMade, BackupRestored, Command, Failure, HiddenText, LeftOut, Progress,
     Reply, Verification,
@@ -123,7 +123,7 @@ async fn verify(
     store: &StoreArgs,
     output: Output,
 ) -> Result<(), CliError> {
-    process::log_to_stderr(log::LevelFilter::Warn);
+    logging::of_a_command();
     let kek = match kek_file {
         Some(file) => kek::fetch_from(file)?,
         None => {
@@ -267,7 +267,7 @@ async fn restore_store(
     output: Output,
 ) -> Result<(), CliError> {
     let config = access::configure(store, DevStore::Refused, Vec::new())?;
-    process::log_to_stderr(log::LevelFilter::Warn);
+    logging::of_a_command();
     config.require_kek_apart_from_data()?;
     let target = RestoreInto::look_at(&config.data)?;
     let (restored, kek_created) = if dry_run {

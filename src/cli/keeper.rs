@@ -25,6 +25,9 @@ const HOUSE_EVERY: Duration = Duration::from_secs(1);
 const COMPACT_EVERY: Duration = Duration::from_secs(5);
 /// How often it is asked whether keys are old, or something is to be encrypted anew.
 const KEYS_EVERY: Duration = Duration::from_secs(60);
+/// Secrets are counted at most so often, and for no more than a hundredth of the time.
+const SURVEY_EVERY: Duration = Duration::from_secs(30);
+const REST_AFTER_SURVEY: u32 = 100;
 /// How long either is left alone after something stood in its way: both read a lot before
 /// they find out that it still does.
 const AFTER_A_HINDRANCE: Duration = Duration::from_secs(15 * 60);
@@ -225,6 +228,7 @@ struct Background {
     sweeping: JoinHandle<()>,
     keys: JoinHandle<()>,
     compacting: JoinHandle<()>,
+    surveying: JoinHandle<()>,
     backups: Option<Schedule>,
     issuers: IssuerWatch,
     notices: Option<NoticeWatch>,
@@ -240,6 +244,7 @@ impl Background {
             sweeping: tokio::spawn(keep_swept(vault.clone(), every, retain)),
             keys: tokio::spawn(keep_keys(vault.clone())),
             compacting: tokio::spawn(keep_compact(vault.clone())),
+            surveying: tokio::spawn(keep_surveyed(vault.clone())),
             backups,
             issuers: IssuerWatch::start(issuers::sources(config), vault, state),
             notices,
@@ -247,8 +252,9 @@ impl Background {
     }
 
     async fn stop(self) {
-        let Self { housekeeping, sweeping, keys, compacting, backups, issuers, notices } = self;
-        for task in [housekeeping, sweeping, keys, compacting] {
+        let Self { housekeeping, sweeping, keys, compacting, surveying, backups, issuers, notices } =
+            self;
+        for task in [housekeeping, sweeping, keys, compacting, surveying] {
             task.abort();
         }
         drop((issuers, notices));
@@ -285,6 +291,13 @@ async fn keep_compact(vault: Arc<Vault>) {
         if vault.renew_worn().await.is_err() {
             tokio::time::sleep(AFTER_A_HINDRANCE).await;
         }
+    }
+}
+
+async fn keep_surveyed(vault: Arc<Vault>) {
+    loop {
+        let took = vault.take_survey().await;
+        tokio::time::sleep((took * REST_AFTER_SURVEY).max(SURVEY_EVERY)).await;
     }
 }
 

@@ -25,6 +25,7 @@ mod helper;
 mod issuers;
 mod keeper;
 mod kek;
+mod logging;
 mod maintain;
 mod man;
 mod memory;

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::num::NonZeroUsize;
 
-use log::LevelFilter;
 use rustix::fs::Mode;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
@@ -58,21 +57,4 @@ fn hush_panics() {
         // Where even this cannot be written, the exit code must do.
         let _ = writeln!(std::io::stderr(), "a panic{}", place.unwrap_or_default());
     }));
-}
-
-/// Logs to standard error; `RUST_LOG` overrides `level`.
-pub(super) fn log_to_stderr(level: LevelFilter) {
-    let mut builder = env_logger::Builder::new();
-    if std::env::var_os("RUST_LOG").is_some() {
-        builder.parse_default_env();
-    } else {
-        // Of libraries, only what went wrong.
-        builder.filter_level(level.min(LevelFilter::Warn)).filter_module("tenure", level);
-    }
-    builder.format(|out, record| {
-        let time = out.timestamp_millis();
-        writeln!(out, "{time} {:5} {}", record.level(), record.args())
-    });
-    // A second logger in one process is not worth stopping for.
-    let _ = builder.try_init();
 }

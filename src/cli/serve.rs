@@ -18,13 +18,14 @@ use super::keeper::{Held, Keeper};
 use super::kek::NewKek;
 use super::maintain::Output;
 use super::memory::Locking;
-use super::{internal, kek, memory, process, shares};
+use super::{internal, kek, logging, memory, process, shares};
 use crate::api::audit::AuditOp;
 use crate::auth::Caller;
-use crate::config::{Config, Exposure, KekSource, LogLevel};
+use crate::config::{Config, Exposure, KekSource};
 use crate::crypto::Gathering;
 use crate::http::{
-    AdminServer, AppState, Desk, Running, Server, ServerOptions, Stop, TlsFiles, TlsReloader, Turn,
+    AdminServer, AppState, Desk, MetricsServer, RequestLog, Running, Server, ServerOptions, Stop,
+    TlsFiles, TlsReloader, Turn,
 };
 use crate::store::Store;
 use crate::vault::{OpenError, Vault};
@@ -43,7 +44,7 @@ struct Initialized {
 /// Makes a store.
 pub(super) async fn init(args: &InitArgs, output: Output) -> Result<(), CliError> {
     let config = access::configure(&args.store, DevStore::Refused, Vec::new())?;
-    process::log_to_stderr(log::LevelFilter::Warn);
+    logging::of_a_command();
     config.require_kek_apart_from_data()?;
     let split = shares::wanted(args, &config)?;
     let folder = DataFolder::create(&config.data)?;
@@ -143,7 +144,7 @@ pub(super) async fn run(args: ServeArgs, output: Output) -> Result<(), CliError>
     let listen = args.listen.map(|address| ("listen", address.to_string()));
     let flags = listen.into_iter().collect();
     let config = access::configure(&args.store, DevStore::Refused, flags)?;
-    process::log_to_stderr(level(config.log.level));
+    logging::of_a_server(&config.log);
     config.require_kek_apart_from_data()?;
     let locking = memory::lock(config.memory.lock)?;
     let service = Service::bind(&config)?;
@@ -248,6 +249,7 @@ pub(super) struct Service {
     pub(super) server: Running,
     state: AppState,
     tls: Option<TlsReloader>,
+    metrics: Option<MetricsServer>,
     /// Listened to from the start: a reload while the store is being opened must
     /// not kill.
     hangup: Signal,
@@ -271,7 +273,8 @@ impl Service {
                 config.listen
             ))
         })?;
-        Ok(Self { server, state, tls, hangup })
+        let metrics = listen_for_metrics(config, &state)?;
+        Ok(Self { server, state, tls, metrics, hangup })
     }
 
     /// Stops a server whose store did not open.
@@ -314,6 +317,10 @@ impl Service {
         let held = self.keep(keeper, turns, stop).await.rest().await;
         log::info!("stopping: finishing requests under way");
         let served = self.server.stop(Stop::Graceful).await;
+        if let Some(metrics) = self.metrics {
+            // What a scraper misses of a server that has stopped is nothing.
+            let _ = metrics.stop().await;
+        }
         let administered = match admin {
             Some(admin) => admin.stop().await,
             None => Ok(()),
@@ -352,11 +359,26 @@ impl Service {
     }
 }
 
+fn listen_for_metrics(
+    config: &Config,
+    state: &AppState,
+) -> Result<Option<MetricsServer>, CliError> {
+    let Some(listen) = config.metrics.listen else { return Ok(None) };
+    let server = MetricsServer::start(listen, state.clone()).map_err(|error| {
+        CliError::unavailable(format!(
+            "cannot listen on {listen} for metrics: {error}; metrics.listen names another address"
+        ))
+    })?;
+    log::info!("metrics are at http://{}/metrics", server.address());
+    Ok(Some(server))
+}
+
 fn server_options(config: &Config, tls: Option<TlsReloader>) -> ServerOptions {
     let http = &config.http;
     let mut options = ServerOptions::new(config.listen);
     options.tls = tls;
     options.trusted_proxies = http.trusted_proxies.clone();
+    options.request_log = if config.log.requests { RequestLog::Lines } else { RequestLog::Off };
     options.header_timeout = http.header_timeout.as_duration();
     options.body_timeout = http.body_timeout.as_duration();
     options.keep_alive = http.keep_alive.as_duration();
@@ -377,15 +399,4 @@ fn server_options(config: &Config, tls: Option<TlsReloader>) -> ServerOptions {
         );
     }
     options
-}
-
-pub(super) fn level(level: LogLevel) -> log::LevelFilter {
-    match level {
-        LogLevel::Off => log::LevelFilter::Off,
-        LogLevel::Error => log::LevelFilter::Error,
-        LogLevel::Warn => log::LevelFilter::Warn,
-        LogLevel::Info => log::LevelFilter::Info,
-        LogLevel::Debug => log::LevelFilter::Debug,
-        LogLevel::Trace => log::LevelFilter::Trace,
-    }
 }

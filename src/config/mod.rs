@@ -36,7 +36,7 @@ pub use load::environment;
 pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use profiles::{CredentialPlace, Credentials, Profile, ProfileName, Profiles};
 pub use project::{ProjectFile, project};
-pub use settings::{LogLevel, MemoryLock, NoticeEvent, NoticeNames, Setting, keys};
+pub use settings::{LogFormat, LogLevel, MemoryLock, NoticeEvent, NoticeNames, Setting, keys};
 pub use validate::Exposure;
 
 /// Everything that can be configured. `config/tenure.toml` explains each key.
@@ -60,6 +60,7 @@ pub struct Config {
     pub notify: Notify,
     pub memory: Memory,
     pub log: Log,
+    pub metrics: Metrics,
     /// Issuers whose tokens are accepted beside our own.
     pub oidc: Vec<Oidc>,
 }
@@ -264,6 +265,17 @@ pub struct Memory {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub level: LogLevel,
+    pub format: LogFormat,
+    /// Whether each request gets a line.
+    pub requests: bool,
+}
+
+/// Where what is measured is read without a credential.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metrics {
+    pub listen: Option<SocketAddr>,
+    /// Whether that may be off loopback.
+    pub allow_remote: bool,
 }
 
 impl Default for Config {
@@ -334,7 +346,8 @@ impl Default for Config {
                 every: TimeSpan::seconds(60),
             },
             memory: Memory { lock: MemoryLock::Auto },
-            log: Log { level: LogLevel::Info },
+            log: Log { level: LogLevel::Info, format: LogFormat::Auto, requests: false },
+            metrics: Metrics::default(),
             oidc: Vec::new(),
         }
     }

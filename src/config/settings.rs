@@ -141,6 +141,10 @@ const SETTINGS: &[Setting] = settings! {
     notify.every;
     memory.lock;
     log.level;
+    log.format;
+    log.requests;
+    metrics.listen;
+    metrics.allow_remote;
 };
 
 /// A value that the file, a variable and a flag can hold. Errors are clauses
@@ -216,6 +220,17 @@ impl Value for SocketAddr {
 
     fn show(&self) -> String {
         quoted(self)
+    }
+}
+
+/// Empty is none, as with an optional path.
+impl Value for Option<SocketAddr> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { SocketAddr::from_text(text).map(Some) }
+    }
+
+    fn show(&self) -> String {
+        self.map_or_else(|| quoted(""), quoted)
     }
 }
 
@@ -475,6 +490,44 @@ impl MemoryLock {
             Self::Auto => "auto",
             Self::Required => "required",
             Self::Off => "off",
+        }
+    }
+}
+
+impl Value for LogFormat {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|format| format.as_str() == text)
+            .ok_or_else(|| "must be \"auto\", \"text\", \"json\" or \"journal\"".to_owned())
+    }
+
+    fn show(&self) -> String {
+        quoted(self.as_str())
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For the journal where standard error leads to it, else text.
+    Auto,
+    Text,
+    /// An object in each line.
+    Json,
+    /// Text behind the priority that sd-daemon(3) describes, without the time.
+    Journal,
+}
+
+impl LogFormat {
+    const ALL: [Self; 4] = [Self::Auto, Self::Text, Self::Json, Self::Journal];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Journal => "journal",
         }
     }
 }

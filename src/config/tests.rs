@@ -64,6 +64,10 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("notify.every", "'5m'", "5m"),
     ("memory.lock", "'off'", "off"),
     ("log.level", "'debug'", "debug"),
+    ("log.format", "'json'", "json"),
+    ("log.requests", "true", "true"),
+    ("metrics.listen", "'127.0.0.1:9464'", "127.0.0.1:9464"),
+    ("metrics.allow_remote", "true", "true"),
 ];
 
 /// The two halves of one certificate are only valid together.
@@ -596,4 +600,18 @@ fn every_key_of_an_issuer_is_documented_and_the_example_holds() {
     assert_eq!((issuer.refresh, issuer.tenant_claim.as_str()), (TimeSpan::seconds(600), "tenant"));
     let prose: Vec<_> = live.split("\n\n").filter(|part| part.contains(" = ")).collect();
     assert!(prose.iter().all(|part| part.starts_with("# ")), "a key without what follows from it");
+}
+
+#[test]
+fn metrics_are_not_shown_to_the_network_unasked() {
+    let off = "[metrics]\nlisten = '0.0.0.0:9464'\n";
+    let refused = load(off, &[], &[]).unwrap_err().to_string();
+    for word in ["metrics.listen", "0.0.0.0:9464", "metrics.allow_remote = true"] {
+        assert!(refused.contains(word), "{refused}");
+    }
+    assert!(load(&format!("{off}allow_remote = true\n"), &[], &[]).is_ok());
+    for loopback in ["127.0.0.2:1", "[::1]:9464", "[::ffff:127.0.0.1]:9464", ""] {
+        let listens = format!("[metrics]\nlisten = '{loopback}'\n");
+        assert!(load(&listens, &[], &[]).is_ok(), "{loopback}");
+    }
 }

@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use super::load::Origins;
-use super::{ByteSize, Config, ConfigError, Kek, KekSource, Limits, Notify, Origin, TimeSpan, Tls};
+use super::{
+    ByteSize, Config, ConfigError, Kek, KekSource, Limits, Metrics, Notify, Origin, TimeSpan, Tls,
+};
 use crate::domain::TenantName;
 
 /// How far what is said on the wire can be overheard.
@@ -80,6 +82,7 @@ impl Config {
         check.kek(self)?;
         check.backup(self)?;
         check.notify(self)?;
+        check.metrics(self)?;
         check.floors(self)
     }
 }
@@ -225,6 +228,21 @@ impl Check<'_> {
             return Err(self.refused("notify.url", problem, remedy.to_owned()));
         }
         Ok(())
+    }
+
+    /// They hold no secret and no name, yet tell strangers what this server does.
+    fn metrics(&self, config: &Config) -> Result<(), ConfigError> {
+        let Metrics { listen, allow_remote } = config.metrics;
+        let Some(listen) = listen.filter(|listen| !listen.ip().to_canonical().is_loopback()) else {
+            return Ok(());
+        };
+        if allow_remote {
+            return Ok(());
+        }
+        let remedy = "listen on 127.0.0.1, or set metrics.allow_remote = true where a firewall \
+                      lets only your monitoring through";
+        let problem = format!("is {listen}: anyone who reaches it would read the metrics");
+        Err(self.refused("metrics.listen", problem, remedy.to_owned()))
     }
 
     fn floors(&self, config: &Config) -> Result<(), ConfigError> {

@@ -18,12 +18,14 @@ use futures_util::FutureExt;
 
 use crate::auth::{ManagePermit, Origin, Principal};
 use crate::domain::{Network, Now, Source, TenantName};
+use crate::measure;
 use crate::vault::Vault;
 
 use super::body::{Bounds, Holds};
 use super::client_address;
 use super::credential::Sent;
 use super::idle::Busy;
+use super::meter::{RequestLog, Seen};
 use super::problem::{self, Refused};
 use super::routes::{self, ApiKeyCall, Captures, Endpoint, Found, SecretCall};
 use super::secrets::{self, Call};
@@ -35,6 +37,7 @@ pub(super) struct Shared {
     pub state: AppState,
     pub body_timeout: std::time::Duration,
     pub trusted_proxies: Vec<Network>,
+    pub request_log: RequestLog,
 }
 
 /// The application of one worker. It has no routes of actix: every request is the
@@ -60,10 +63,11 @@ async fn answer(shared: &Shared, request: ServiceRequest) -> ServiceResponse<Box
     let (request, mut payload) = request.into_parts();
     let busy = Busy::during(&request);
     let id = request_id::of(request.headers());
+    let seen = Seen::now();
     // What outlives a panic is the vault alone, and nothing of it is borrowed
     // mutably here: its own locks say what a panic left behind.
-    let outcome =
-        AssertUnwindSafe(served(shared, &request, &mut payload, &id)).catch_unwind().await;
+    let asked = Asked { request: &request, id: &id, seen: &seen };
+    let outcome = AssertUnwindSafe(served(shared, asked, &mut payload)).catch_unwind().await;
     let mut response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(refused)) => {
@@ -76,6 +80,7 @@ async fn answer(shared: &Shared, request: ServiceRequest) -> ServiceResponse<Box
             problem::internal().into_response(request.uri().path())
         }
     };
+    seen.answered(response.status(), &id, shared.request_log);
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, id);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -114,17 +119,26 @@ fn note(shared: &Shared, request: &HttpRequest, id: &HeaderValue, refused: &Refu
     }
 }
 
+/// A request, by what it is known, and what is seen of it.
+#[derive(Clone, Copy)]
+struct Asked<'r> {
+    request: &'r HttpRequest,
+    id: &'r HeaderValue,
+    seen: &'r Seen,
+}
+
 async fn served(
     shared: &Shared,
-    request: &HttpRequest,
+    asked: Asked<'_>,
     payload: &mut Payload,
-    id: &HeaderValue,
 ) -> Result<HttpResponse, Refused> {
+    let Asked { request, id: _, seen } = asked;
     let (route, captures) = match routes::find(request.method(), request.uri().path()) {
         Found::Route(route, captures) => (route, captures),
         Found::OtherMethods(allow) => return Err(openapi::method_not_allowed(&allow)),
         Found::Nothing => return Err(openapi::unknown()),
     };
+    seen.route(route);
     match (route.endpoint, &**shared.state.phase()) {
         (Endpoint::Health, _) => Ok(system::health()),
         (_, Phase::Starting) => Err(problem::starting()),
@@ -138,12 +152,10 @@ async fn served(
             openapi::serve_docs(captures.tail, request.headers(), &docs)
         }
         (Endpoint::Secret(call), Phase::Open(vault)) => {
-            let origin = origin(shared, request, id);
-            secret_call(shared, vault, call, captures, request, payload, origin).await
+            secret_call(shared, vault, call, captures, asked, payload).await
         }
         (Endpoint::ApiKeys(call), Phase::Open(vault)) => {
-            let origin = origin(shared, request, id);
-            api_key_call(shared, vault, call, captures, request, payload, origin).await
+            api_key_call(shared, vault, call, captures, asked, payload).await
         }
     }
 }
@@ -156,12 +168,12 @@ async fn secret_call(
     vault: &Arc<Vault>,
     call: SecretCall,
     captures: Captures<'_>,
-    request: &HttpRequest,
+    asked: Asked<'_>,
     payload: &mut Payload,
-    origin: Origin,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
-    let principal = authenticated(shared, vault, request, now)?;
+    let principal = authenticated(shared, vault, asked, now)?;
+    let request = asked.request;
     let names = || path::secret(captures.segment, captures.tail);
     let context = Call { vault, headers: request.headers(), now };
     match call {
@@ -171,20 +183,23 @@ async fn secret_call(
         }
         SecretCall::Write => {
             let (tenant, name) = names()?;
-            let permit = principal.may_write(&tenant, name, now)?.requested_by(origin);
+            let permit =
+                principal.may_write(&tenant, name, now)?.requested_by(origin(shared, asked));
             let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
             let bounds = Bounds { holds, timeout: shared.body_timeout };
             secrets::write(&context, permit, payload, bounds).await
         }
         SecretCall::WriteAll => {
             let tenant = path::tenant(captures.segment)?;
-            let permit = principal.may_write_some(&tenant, now)?.requested_by(origin);
+            let permit =
+                principal.may_write_some(&tenant, now)?.requested_by(origin(shared, asked));
             let bounds = Bounds { holds: Holds::Values, timeout: shared.body_timeout };
             secrets::write_all(&context, permit, payload, bounds).await
         }
         SecretCall::Delete => {
             let (tenant, name) = names()?;
-            let permit = principal.may_write(&tenant, name, now)?.requested_by(origin);
+            let permit =
+                principal.may_write(&tenant, name, now)?.requested_by(origin(shared, asked));
             secrets::delete(&context, permit).await
         }
         SecretCall::List => {
@@ -201,16 +216,16 @@ async fn api_key_call(
     vault: &Arc<Vault>,
     call: ApiKeyCall,
     captures: Captures<'_>,
-    request: &HttpRequest,
+    asked: Asked<'_>,
     payload: &mut Payload,
-    origin: Origin,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
-    let principal = authenticated(shared, vault, request, now)?;
+    let principal = authenticated(shared, vault, asked, now)?;
+    let request = asked.request;
     let permitted = |tenant: &TenantName| -> Result<ManagePermit, Refused> {
         let permit = principal.may_manage_credentials(tenant, now);
         let permit = permit.map_err(|_| problem::no_administrator())?;
-        Ok(permit.requested_by(origin.clone()))
+        Ok(permit.requested_by(origin(shared, asked)))
     };
     match call {
         ApiKeyCall::Create => {
@@ -238,18 +253,22 @@ async fn api_key_call(
 fn authenticated(
     shared: &Shared,
     vault: &Arc<Vault>,
-    request: &HttpRequest,
+    Asked { request, id: _, seen }: Asked<'_>,
     now: Now,
 ) -> Result<Arc<Principal>, Refused> {
     let source = source(shared, request);
     vault.limits().request_of(source)?;
-    let judged = match credential::sent(request.headers())? {
+    let sent = credential::sent(request.headers())?;
+    seen.credential(sent);
+    let judged = match sent {
         Sent::Bearer(token) => vault.authenticate_from(token, source, now),
         Sent::ApiKey(key) => vault.authenticate_api_key_from(key, source, now),
     };
     // Who sets an issuer up must be told; a client learns no more than that it is refused.
-    let principal =
-        judged.inspect_err(|refusal| log::debug!("a credential was refused: {refusal}"))?;
+    let principal = judged.inspect_err(|refusal| {
+        measure::refused(refusal.word());
+        log::debug!("a credential was refused: {refusal}");
+    })?;
     vault.limits().request_with(principal.family())?;
     vault.tenant_may_ask(principal.tenant_id())?;
     Ok(principal)
@@ -261,7 +280,7 @@ fn client(shared: &Shared, request: &HttpRequest) -> Option<IpAddr> {
 }
 
 /// For the audit. An id is plain text, or it would have been replaced.
-fn origin(shared: &Shared, request: &HttpRequest, id: &HeaderValue) -> Origin {
+fn origin(shared: &Shared, Asked { request, id, seen: _ }: Asked<'_>) -> Origin {
     Origin { request: id.to_str().ok().map(Into::into), address: client(shared, request) }
 }
 

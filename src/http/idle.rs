@@ -20,6 +20,10 @@ use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use rustix::net::Shutdown;
 
+use crate::measure;
+
+use super::metrics::count;
+
 const ROUND: Duration = Duration::from_secs(1);
 
 /// A request is under way.
@@ -85,6 +89,9 @@ impl Watch {
             }
             true
         });
+        if let Some(meters) = measure::meters() {
+            meters.set(&measure::CONNECTIONS, &[], count(connections.len() as u64));
+        }
     }
 
     fn millis(&self) -> u64 {

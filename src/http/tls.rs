@@ -18,6 +18,10 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
+use crate::domain::Timestamp;
+
+use super::certificate;
+
 /// Where certificate and key stand, both PEM.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
@@ -73,6 +77,12 @@ impl TlsReloader {
         let fresh = certified_key(&self.files, &self.provider)?;
         *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
+    }
+
+    /// When the certificate in use expires; `None` where it does not say.
+    pub(super) fn expiry(&self) -> Option<Timestamp> {
+        let current = Arc::clone(&self.current.0.read().unwrap_or_else(PoisonError::into_inner));
+        certificate::expiry(current.cert.first()?)
     }
 
     pub(super) fn server_config(&self) -> ServerConfig {

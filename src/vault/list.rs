@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::api::secret::SecretState;
 use crate::auth::ListPermit;
 use crate::domain::{NamePrefix, Now, SecretName, SecretNames, ValidityWindow, WindowState};
+use crate::measure::{self, Lookup};
 
 use super::heads::{Entry, Look, Place, Window};
 use super::tenant::Tenant;
@@ -113,8 +114,10 @@ impl Vault {
         tenant.heads.touch(self.list_ticks.fetch_add(1, Ordering::Relaxed));
         let details = (request.shows == Shows::Details).then(Vec::new);
         let page = ListPage { names: SecretNames::default(), details, more: false };
-        let mut draft = Draft { permit, request, now, page };
+        let lookup = Lookup::Hit;
+        let mut draft = Draft { permit, request, now, page, lookup };
         self.walk(&tenant, &mut draft).await?;
+        measure::list_looked_up(draft.lookup);
         self.trim_list_caches(&tenant);
         Ok(draft.page)
     }
@@ -131,6 +134,7 @@ impl Vault {
             let Some(Look { block, next }) = look else {
                 // What it held is counted until then.
                 drop(filled.take());
+                draft.lookup = Lookup::Miss;
                 filled = Some(self.fill_window(tenant, &place, draft).await?);
                 continue;
             };
@@ -185,6 +189,8 @@ struct Draft<'r> {
     request: &'r ListRequest,
     now: Now,
     page: ListPage,
+    /// Whether all names that were wanted so far were in memory.
+    lookup: Lookup,
 }
 
 impl Draft<'_> {

@@ -12,10 +12,10 @@ use super::backup::{self, BackupError};
 use super::compact::{CompactMode, compact};
 use super::credential_commands::{self, parse_scopes};
 use super::credentials::{Act, MAX_TTL};
-use super::heads::{Look, Place};
 use super::key_commands::{self, Rotation};
 use super::limit_commands;
 use super::pace::Pace;
+use super::survey::with_windows;
 use super::sweep::{SweepError, SweepMode, Swept};
 use super::tenant::Tenant;
 use super::verify::verify;
@@ -191,12 +191,8 @@ async fn status(vault: &Vault) -> Result<Reply, Failure> {
     let mut reason = health.reason;
     for tenant in &tenants {
         // One damaged tenant must not hide the state of the others.
-        match count(tenant, now).await {
-            Ok(counts) => {
-                secrets.valid += counts.valid;
-                secrets.pending += counts.pending;
-                secrets.expired += counts.expired;
-            }
+        match with_windows(&secrets, tenant, |sum, window| add(sum, window, now)).await {
+            Ok(sum) => secrets = sum,
             Err(error) => drop(reason.get_or_insert_with(|| error.to_string())),
         }
     }
@@ -219,33 +215,6 @@ async fn status(vault: &Vault) -> Result<Reply, Failure> {
         },
         last_sweep: last_sweep.map(|at| at.to_string()),
     })))
-}
-
-/// From the sorted names where they are all in memory, else from the store and
-/// without keeping them: asking for the status must not push lists out.
-async fn count(tenant: &Tenant, now: Now) -> Result<SecretCounts, VaultError> {
-    if let Some(counts) = count_in_memory(tenant, now).await {
-        return Ok(counts);
-    }
-    let mut counts = SecretCounts::default();
-    tenant
-        .visit_heads(|heads| heads.iter().for_each(|(_, head)| add(&mut counts, head.window, now)))
-        .await?;
-    Ok(counts)
-}
-
-async fn count_in_memory(tenant: &Tenant, now: Now) -> Option<SecretCounts> {
-    let (mut counts, mut place) = (SecretCounts::default(), Place::start());
-    loop {
-        let Look { block, next } = tenant.heads.look(&place)?;
-        let entries = block.iter().flat_map(|block| block.entries());
-        // Blocks may be cut anew between two looks.
-        let entries = entries.skip_while(|entry| entry.name < place.as_str());
-        entries.filter_map(|entry| entry.window).for_each(|window| add(&mut counts, window, now));
-        let Some(next) = next else { return Some(counts) };
-        place = next;
-        tokio::task::yield_now().await;
-    }
 }
 
 fn add(counts: &mut SecretCounts, window: ValidityWindow, now: Now) {

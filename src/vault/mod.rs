@@ -29,6 +29,7 @@ mod quota;
 mod rotation;
 mod seal;
 mod sealed;
+mod survey;
 mod sweep;
 mod system;
 mod tenant;
@@ -71,6 +72,7 @@ pub use quota::TenantLimited;
 pub use rotation::{DekPolicy, Tended};
 use seal::SpaceSeal;
 pub use sealed::{NoShares, SHARES_KEPT, SealedVault};
+pub use survey::{Survey, Vitals};
 use system::{CredentialChange, System, TenantRecord};
 use tenant::Tenant;
 use timekeeper::Timekeeper;
@@ -268,6 +270,7 @@ pub struct Vault {
     floor_persisted: Mutex<Floor>,
     last_sweep: RwLock<Option<Timestamp>>,
     opened_on: Timestamp,
+    survey: RwLock<Option<Survey>>,
     /// Tenants that exist no more, or never came to exist, and whose keys and
     /// rows are still to be destroyed.
     doomed: Mutex<Vec<TenantId>>,
@@ -414,6 +417,7 @@ impl Vault {
             floor_persisted: Mutex::new(floor),
             last_sweep: RwLock::new(contents.last_sweep),
             opened_on,
+            survey: RwLock::default(),
             doomed: Mutex::new(Vec::new()),
             held: watch::Sender::new(()),
         });

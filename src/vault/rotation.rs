@@ -94,7 +94,7 @@ impl Vault {
     }
 
     /// Nothing, where the tenant was deleted.
-    fn with_keys(&self, space: TenantId, act: impl FnOnce(&SpaceKeys)) {
+    pub(super) fn with_keys(&self, space: TenantId, act: impl FnOnce(&SpaceKeys)) {
         if space == SYSTEM {
             return act(self.system.keys());
         }

@@ -7,6 +7,7 @@ use super::tenant::{PAGE_ROWS, Tenant};
 use super::{Vault, VaultError};
 use crate::auth::Caller;
 use crate::domain::Timestamp;
+use crate::measure;
 use crate::store::StoreError;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +72,7 @@ impl Vault {
 
     /// Remembers that every tenant was swept, over restarts too.
     pub(super) async fn note_sweep(&self) {
+        measure::sweep_ended();
         let now = self.time.now().wall();
         *self.last_sweep.write().unwrap_or_else(PoisonError::into_inner) = Some(now);
         if let Err(error) = self.system.record_sweep(now, self.time.floor()).await {
@@ -131,7 +133,11 @@ impl Vault {
                 // this page may be finished.
                 let _lock = self.lock_name(tenant, locator).await;
                 let (floor, by) = (self.time.floor(), self.by(caller));
-                tenant.sweep_one(locator, indexed, cutoff, floor, by).await
+                let removed = tenant.sweep_one(locator, indexed, cutoff, floor, by).await;
+                if removed == Ok(true) {
+                    measure::swept();
+                }
+                removed
             }
         }
     }

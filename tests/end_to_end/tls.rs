@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::support::{Output, Serve, eventually, init, tenure};
 
 /// A store, and where its certificate and key are.
-struct Place {
+pub(super) struct Place {
     _folder: tempfile::TempDir,
     data: PathBuf,
     certificate: PathBuf,
@@ -20,7 +20,7 @@ struct Place {
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let data = init(folder.path());
         let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
@@ -56,7 +56,14 @@ impl Place {
     }
 
     fn serve(&self) -> Serve {
-        Serve::start_with(&self.data, |command| self.configure(command))
+        self.serve_with(|_| {})
+    }
+
+    pub(super) fn serve_with(&self, adapt: impl FnOnce(&mut Command)) -> Serve {
+        Serve::start_with(&self.data, |command| {
+            self.configure(command);
+            adapt(command);
+        })
     }
 }
 

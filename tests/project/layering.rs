@@ -9,10 +9,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// `domain -> { api, crypto, store } -> auth -> vault -> { http, config, client } -> cli
+/// `measure` below all; `domain -> { api, crypto, store } -> auth -> vault -> { http, config, client } -> cli
 /// -> main`: what each may import, of ours and (where it is a short list) of
 /// others. Siblings never import one another.
 const LAYERS: &[Layer] = &[
+    Layer {
+        name: "measure",
+        may_import: &[],
+        libraries: Some(&["metrics", "metrics_exporter_prometheus"]),
+    },
     Layer { name: "domain", may_import: &[], libraries: Some(PLAIN) },
     Layer {
         name: "api",
@@ -20,16 +25,20 @@ const LAYERS: &[Layer] = &[
         libraries: Some(&["serde", "time", "thiserror", "zeroize", "utoipa"]),
     },
     Layer { name: "crypto", may_import: &["domain"], libraries: None },
-    Layer { name: "store", may_import: &["domain"], libraries: None },
-    Layer { name: "auth", may_import: &["domain", "api", "crypto", "store"], libraries: None },
+    Layer { name: "store", may_import: &["domain", "measure"], libraries: None },
+    Layer {
+        name: "auth",
+        may_import: &["domain", "api", "crypto", "store", "measure"],
+        libraries: None,
+    },
     Layer {
         name: "vault",
-        may_import: &["domain", "api", "crypto", "store", "auth"],
+        may_import: &["domain", "api", "crypto", "store", "auth", "measure"],
         libraries: None,
     },
     Layer {
         name: "http",
-        may_import: &["domain", "api", "crypto", "store", "auth", "vault"],
+        may_import: &["domain", "api", "crypto", "store", "auth", "vault", "measure"],
         libraries: None,
     },
     Layer {
@@ -66,6 +75,8 @@ const LIBRARIES: &[Library] = &[
     Library { name: "icu_normalizer", under: &["src/crypto/passphrase.rs"], files: 1 },
     Library { name: "indicatif", under: &["src/cli/"], files: 1 },
     Library { name: "jsonwebtoken", under: &["src/auth/oidc/jwt.rs"], files: 1 },
+    Library { name: "metrics", under: &["src/measure/exporter.rs"], files: 1 },
+    Library { name: "metrics_exporter_prometheus", under: &["src/measure/exporter.rs"], files: 1 },
     Library { name: "prost", under: &["src/auth/biscuit.rs"], files: 1 },
     Library { name: "quick_cache", under: &["src/auth/", "src/vault/"], files: 1 },
     Library { name: "rand_core", under: &["src/crypto/shamir.rs"], files: 1 },

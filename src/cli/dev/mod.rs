@@ -24,7 +24,7 @@ use super::keeper::Held;
 use super::maintain::Output;
 use super::secret::ENV_FILE;
 use super::serve::{self, Service, StopSignals};
-use super::{internal, kek, memory, process};
+use super::{internal, kek, logging, memory};
 use crate::api::admin::{Command, FailureKind, Reply};
 use crate::config::{self, Config};
 use crate::crypto::{Kek, KekWay};
@@ -44,7 +44,7 @@ const TOKEN_DAYS: u64 = 30;
 const PORTS: std::ops::RangeInclusive<u16> = 7300..=7310;
 
 pub(super) async fn run(args: DevArgs, output: Output) -> Result<(), CliError> {
-    process::log_to_stderr(log::LevelFilter::Warn);
+    logging::of_a_command();
     match args.command {
         None => serve(args.run, output).await,
         Some(DevCommand::Status { data }) => manage::status(data, output),

@@ -22,6 +22,7 @@ use super::rewrite::{Rewrite, Step};
 use super::shelf::{Shelf, ShelfError, Slot, Touched, Unsynced};
 use super::snapshot::Live;
 use super::{OpenError, files};
+use crate::measure;
 use crate::store::staging::stage;
 use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, StoreError};
 
@@ -330,10 +331,12 @@ impl Committer {
             };
             drain.answers.push((done, outcome));
         }
+        let begun = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| self.write(drain.spaces, drain.places)))
             .unwrap_or_else(|_| Err(Failed::Reopen("a panic while writing".to_owned())));
-        if outcome.is_err() {
-            self.shared.unsynced.failed();
+        match &outcome {
+            Ok(()) => measure::synced(drain.answers.len(), begun.elapsed()),
+            Err(_) => self.shared.unsynced.failed(),
         }
         for (done, judged) in drain.answers {
             done(if outcome.is_ok() { judged } else { judged.and(Err(StoreError::Unknown)) });

@@ -85,8 +85,11 @@ impl Serve {
             if let Some(status) = child.try_wait().expect("the child is ours") {
                 panic!("tenure serve ended with {status}: {written}");
             }
-            let line = written.lines().find(|line| line.contains(" serving "))?;
-            line.rsplit_once("://")?.1.parse().ok()
+            // In whichever form it logs.
+            let serving = |line: &&str| line.contains("serving ") && line.contains("://");
+            let (_, address) = written.lines().find(serving)?.rsplit_once("://")?;
+            let of_none = |c: char| !c.is_ascii_hexdigit() && !".:[]".contains(c);
+            address.split(of_none).next()?.parse().ok()
         });
         Self { child, data: data.to_owned(), address, log }
     }

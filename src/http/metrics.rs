@@ -1,0 +1,163 @@
+//! `GET /metrics`: what was counted, and how it stands now.
+//!
+//! What stands is asked for when it is read, and read from memory alone: nothing here
+//! walks rows. It must not name a tenant, a secret or a credential.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServerHandle, ServiceRequest, fn_service};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{KeepAlive, Method};
+use actix_web::{App, Error, HttpResponse, HttpServer};
+use tokio::task::JoinHandle;
+
+use crate::domain::Timestamp;
+use crate::measure::{self, Meters};
+use crate::vault::{Survey, Vault, Vitals};
+
+use super::process_facts::ProcessFacts;
+use super::state::{AppState, Phase};
+
+/// The text format of Prometheus.
+const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+
+/// Of a listener that a scraper or two talk to.
+const CONNECTIONS: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(5);
+const KEPT: Duration = Duration::from_secs(90);
+
+pub(super) fn answer(state: &AppState) -> HttpResponse {
+    let meters = measure::begin();
+    note_state(meters, state);
+    ProcessFacts::read().note(meters);
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, CONTENT_TYPE))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(meters.text())
+}
+
+fn note_state(meters: &Meters, state: &AppState) {
+    let phase = state.phase();
+    let (vault, sealed) = match &**phase {
+        Phase::Open(vault) => (Some(vault), false),
+        Phase::Starting => (None, false),
+        Phase::Sealing | Phase::Sealed(_) => (None, true),
+    };
+    let ready = vault.is_some_and(|vault| vault.readiness().writable);
+    meters.set(&measure::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+    meters.set(&measure::READY, &[], from(ready));
+    meters.set(&measure::SEALED, &[], from(sealed));
+    if let Some(vault) = vault {
+        note_vault(meters, vault);
+    }
+}
+
+fn note_vault(meters: &Meters, vault: &Vault) {
+    let Vitals { writable, free_bytes, tenants, clock_disputed, last_sweep, survey } =
+        vault.vitals();
+    meters.set(&measure::WRITABLE, &[], from(writable));
+    meters.set(&measure::TENANTS, &[], count(tenants as u64));
+    meters.set(&measure::CLOCK_DISPUTED, &[], from(clock_disputed));
+    if let Some(bytes) = free_bytes {
+        meters.set(&measure::FREE_BYTES, &[], count(bytes));
+    }
+    if let Some(at) = last_sweep {
+        meters.set(&measure::LAST_SWEEP, &[], seconds(at));
+    }
+    if let Some(survey) = survey {
+        note_survey(meters, &survey);
+    }
+}
+
+fn note_survey(meters: &Meters, survey: &Survey) {
+    let Survey {
+        counted_on,
+        valid,
+        pending,
+        expired,
+        expiring,
+        next_expiry,
+        uncounted,
+        oldest_dek,
+    } = survey;
+    for (state, secrets) in [("valid", valid), ("pending", pending), ("expired", expired)] {
+        meters.set(&measure::SECRETS, &[state], count(*secrets));
+    }
+    for ((within, _), secrets) in Survey::HORIZONS.into_iter().zip(expiring) {
+        meters.set(&measure::EXPIRING, &[within], count(*secrets));
+    }
+    meters.set(&measure::NEXT_EXPIRY, &[], next_expiry.map_or(f64::NAN, seconds));
+    meters.set(&measure::COUNTED, &[], seconds(*counted_on));
+    meters.set(&measure::UNCOUNTED, &[], count(*uncounted));
+    if let Some(drawn) = oldest_dek {
+        meters.set(&measure::OLDEST_DEK, &[], seconds(*drawn));
+    }
+}
+
+fn from(state: bool) -> f64 {
+    if state { 1.0 } else { 0.0 }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53, and nothing counts to that")]
+pub(super) fn count(number: u64) -> f64 {
+    number as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds are exact for millions of years")]
+pub(super) fn seconds(at: Timestamp) -> f64 {
+    at.unix_seconds() as f64
+}
+
+/// A listener that answers `GET /metrics` to whoever reaches it, and nothing else.
+pub struct MetricsServer {
+    address: SocketAddr,
+    handle: ServerHandle,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl MetricsServer {
+    /// Binds and serves, whatever state the store is in. Whether it may listen there is
+    /// the caller's to judge. Must be called within a tokio runtime.
+    pub fn start(listen: SocketAddr, state: AppState) -> io::Result<Self> {
+        let app = move || {
+            let state = state.clone();
+            App::new().default_service(fn_service(move |request: ServiceRequest| {
+                let response = respond(&state, &request);
+                async move { Ok::<_, Error>(request.into_response(response)) }
+            }))
+        };
+        let server = HttpServer::new(app)
+            .workers(1)
+            .max_connections(CONNECTIONS)
+            .client_request_timeout(PATIENCE)
+            .keep_alive(KeepAlive::Timeout(KEPT))
+            .shutdown_timeout(PATIENCE.as_secs())
+            .disable_signals()
+            .bind(listen)?;
+        let address = *server.addrs().first().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let server = server.run();
+        Ok(Self { address, handle: server.handle(), task: tokio::spawn(server) })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub async fn stop(self) -> io::Result<()> {
+        self.handle.stop(false).await;
+        self.task.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+    }
+}
+
+fn respond(state: &AppState, request: &ServiceRequest) -> HttpResponse<BoxBody> {
+    match (request.method(), request.path()) {
+        (&Method::GET, "/metrics") => answer(state),
+        (_, "/metrics") => {
+            HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, "GET")).finish()
+        }
+        _ => HttpResponse::NotFound().body("Metrics are at /metrics.\n"),
+    }
+}
