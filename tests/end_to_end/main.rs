@@ -47,6 +47,7 @@ mod power_loss;
 mod revocation;
 mod sealing;
 mod shredding;
+mod static_program;
 mod support;
 mod time;
 mod tls;

@@ -96,6 +96,8 @@ fn a_package_is_installed_used_upgraded_removed_and_purged_and_nothing_stored_is
     assert!(!said.contains(kek.trim()), "the KEK is not shown");
     let token = store_a_secret(&machine);
     assert_serves_the_secret(&machine, &token);
+    machine.run("zgrep -q '^ring ' /usr/share/doc/tenure/third-party-licences.gz");
+    machine.run("grep -q third-party-licences.gz /usr/share/doc/tenure/copyright");
     machine.run("man --where tenure tenure-serve tenure-kek-rotate");
     machine.run("source /usr/share/bash-completion/completions/tenure && complete -p tenure");
 

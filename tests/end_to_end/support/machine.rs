@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::thread::CapabilitySet;
 use tempfile::TempDir;
 
 use super::program::Output;
@@ -23,18 +24,9 @@ pub struct Machine {
 const SYSTEMD: &str = "/lib/systemd/systemd";
 
 impl Machine {
-    /// `None`, said loudly, where this user may mount nothing.
-    ///
-    /// # Panics
-    /// Instead, under CI and, for root, in `tests/run`: there these tests must not be missing.
+    /// `None` where this user may mount nothing.
     pub fn boot() -> Option<Self> {
-        if !may_mount() {
-            let required = ["CI", "TENURE_TEST_REQUIRE_MACHINE"];
-            let required = required.into_iter().find(|name| std::env::var_os(name).is_some());
-            if let Some(name) = required {
-                panic!("a machine needs CAP_SYS_ADMIN, and {name} asks for it; run as root");
-            }
-            eprintln!("\n*** SKIPPED: installing was NOT tested: a machine needs CAP_SYS_ADMIN.\n");
+        if !permitted("installing") {
             return None;
         }
         assert!(Path::new(SYSTEMD).exists(), "there is no {SYSTEMD}; run ./tests/run");
@@ -113,7 +105,19 @@ impl Drop for Machine {
     }
 }
 
-fn may_mount() -> bool {
+/// Whether a root folder can be mounted and entered. A container may forbid it; then these
+/// tests say so, and under CI and in `tests/run` they fail.
+pub fn permitted(what: &str) -> bool {
     let may = rustix::thread::capabilities(None).expect("a process has capabilities").effective;
-    may.contains(rustix::thread::CapabilitySet::SYS_ADMIN)
+    if may.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_CHROOT) {
+        return true;
+    }
+    let required = ["CI", "TENURE_TEST_REQUIRE_MACHINE"];
+    if let Some(name) = required.into_iter().find(|name| std::env::var_os(name).is_some()) {
+        panic!(
+            "{what} needs CAP_SYS_ADMIN and CAP_SYS_CHROOT, and {name} asks for it; run as root"
+        );
+    }
+    eprintln!("\n*** SKIPPED: {what} was NOT tested: it needs CAP_SYS_ADMIN and CAP_SYS_CHROOT.\n");
+    false
 }
