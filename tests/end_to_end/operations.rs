@@ -6,32 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::guide::steps;
 use crate::support::{Answer, Client, Request, Serve, tenure};
 
 const GUIDE: &str = include_str!("../../docs/operations.md");
-
-/// The commands of the guide, by the word that follows `sh`.
-fn steps() -> BTreeMap<String, String> {
-    let mut steps = BTreeMap::new();
-    let mut open: Option<(String, String)> = None;
-    for line in GUIDE.lines() {
-        match (&mut open, line.strip_prefix("```")) {
-            (None, Some(words)) => {
-                let name = words.strip_prefix("sh").map(|name| name.trim().to_owned());
-                open = Some((name.unwrap_or_default(), String::new()));
-            }
-            (Some(_), Some(_)) => {
-                let (name, commands) = open.take().expect("it is open");
-                if !name.is_empty() {
-                    assert!(steps.insert(name, commands).is_none(), "each step has a name");
-                }
-            }
-            (Some((_, commands)), None) => *commands += &format!("{line}\n"),
-            (None, None) => {}
-        }
-    }
-    steps
-}
 
 /// A machine: its file system is a folder.
 struct Machine {
@@ -45,7 +23,7 @@ impl Machine {
         for folder in ["etc", "var/lib", "srv"] {
             fs::create_dir_all(root.path().join(folder)).expect("a folder");
         }
-        Self { root, steps: steps() }
+        Self { root, steps: steps(GUIDE) }
     }
 
     fn path(&self, absolute: &str) -> PathBuf {
@@ -146,7 +124,7 @@ fn a_stranger_moves_the_store_to_another_machine_with_the_guide_alone() {
     assert_eq!(get(&serve, "acme-restored", "password", &restored).json(), "hunter2");
 
     let followed = ["setup", "backup", "check", "space", "prove", "rotate", "old", "new", "one"];
-    for step in steps().keys() {
+    for step in steps(GUIDE).keys() {
         assert!(followed.contains(&step.as_str()), "{step} was followed by nobody");
     }
 }
