@@ -28,6 +28,7 @@ pub(super) const GROUPS: [(&str, &[&str]); 4] = [
             "backup",
             "dek",
             "kek",
+            "config",
             "clock",
             "completions",
             "man",

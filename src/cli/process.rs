@@ -67,7 +67,7 @@ pub(super) fn log_to_stderr(level: LevelFilter) {
         builder.parse_default_env();
     } else {
         // Of libraries, only what went wrong.
-        builder.filter_level(level.min(LevelFilter::Warn)).filter_module("tenure", level);
+        builder.filter_level(LevelFilter::Warn).filter_module("tenure", LevelFilter::Trace);
     }
     builder.format(|out, record| {
         let time = out.timestamp_millis();
@@ -75,4 +75,12 @@ pub(super) fn log_to_stderr(level: LevelFilter) {
     });
     // A second logger in one process is not worth stopping for.
     let _ = builder.try_init();
+    set_log_level(level);
+}
+
+/// Beside the logger's filter, so that it can be changed while a server runs.
+pub(super) fn set_log_level(level: LevelFilter) {
+    if std::env::var_os("RUST_LOG").is_none() {
+        log::set_max_level(level);
+    }
 }

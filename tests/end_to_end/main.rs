@@ -44,6 +44,7 @@ mod operations;
 mod power_loss;
 mod revocation;
 mod sealing;
+mod service;
 mod shredding;
 mod support;
 mod time;

@@ -23,7 +23,7 @@ use super::failure::{CliError, Exit};
 use super::keeper::Held;
 use super::maintain::Output;
 use super::secret::ENV_FILE;
-use super::serve::{self, Service, StopSignals};
+use super::serve::{self, Orders, Service, StopSignals};
 use super::{internal, kek, memory, process};
 use crate::api::admin::{Command, FailureKind, Reply};
 use crate::config::{self, Config};
@@ -62,9 +62,9 @@ async fn serve(args: DevRunArgs, output: Output) -> Result<(), CliError> {
     let config = configure(&home, listen(&args)?)?;
     // For people who try it out, what comes of it is not worth a line.
     memory::lock(config.memory.lock)?;
-    let service = Service::bind(&config)?;
+    let service = Service::bind(&config, serve::listen_on(&config)?, Orders::listen()?)?;
     match prepare(&home, &config, &args, given).await {
-        Ok(prepared) => until_stopped(service, &config, &home, prepared, output).await,
+        Ok(prepared) => until_stopped(service, config, &home, prepared, output).await,
         Err(error) => {
             service.abandon().await;
             Err(error)
@@ -106,13 +106,13 @@ async fn prepare(
 
 async fn until_stopped(
     service: Service,
-    config: &Config,
+    config: Config,
     home: &Home,
     Prepared { folder, vault, token, holds }: Prepared,
     output: Output,
 ) -> Result<(), CliError> {
     let stop = StopSignals::listen()?;
-    let admitted = service.admit(folder.as_ref(), config, Held::Open(vault), None)?;
+    let admitted = service.admit(folder.as_ref(), Arc::new(config), Held::Open(vault), None)?;
     let welcome = Welcome::of(service.url(), token, home, folder.as_ref(), holds);
     if let Some(folder) = &folder {
         ignored::by_git(folder.path());
@@ -121,7 +121,7 @@ async fn until_stopped(
     output.show(&welcome, || welcome.text())?;
     // The token is theirs now.
     drop(welcome);
-    service.until_stopped(stop, admitted).await
+    service.until_stopped(stop, admitted, None).await.map(drop)
 }
 
 fn refuse_a_second(home: &Home) -> Result<(), CliError> {
