@@ -21,6 +21,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use governor::clock;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
@@ -61,57 +62,78 @@ impl Rates {
 
 /// Counts, and says when it is too much.
 pub struct Limits {
-    source: Option<Limiter<Source>>,
-    credential: Option<Limiter<Family>>,
-    failures: Option<Limiter<Source>>,
-    first_sights: Option<Limiter<Family>>,
+    source: ArcSwapOption<Limiter<Source>>,
+    credential: ArcSwapOption<Limiter<Family>>,
+    failures: ArcSwapOption<Limiter<Source>>,
+    first_sights: ArcSwapOption<Limiter<Family>>,
 }
 
 impl Limits {
     pub fn new(rates: Rates, clock: &Arc<dyn Clock>) -> Self {
-        let Rates { source, credential, failures, first_sights } = rates;
-        Self {
-            source: source.map(|rate| Limiter::new(rate, clock)),
-            credential: credential.map(|rate| Limiter::new(rate, clock)),
-            failures: failures.map(|rate| Limiter::new(rate, clock)),
-            first_sights: first_sights.map(|rate| Limiter::new(rate, clock)),
-        }
+        let limits = Self::none();
+        limits.replace(rates, clock);
+        limits
     }
 
     /// Limits nothing.
     pub fn none() -> Self {
-        Self { source: None, credential: None, failures: None, first_sights: None }
+        Self {
+            source: ArcSwapOption::empty(),
+            credential: ArcSwapOption::empty(),
+            failures: ArcSwapOption::empty(),
+            first_sights: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Limits by other rates from now on; what was counted is forgotten.
+    pub fn replace(&self, rates: Rates, clock: &Arc<dyn Clock>) {
+        let Rates { source, credential, failures, first_sights } = rates;
+        self.source.store(limiter(source, clock));
+        self.credential.store(limiter(credential, clock));
+        self.failures.store(limiter(failures, clock));
+        self.first_sights.store(limiter(first_sights, clock));
     }
 
     /// A request that needs a credential, before that is looked at.
     pub fn request_of(&self, source: Source) -> Result<(), Limited> {
-        ask(self.source.as_ref(), source, Act::Take)
+        ask(&self.source, source, Act::Take)
     }
 
     /// A request whose credential was good.
     pub fn request_with(&self, family: Family) -> Result<(), Limited> {
-        ask(self.credential.as_ref(), family, Act::Take)
+        ask(&self.credential, family, Act::Take)
     }
 
     /// Whether a source may show a credential that is not remembered.
     pub(super) fn stranger(&self, source: Source) -> Result<(), Limited> {
-        ask(self.failures.as_ref(), source, Act::Look)
+        ask(&self.failures, source, Act::Look)
     }
 
     /// Its credential was refused.
     pub(super) fn failed(&self, source: Source) {
         // Whether this was one too many, the next one is told.
-        let _ = ask(self.failures.as_ref(), source, Act::Take);
+        let _ = ask(&self.failures, source, Act::Take);
     }
 
     /// A token that is not remembered, before its signatures are checked.
     pub(super) fn first_sight(&self, family: Family) -> Result<(), Limited> {
-        ask(self.first_sights.as_ref(), family, Act::Take)
+        ask(&self.first_sights, family, Act::Take)
     }
 }
 
-fn ask<K: Copy + Eq + Hash>(limiter: Option<&Limiter<K>>, key: K, act: Act) -> Result<(), Limited> {
-    limiter.map_or(Ok(()), |limiter| limiter.ask(key, act))
+fn limiter<K: Copy + Eq + Hash>(
+    rate: Option<Rate>,
+    clock: &Arc<dyn Clock>,
+) -> Option<Arc<Limiter<K>>> {
+    rate.map(|rate| Arc::new(Limiter::new(rate, clock)))
+}
+
+fn ask<K: Copy + Eq + Hash>(
+    limiter: &ArcSwapOption<Limiter<K>>,
+    key: K,
+    act: Act,
+) -> Result<(), Limited> {
+    limiter.load().as_ref().map_or(Ok(()), |limiter| limiter.ask(key, act))
 }
 
 /// Whether one is taken, or only looked for.
@@ -202,10 +224,10 @@ impl fmt::Debug for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { source, credential, failures, first_sights } = self;
         f.debug_struct("Limits")
-            .field("source", &source.is_some())
-            .field("credential", &credential.is_some())
-            .field("failures", &failures.is_some())
-            .field("first_sights", &first_sights.is_some())
+            .field("source", &source.load().is_some())
+            .field("credential", &credential.load().is_some())
+            .field("failures", &failures.load().is_some())
+            .field("first_sights", &first_sights.load().is_some())
             .finish()
     }
 }
@@ -326,7 +348,8 @@ mod tests {
                 assert!(limits.stranger(source(1)).is_err(), "after {number} others");
             }
         }
-        let counted = limits.failures.unwrap().0.into_state_store().0.len();
+        let failures = Arc::into_inner(limits.failures.swap(None).unwrap()).unwrap();
+        let counted = failures.0.into_state_store().0.len();
         assert!(counted <= COUNTED, "{counted}");
     }
 }

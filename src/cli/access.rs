@@ -17,7 +17,7 @@ use super::shares::Input;
 use super::{internal, issuers, kek, logging, notices, secret};
 use crate::api::admin::{Command, Reply};
 use crate::auth::{Caller, Rates};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Loaded};
 use crate::crypto::{Kek, KekRecord, OldDeks};
 use crate::domain::{Bound, Rate, TenantLimits};
 use crate::http::{AdminClient, AdminError};
@@ -40,8 +40,17 @@ pub(super) enum DevStore {
 pub(super) fn configure(
     args: &StoreArgs,
     dev: DevStore,
-    mut flags: Vec<(&str, String)>,
+    flags: Vec<(&str, String)>,
 ) -> Result<Config, CliError> {
+    load(args, dev, flags).map(|loaded| loaded.config)
+}
+
+/// The same, with where each value was said.
+pub(super) fn load(
+    args: &StoreArgs,
+    dev: DevStore,
+    mut flags: Vec<(&str, String)>,
+) -> Result<Loaded, CliError> {
     let system = Path::new(SYSTEM_CONFIG);
     let file = match (&args.config, &args.data) {
         (Some(file), _) => Some(file.as_path()),
@@ -64,7 +73,7 @@ pub(super) fn configure(
             flags.push(("kek.file", kek_beside(data, dev).display().to_string()));
         }
     }
-    Ok(Config::load(file, config::environment(), &flags)?)
+    Ok(Loaded::load(file, config::environment(), &flags)?)
 }
 
 /// Where the KEK of `--data` is when nobody said: beside it, never in it, but for
@@ -174,7 +183,7 @@ fn dek_policy(dek: &config::Dek) -> DekPolicy {
     }
 }
 
-fn rates(limits: &config::Limits) -> Rates {
+pub(super) fn rates(limits: &config::Limits) -> Rates {
     let config::Limits {
         address_rate,
         address_burst,

@@ -230,7 +230,9 @@ pub(super) enum Command {
     Init(InitArgs),
     /// Serve a store over HTTP
     #[command(after_help = "Example:\n  tenure serve --config /etc/tenure/tenure.toml\n\n\
-        SIGTERM finishes what is under way and stops; SIGHUP reads the TLS certificate again.")]
+        SIGTERM finishes what is under way and stops; SIGHUP reads the configuration and the TLS\n\
+        certificate again; SIGUSR2 changes over to a new binary in its place. It listens on the\n\
+        socket that systemd hands over, where there is one, and tells systemd how it fares.")]
     Serve(ServeArgs),
     /// Give a sealed server its key: one share, or what kek.source names
     #[command(
@@ -284,6 +286,8 @@ pub(super) enum Command {
     Dek(DekArgs),
     /// Check the key-encryption key, replace it, or change where it comes from
     Kek(KekArgs),
+    /// Check the configuration of a server, or show where each value comes from
+    Config(ConfigArgs),
 }
 
 impl Command {
@@ -452,6 +456,35 @@ pub(super) struct VerifyArgs {
     pub(super) rate: Option<u32>,
     #[command(flatten)]
     pub(super) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tenure config check --config /etc/tenure/tenure.toml\n  \
+    tenure config show")]
+pub(super) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(super) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Check whether a server would take the configuration
+    #[command(after_help = "Example:\n  tenure config check --config /etc/tenure/tenure.toml\n\n\
+        Looks at the file and the TENURE_* variables; reads no key, opens no store. Exit code 2:\n\
+        it would be refused, and the message says where.")]
+    Check {
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+    /// Show every key: its value, and which file, variable or flag said it
+    #[command(
+        after_help = "Example:\n  tenure config show\n  tenure config show --config F --json\n\n\
+        What may hold a key by mistake is not shown."
+    )]
+    Show {
+        #[command(flatten)]
+        store: StoreArgs,
+    },
 }
 
 #[derive(Debug, Args)]

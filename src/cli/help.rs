@@ -29,6 +29,7 @@ pub(super) const GROUPS: [(&str, &[&str]); 4] = [
             "backup",
             "dek",
             "kek",
+            "config",
             "clock",
             "notify",
             "completions",

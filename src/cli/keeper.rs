@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::backup_schedule::Schedule;
 use super::failure::CliError;
 use super::memory::Locking;
-use super::{issuers, kek, notices};
+use super::{access, issuers, kek, notices};
 use crate::api::admin::{Failure, FailureKind, Reply, Unsealing};
 use crate::api::audit::AuditOp;
 use crate::auth::Caller;
@@ -38,8 +38,8 @@ pub(super) enum Held {
     Sealed(Arc<SealedVault>),
 }
 
-pub(super) struct Keeper<'c> {
-    config: &'c Config,
+pub(super) struct Keeper {
+    config: Arc<Config>,
     state: AppState,
     /// What was locked of memory, to be told when there are keys in it; `None` tells
     /// nothing.
@@ -52,17 +52,17 @@ enum Keeps {
     Sealed(Arc<SealedVault>),
 }
 
-impl<'c> Keeper<'c> {
+impl Keeper {
     /// Begins to serve. Must be called within a tokio runtime.
     pub(super) fn begin(
-        config: &'c Config,
+        config: Arc<Config>,
         state: &AppState,
         locking: Option<Locking>,
         held: Held,
     ) -> Result<Self, CliError> {
         let keeps = match held {
             Held::Open(vault) => {
-                let background = Background::start(config, state, &vault)?;
+                let background = Background::start(&config, state, &vault)?;
                 state.set_ready(vault.clone());
                 if let Some(locking) = locking {
                     locking.report();
@@ -138,7 +138,9 @@ impl<'c> Keeper<'c> {
     }
 
     fn open(self, vault: Arc<Vault>) -> (Self, Result<Reply, Failure>) {
-        match Self::begin(self.config, &self.state, self.locking, Held::Open(vault)) {
+        // The configuration may have been read again while it was sealed.
+        vault.set_rates(access::rates(&self.config.limits));
+        match Self::begin(self.config.clone(), &self.state, self.locking, Held::Open(vault)) {
             Ok(keeper) => {
                 log::info!("unsealed");
                 let outcome = Ok(keeper.unsealed());
@@ -181,7 +183,7 @@ impl<'c> Keeper<'c> {
                     move |error: CliError| failure(kind, format!("still sealed: {}", error.message))
                 };
                 let place = Path::new(&self.config.data);
-                let fetched = kek::fetch(self.config).map_err(still(FailureKind::Unavailable))?;
+                let fetched = kek::fetch(&self.config).map_err(still(FailureKind::Unavailable))?;
                 let proved = fetched.prove(place, sealed.kek_record());
                 Ok(Some(proved.map_err(still(FailureKind::Usage))?.kek))
             }
@@ -190,6 +192,31 @@ impl<'c> Keeper<'c> {
 
     fn unsealed(&self) -> Reply {
         Reply::Unsealed { data: self.config.data.display().to_string() }
+    }
+
+    /// What is served by.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        matches!(self.keeps, Keeps::Sealed(_))
+    }
+
+    /// Goes on by another configuration.
+    pub(super) async fn adopt(self, config: Arc<Config>) -> Result<Self, CliError> {
+        let Self { config: before, state, locking, keeps } = self;
+        let keeps = match keeps {
+            Keeps::Open { vault, background } => {
+                if config.limits != before.limits {
+                    vault.set_rates(access::rates(&config.limits));
+                }
+                let background = background.adopt(&before, &config, &vault).await?;
+                Keeps::Open { vault, background }
+            }
+            sealed @ Keeps::Sealed(_) => sealed,
+        };
+        Ok(Self { config, state, locking, keeps })
     }
 
     /// Called every second.
@@ -238,10 +265,9 @@ impl Background {
     fn start(config: &Config, state: &AppState, vault: &Arc<Vault>) -> Result<Self, CliError> {
         let notices = notices::start(config, vault)?;
         let backups = Schedule::start(&config.backup, vault)?;
-        let (every, retain) = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
         Ok(Self {
             housekeeping: tokio::spawn(keep_house(vault.clone())),
-            sweeping: tokio::spawn(keep_swept(vault.clone(), every, retain)),
+            sweeping: sweeping(config, vault),
             keys: tokio::spawn(keep_keys(vault.clone())),
             compacting: tokio::spawn(keep_compact(vault.clone())),
             surveying: tokio::spawn(keep_surveyed(vault.clone())),
@@ -249,6 +275,27 @@ impl Background {
             issuers: IssuerWatch::start(issuers::sources(config), vault, state),
             notices,
         })
+    }
+
+    /// Begins anew what is configured otherwise. A backup that is being written is
+    /// broken off only where the schedule changed.
+    async fn adopt(
+        mut self,
+        before: &Config,
+        config: &Config,
+        vault: &Arc<Vault>,
+    ) -> Result<Self, CliError> {
+        if config.sweep != before.sweep {
+            self.sweeping.abort();
+            self.sweeping = sweeping(config, vault);
+        }
+        if config.backup != before.backup {
+            if let Some(backups) = self.backups.take() {
+                backups.stop().await;
+            }
+            self.backups = Schedule::start(&config.backup, vault)?;
+        }
+        Ok(self)
     }
 
     async fn stop(self) {
@@ -262,6 +309,11 @@ impl Background {
             backups.stop().await;
         }
     }
+}
+
+fn sweeping(config: &Config, vault: &Arc<Vault>) -> JoinHandle<()> {
+    let (every, retain) = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
+    tokio::spawn(keep_swept(vault.clone(), every, retain))
 }
 
 async fn keep_house(vault: Arc<Vault>) {

@@ -41,11 +41,23 @@ fn begin(level: LevelFilter, write: WriteLine) {
         builder.parse_default_env();
     } else {
         // Of libraries, only what went wrong.
-        builder.filter_level(level.min(LevelFilter::Warn)).filter_module("tenure", level);
+        builder.filter_level(LevelFilter::Warn).filter_module("tenure", LevelFilter::Trace);
     }
     builder.format(write);
     // A second logger in one process is not worth stopping for.
     let _ = builder.try_init();
+    limit(level);
+}
+
+/// Beside the logger's filter, so that it can be changed while a server runs.
+pub(super) fn set_level(level: LogLevel) {
+    limit(filter(level));
+}
+
+fn limit(level: LevelFilter) {
+    if std::env::var_os("RUST_LOG").is_none() {
+        log::set_max_level(level);
+    }
 }
 
 fn filter(level: LogLevel) -> LevelFilter {

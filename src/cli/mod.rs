@@ -14,6 +14,7 @@ mod backup_file;
 mod backup_schedule;
 mod clock;
 mod completions;
+mod configuration;
 mod credentials;
 mod data;
 mod dek;
@@ -28,18 +29,22 @@ mod kek;
 mod logging;
 mod maintain;
 mod man;
+mod manager;
 mod memory;
 mod narrow;
 mod notices;
+mod privileges;
 mod process;
 mod progress;
 mod prompt;
+mod reload;
 mod seal;
 mod secret;
 mod serve;
 mod shares;
 mod signals;
 mod tenant_limits;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -75,6 +80,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
     } else {
         process::harden();
     }
+    let manager = manager::of(&cli.command)?;
     let output = maintain::Output { json: cli.json };
     let work = async move {
         match cli.command {
@@ -101,7 +107,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::EndedBy(args) => secret::ended_by(&args),
             Command::Dev(args) => dev::run(args, output).await,
             Command::Init(args) => serve::init(&args, output).await,
-            Command::Serve(args) => serve::run(args, output).await,
+            Command::Serve(args) => serve::run(args, manager, output).await,
             Command::Unseal(args) => seal::unseal(args, output).await,
             Command::Seal(args) => seal::seal(args, output).await,
             Command::Tenant(args) => maintain::tenant(args, output).await,
@@ -117,6 +123,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Command::Dek(args) => dek::run(args, output).await,
             Command::Backup(args) => backup::run(args, output).await,
             Command::Kek(args) => kek::run(args, output).await,
+            Command::Config(args) => configuration::run(&args, output),
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -1,8 +1,9 @@
 //! `tenure init` and `tenure serve`.
 
+use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -17,21 +18,26 @@ use super::failure::CliError;
 use super::keeper::{Held, Keeper};
 use super::kek::NewKek;
 use super::maintain::Output;
+use super::manager::Manager;
 use super::memory::Locking;
-use super::{internal, kek, logging, memory, process, shares};
+use super::reload::Reread;
+use super::upgrade::Successor;
+use super::{internal, kek, logging, memory, privileges, process, shares};
 use crate::api::audit::AuditOp;
 use crate::auth::Caller;
 use crate::config::{Config, Exposure, KekSource};
 use crate::crypto::Gathering;
 use crate::http::{
-    AdminServer, AppState, Desk, MetricsServer, RequestLog, Running, Server, ServerOptions, Stop,
-    TlsFiles, TlsReloader, Turn,
+    AdminServer, AppState, Desk, Live, MetricsServer, RequestLog, Running, Server, ServerOptions,
+    Stop, TlsFiles, TlsReloader, Turn,
 };
 use crate::store::Store;
 use crate::vault::{OpenError, Vault};
 
 /// How often shares that were given are held against the time.
 const SHARES_LOOKED_AT: Duration = Duration::from_secs(1);
+/// How long who waits on a socket that was handed over is left waiting for the store.
+const CLIENTS_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -139,26 +145,29 @@ struct Serving {
     data: String,
 }
 
-/// Serves a store until it is told to stop.
-pub(super) async fn run(args: ServeArgs, output: Output) -> Result<(), CliError> {
-    let listen = args.listen.map(|address| ("listen", address.to_string()));
-    let flags = listen.into_iter().collect();
-    let config = access::configure(&args.store, DevStore::Refused, flags)?;
+/// Serves a store until it is told to stop, or to become another program.
+pub(super) async fn run(
+    args: ServeArgs,
+    mut manager: Manager,
+    output: Output,
+) -> Result<(), CliError> {
+    let mut config = configured(&args)?;
     logging::of_a_server(&config.log);
     config.require_kek_apart_from_data()?;
+    let successor = Successor::of_this_process()?;
     let locking = memory::lock(config.memory.lock)?;
-    let service = Service::bind(&config)?;
-    let folder = access::enter(&config)?;
-    let held = match open(&folder, &config).await {
-        Ok(held) => held,
-        Err(error) => {
-            service.abandon().await;
-            return Err(error);
-        }
-    };
+    let orders = Orders::listen()?;
+    let handed = manager.listener()?;
+    let patience = handed.as_ref().map(|_| CLIENTS_WAIT);
+    let listener = listener(&mut config, handed)?;
+    privileges::give_up();
+    let inherited = Mutex::new(Some(listener.try_clone().map_err(internal)?));
+    let begin = || Service::bind(&config, listener, orders);
+    let opening = begin_while_opening(patience, begin, &config);
+    let (service, folder, held) = manager.patiently("opening the store", opening).await?;
     let stop = StopSignals::listen()?;
     let sealed = matches!(held, Held::Sealed(_));
-    let admitted = service.admit(Some(&folder), &config, held, Some(locking))?;
+    let admitted = service.admit(Some(&folder), Arc::new(config), held, Some(locking))?;
     let serving = Serving { address: service.url(), data: folder.path().display().to_string() };
     log::info!("serving {} on {}", serving.data, serving.address);
     if sealed {
@@ -166,7 +175,73 @@ pub(super) async fn run(args: ServeArgs, output: Output) -> Result<(), CliError>
     }
     // For people the log says it.
     output.show(&serving, String::new)?;
-    service.until_stopped(stop, admitted).await
+    let helm = Helm { args, manager, successor, inherited };
+    helm.ready(&admitted.keeper, &service);
+    let ended = service.until_stopped(stop, admitted, Some(&helm)).await?;
+    match (ended, helm.take_inherited()) {
+        (Ended::Succeeded, Some(socket)) => Err(helm.successor.become_it(socket, &helm.manager)),
+        (Ended::Succeeded, None) => Err(internal("the listening socket is gone")),
+        (Ended::Stopped, _) => Ok(()),
+    }
+}
+
+/// `/healthz` answers while the store is opened. On a socket that was handed over,
+/// clients of the server before wait there: for them the opening may take some
+/// patience, before they are told that it goes on.
+async fn begin_while_opening(
+    patience: Option<Duration>,
+    begin: impl FnOnce() -> Result<Service, CliError>,
+    config: &Config,
+) -> Result<(Service, DataFolder, Held), CliError> {
+    let opening = async {
+        let folder = access::enter(config)?;
+        let held = open(&folder, config).await?;
+        Ok((folder, held))
+    };
+    tokio::pin!(opening);
+    if let Some(patience) = patience
+        && let Ok(opened) = tokio::time::timeout(patience, &mut opening).await
+    {
+        let (folder, held) = opened?;
+        return match begin() {
+            Ok(service) => Ok((service, folder, held)),
+            Err(error) => {
+                held.close().await;
+                Err(error)
+            }
+        };
+    }
+    let service = begin()?;
+    match opening.await {
+        Ok((folder, held)) => Ok((service, folder, held)),
+        Err(error) => {
+            service.abandon().await;
+            Err(error)
+        }
+    }
+}
+
+fn configured(args: &ServeArgs) -> Result<Config, CliError> {
+    let listen = args.listen.map(|address| ("listen", address.to_string()));
+    access::configure(&args.store, DevStore::Refused, listen.into_iter().collect())
+}
+
+/// The socket that was handed over, whose address counts then; or one of ours.
+fn listener(config: &mut Config, handed: Option<TcpListener>) -> Result<TcpListener, CliError> {
+    let Some(handed) = handed else { return listen_on(config) };
+    config.listen = handed.local_addr().map_err(internal)?;
+    Ok(handed)
+}
+
+pub(super) fn listen_on(config: &Config) -> Result<TcpListener, CliError> {
+    // Whether it may be listened on, before it is.
+    config.exposure()?;
+    crate::http::listen(config.listen).map_err(|error| {
+        CliError::unavailable(format!(
+            "cannot listen on {}: {error}; another server may hold it, --listen names another",
+            config.listen
+        ))
+    })
 }
 
 async fn open(folder: &DataFolder, config: &Config) -> Result<Held, CliError> {
@@ -221,6 +296,21 @@ async fn sealed(
     Ok(Held::Sealed(Arc::new(sealed)))
 }
 
+/// What a service is told to do beside. Heard from the start: neither a reload nor an
+/// upgrade while the store is being opened must kill.
+pub(super) struct Orders {
+    reload: Signal,
+    succeed: Signal,
+}
+
+impl Orders {
+    pub(super) fn listen() -> Result<Self, CliError> {
+        let reload = signal(SignalKind::hangup()).map_err(internal)?;
+        let succeed = signal(SignalKind::user_defined2()).map_err(internal)?;
+        Ok(Self { reload, succeed })
+    }
+}
+
 /// What ends a service in good order. From [`StopSignals::listen`] on they no
 /// longer kill: before it nothing was acknowledged, and a long opening can be
 /// broken off.
@@ -237,9 +327,17 @@ impl StopSignals {
     }
 }
 
+/// How a service came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Stopped,
+    /// It makes way for the next program.
+    Succeeded,
+}
+
 /// What serves beside HTTP.
-pub(super) struct Admitted<'c> {
-    keeper: Keeper<'c>,
+pub(super) struct Admitted {
+    keeper: Keeper,
     admin: Option<AdminServer>,
     turns: mpsc::Receiver<Turn>,
 }
@@ -250,31 +348,21 @@ pub(super) struct Service {
     state: AppState,
     tls: Option<TlsReloader>,
     metrics: Option<MetricsServer>,
-    /// Listened to from the start: a reload while the store is being opened must
-    /// not kill.
-    hangup: Signal,
+    orders: Orders,
 }
 
 impl Service {
-    pub(super) fn bind(config: &Config) -> Result<Self, CliError> {
-        let hangup = signal(SignalKind::hangup()).map_err(internal)?;
-        let tls = match config.exposure()? {
-            Exposure::Tls { certificate, key } => {
-                let files = TlsFiles { certificate, key };
-                Some(TlsReloader::load(files).map_err(CliError::usage)?)
-            }
-            Exposure::Loopback | Exposure::TerminatedElsewhere => None,
-        };
+    pub(super) fn bind(
+        config: &Config,
+        listener: TcpListener,
+        orders: Orders,
+    ) -> Result<Self, CliError> {
+        let tls = tls_files(config)?.map(TlsReloader::load).transpose().map_err(CliError::usage)?;
         let state = AppState::starting();
         let options = server_options(config, tls.clone());
-        let server = Server::start(options, state.clone()).map_err(|error| {
-            CliError::unavailable(format!(
-                "cannot listen on {}: {error}; another server may hold it, --listen names another",
-                config.listen
-            ))
-        })?;
+        let server = Server::start_on(listener, options, state.clone()).map_err(internal)?;
         let metrics = listen_for_metrics(config, &state)?;
-        Ok(Self { server, state, tls, metrics, hangup })
+        Ok(Self { server, state, tls, metrics, orders })
     }
 
     /// Stops a server whose store did not open.
@@ -290,13 +378,13 @@ impl Service {
     }
 
     /// Begins to serve secrets, and, over a `folder`, the admin socket.
-    pub(super) fn admit<'c>(
+    pub(super) fn admit(
         &self,
         folder: Option<&DataFolder>,
-        config: &'c Config,
+        config: Arc<Config>,
         held: Held,
         locking: Option<Locking>,
-    ) -> Result<Admitted<'c>, CliError> {
+    ) -> Result<Admitted, CliError> {
         // One at a time is carried out.
         let (sender, turns) = mpsc::channel(1);
         let desk = Desk { state: self.state.clone(), turns: sender };
@@ -306,56 +394,172 @@ impl Service {
         Ok(Admitted { keeper, admin, turns })
     }
 
-    /// Serves until a signal stops it, then finishes what is under way: requests
-    /// first, then the store.
+    /// Serves until a signal ends it, then finishes what is under way: requests
+    /// first, then the store. Without a `helm` it is stopped and nothing else.
     pub(super) async fn until_stopped(
         mut self,
         stop: StopSignals,
-        admitted: Admitted<'_>,
-    ) -> Result<(), CliError> {
+        admitted: Admitted,
+        helm: Option<&Helm>,
+    ) -> Result<Ended, CliError> {
         let Admitted { keeper, admin, turns } = admitted;
-        let held = self.keep(keeper, turns, stop).await.rest().await;
-        log::info!("stopping: finishing requests under way");
-        let served = self.server.stop(Stop::Graceful).await;
-        if let Some(metrics) = self.metrics {
-            // What a scraper misses of a server that has stopped is nothing.
-            let _ = metrics.stop().await;
-        }
-        let administered = match admin {
-            Some(admin) => admin.stop().await,
-            None => Ok(()),
+        let vitals = self.server.vitals();
+        let finish = async move {
+            let (keeper, ended) = self.keep(keeper, turns, stop, helm).await?;
+            if let Some(helm) = helm {
+                helm.leaving(ended);
+            }
+            let held = keeper.rest().await;
+            log::info!("stopping: finishing requests under way");
+            let served = self.server.stop(Stop::Graceful).await;
+            if let Some(metrics) = self.metrics {
+                // What a scraper misses of a server that has stopped is nothing.
+                let _ = metrics.stop().await;
+            }
+            let administered = match admin {
+                Some(admin) => admin.stop().await,
+                None => Ok(()),
+            };
+            held.close().await;
+            log::info!("stopped");
+            served.and(administered).map_err(internal).map(|()| ended)
         };
-        held.close().await;
-        log::info!("stopped");
-        served.and(administered).map_err(internal)
+        let Some(helm) = helm else { return finish.await };
+        tokio::select! {
+            ended = finish => ended,
+            never = helm.manager.keep_alive(&vitals) => match never {},
+        }
     }
 
     /// A turn is taken to its end first: a signal to stop waits for it, as for any
     /// request.
-    async fn keep<'c>(
+    async fn keep(
         &mut self,
-        mut keeper: Keeper<'c>,
+        mut keeper: Keeper,
         mut turns: mpsc::Receiver<Turn>,
         mut stop: StopSignals,
-    ) -> Keeper<'c> {
+        helm: Option<&Helm>,
+    ) -> Result<(Keeper, Ended), CliError> {
         let mut every = tokio::time::interval(SHARES_LOOKED_AT);
         loop {
             tokio::select! {
-                _ = stop.terminate.recv() => return keeper,
-                _ = stop.interrupt.recv() => return keeper,
-                _ = self.hangup.recv() => self.reload(),
-                Some(turn) = turns.recv() => keeper = keeper.turn(turn).await,
+                _ = stop.terminate.recv() => return Ok((keeper, Ended::Stopped)),
+                _ = stop.interrupt.recv() => return Ok((keeper, Ended::Stopped)),
+                _ = self.orders.reload.recv() => if let Some(helm) = helm {
+                    keeper = helm.reload(keeper, self).await?;
+                },
+                _ = self.orders.succeed.recv() => if let Some(helm) = helm
+                    && helm.may_succeed(&keeper).await
+                {
+                    return Ok((keeper, Ended::Succeeded));
+                },
+                Some(turn) = turns.recv() => {
+                    keeper = keeper.turn(turn).await;
+                    if let Some(helm) = helm {
+                        helm.ready(&keeper, self);
+                    }
+                }
                 _ = every.tick() => keeper.forget_stale_shares(),
             }
         }
     }
 
-    fn reload(&self) {
-        let Some(tls) = &self.tls else { return };
-        match tls.reload() {
-            Ok(()) => log::info!("read the TLS certificate again"),
-            Err(error) => log::error!("the TLS certificate stays the old one: {error}"),
+    /// What of `config` can be changed while it serves. What fails changes nothing.
+    fn adjust(&self, config: &Config) -> Result<(), CliError> {
+        if let (Some(tls), Some(files)) = (&self.tls, tls_files(config)?) {
+            tls.replace(&files).map_err(CliError::usage)?;
+            log::info!("read the TLS certificate again");
         }
+        self.server.adjust(Live {
+            body_timeout: config.http.body_timeout.as_duration(),
+            trusted_proxies: config.http.trusted_proxies.clone(),
+        });
+        logging::set_level(config.log.level);
+        Ok(())
+    }
+}
+
+fn tls_files(config: &Config) -> Result<Option<TlsFiles>, CliError> {
+    Ok(match config.exposure()? {
+        Exposure::Tls { certificate, key } => Some(TlsFiles { certificate, key }),
+        Exposure::Loopback | Exposure::TerminatedElsewhere => None,
+    })
+}
+
+/// What steers a server while it serves: who started it, and by what.
+pub(super) struct Helm {
+    args: ServeArgs,
+    manager: Manager,
+    successor: Successor,
+    /// Keeps the listening socket open for a successor, until it is known that there is none.
+    inherited: Mutex<Option<TcpListener>>,
+}
+
+impl Helm {
+    fn ready(&self, keeper: &Keeper, service: &Service) {
+        self.manager.ready(&status(keeper, service));
+    }
+
+    fn leaving(&self, ended: Ended) {
+        match ended {
+            Ended::Stopped => {
+                // Who connects from now on learns at once that nobody is there, unless who
+                // started this holds the socket too.
+                drop(self.take_inherited());
+                self.manager.stopping();
+            }
+            Ended::Succeeded => self.manager.reloading("changing over to the new program"),
+        }
+    }
+
+    fn take_inherited(&self) -> Option<TcpListener> {
+        self.inherited.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Reads the configuration again, and the certificates.
+    async fn reload(&self, keeper: Keeper, service: &Service) -> Result<Keeper, CliError> {
+        self.manager.reloading("reading the configuration again");
+        let reread = match self.reread(keeper.config(), service) {
+            Ok(reread) => reread,
+            Err(CliError { message, .. }) => {
+                log::error!("nothing was changed: {message}");
+                let status = status(&keeper, service);
+                self.manager.ready(&format!("{status}; nothing was changed: {message}"));
+                return Ok(keeper);
+            }
+        };
+        let told = reread.told();
+        let keeper = keeper.adopt(Arc::new(reread.config)).await?;
+        log::info!("read the configuration again: {told}");
+        self.manager.ready(&format!("{}; {told}", status(&keeper, service)));
+        Ok(keeper)
+    }
+
+    fn reread(&self, present: &Config, service: &Service) -> Result<Reread, CliError> {
+        let fresh = configured(&self.args)?;
+        fresh.require_kek_apart_from_data()?;
+        fresh.exposure()?;
+        let reread = Reread::of(present, &fresh);
+        service.adjust(&reread.config)?;
+        Ok(reread)
+    }
+
+    async fn may_succeed(&self, keeper: &Keeper) -> bool {
+        log::info!("an upgrade was asked for: trying the new program");
+        let probed = self.successor.probe(&self.args.store, keeper.config().kek.source).await;
+        if let Err(reason) = &probed {
+            log::error!("no upgrade: {reason}; the program stays as it is");
+        }
+        probed.is_ok()
+    }
+}
+
+fn status(keeper: &Keeper, service: &Service) -> String {
+    let url = service.url();
+    if keeper.is_sealed() {
+        format!("sealed, on {url}: every call is 503 until 'tenure unseal'")
+    } else {
+        format!("serving on {url}")
     }
 }
 

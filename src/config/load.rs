@@ -40,7 +40,24 @@ impl Config {
         environment: impl Iterator<Item = (String, String)>,
         overrides: &[(&str, String)],
     ) -> Result<Self, ConfigError> {
-        let mut loading = Loading { config: Self::default(), origins: Origins::new() };
+        Loaded::load(file, environment, overrides).map(|loaded| loaded.config)
+    }
+}
+
+/// A configuration, and where it was said.
+pub struct Loaded {
+    pub config: Config,
+    origins: Origins,
+}
+
+impl Loaded {
+    /// As [`Config::load`] does.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        overrides: &[(&str, String)],
+    ) -> Result<Self, ConfigError> {
+        let mut loading = Loading { config: Config::default(), origins: Origins::new() };
         if let Some(file) = file {
             loading.read_file(file)?;
         }
@@ -48,7 +65,13 @@ impl Config {
         loading.read_overrides(overrides)?;
         loading.refuse_unknown_variables(&unknown)?;
         loading.config.validate(&loading.origins)?;
-        Ok(loading.config)
+        let Loading { config, origins } = loading;
+        Ok(Self { config, origins })
+    }
+
+    /// Where a value was said; `None` for a default.
+    pub fn origin(&self, key: &Setting) -> Option<&Origin> {
+        self.origins.get(key.path())
     }
 }
 

@@ -32,7 +32,7 @@ use crate::domain::{Network, WebAddress};
 
 pub use crate::domain::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use error::{ConfigError, Origin};
-pub use load::environment;
+pub use load::{Loaded, environment};
 pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use profiles::{CredentialPlace, Credentials, Profile, ProfileName, Profiles};
 pub use project::{ProjectFile, project};

@@ -38,7 +38,7 @@ impl Setting {
 
     /// Whether an error must not repeat its value: someone will paste the key
     /// itself where the name of its file belongs.
-    pub(super) fn may_hold_secret(&self) -> bool {
+    pub fn may_hold_secret(&self) -> bool {
         self.may_hold_secret
     }
 

@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceFactory, ServiceRequest, ServiceResponse, fn_service};
-use actix_web::http::Uri;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{ConnectionType, Uri};
 use actix_web::{App, Error, HttpRequest, HttpResponse};
+use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 
 use crate::auth::{ManagePermit, Origin, Principal};
-use crate::domain::{Network, Now, Source, TenantName};
+use crate::domain::{Now, Source, TenantName};
 use crate::measure;
 use crate::vault::Vault;
 
@@ -25,6 +26,7 @@ use super::body::{Bounds, Holds};
 use super::client_address;
 use super::credential::Sent;
 use super::idle::Busy;
+use super::live::Live;
 use super::meter::{RequestLog, Seen};
 use super::problem::{self, Refused};
 use super::routes::{self, ApiKeyCall, Captures, Endpoint, Found, SecretCall};
@@ -35,8 +37,7 @@ use super::{api_keys, credential, openapi, path, request_id, system};
 /// What all requests of a server share.
 pub(super) struct Shared {
     pub state: AppState,
-    pub body_timeout: std::time::Duration,
-    pub trusted_proxies: Vec<Network>,
+    pub live: ArcSwap<Live>,
     pub request_log: RequestLog,
 }
 
@@ -81,6 +82,9 @@ async fn answer(shared: &Shared, request: ServiceRequest) -> ServiceResponse<Box
         }
     };
     seen.answered(response.status(), &id, shared.request_log);
+    if busy.is_last() {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, id);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -186,14 +190,14 @@ async fn secret_call(
             let permit =
                 principal.may_write(&tenant, name, now)?.requested_by(origin(shared, asked));
             let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
-            let bounds = Bounds { holds, timeout: shared.body_timeout };
+            let bounds = Bounds { holds, timeout: shared.live.load().body_timeout };
             secrets::write(&context, permit, payload, bounds).await
         }
         SecretCall::WriteAll => {
             let tenant = path::tenant(captures.segment)?;
             let permit =
                 principal.may_write_some(&tenant, now)?.requested_by(origin(shared, asked));
-            let bounds = Bounds { holds: Holds::Values, timeout: shared.body_timeout };
+            let bounds = Bounds { holds: Holds::Values, timeout: shared.live.load().body_timeout };
             secrets::write_all(&context, permit, payload, bounds).await
         }
         SecretCall::Delete => {
@@ -230,7 +234,8 @@ async fn api_key_call(
     match call {
         ApiKeyCall::Create => {
             let permit = permitted(&path::tenant(captures.segment)?)?;
-            let bounds = Bounds { holds: Holds::Properties, timeout: shared.body_timeout };
+            let bounds =
+                Bounds { holds: Holds::Properties, timeout: shared.live.load().body_timeout };
             api_keys::create(vault, &permit, request.headers(), payload, bounds).await
         }
         ApiKeyCall::List => {
@@ -276,7 +281,7 @@ fn authenticated(
 
 fn client(shared: &Shared, request: &HttpRequest) -> Option<IpAddr> {
     let peer = request.peer_addr().map(|peer| peer.ip());
-    client_address::of(peer, request.headers(), &shared.trusted_proxies)
+    client_address::of(peer, request.headers(), &shared.live.load().trusted_proxies)
 }
 
 /// For the audit. An id is plain text, or it would have been replaced.

@@ -10,7 +10,7 @@
 
 use std::any::Any;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::Shutdown;
 
 use crate::measure;
@@ -33,6 +34,8 @@ const BUSY: u64 = u64::MAX;
 pub(super) struct Watch {
     start: Instant,
     limit: Duration,
+    /// Whether each answer is the last one on its connection.
+    leaving: AtomicBool,
     connections: Mutex<Vec<Weak<Connection>>>,
 }
 
@@ -49,7 +52,12 @@ struct Connection {
 impl Watch {
     /// `limit`: how long a connection may be without a request under way.
     pub fn new(limit: Duration) -> Arc<Self> {
-        Arc::new(Self { start: Instant::now(), limit, connections: Mutex::default() })
+        Arc::new(Self {
+            start: Instant::now(),
+            limit,
+            leaving: AtomicBool::new(false),
+            connections: Mutex::default(),
+        })
     }
 
     /// For actix's `on_connect`.
@@ -75,27 +83,75 @@ impl Watch {
         }
     }
 
-    fn end_idle(&self) {
-        let now = self.millis();
-        let limit = u64::try_from(self.limit.as_millis()).unwrap_or(BUSY);
+    /// From now on each answer says that it is the last one on its connection, so
+    /// that no client has a request on the way when the connection ends.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Those that there are.
+    pub fn present(&self) -> Present {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        connections.retain(|connection| {
-            let Some(connection) = connection.upgrade() else { return false };
+        connections.retain(|connection| connection.strong_count() > 0);
+        Present(connections.clone())
+    }
+
+    /// Ends those that have been silent for so long, with nothing that waits to be read
+    /// or to be sent. They stay among those that are present until actix has let go of them.
+    pub fn end_silent(&self, limit: Duration) {
+        self.each_idle_for(limit, |connection| {
+            if connection.is_quiet() {
+                connection.end();
+            }
+        });
+    }
+
+    fn end_idle(&self) {
+        self.each_idle_for(self.limit, Connection::end);
+        let present = self.present();
+        if let Some(meters) = measure::meters() {
+            meters.set(&measure::CONNECTIONS, &[], count(present.0.len() as u64));
+        }
+    }
+
+    fn each_idle_for(&self, limit: Duration, act: impl Fn(&Connection)) {
+        let now = self.millis();
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(BUSY);
+        for connection in self.present().0.iter().filter_map(Weak::upgrade) {
             let since = connection.idle_since.load(Ordering::Relaxed);
             if since != BUSY && now.saturating_sub(since) > limit {
-                // actix sees the end and closes; that the peer is gone is as well.
-                let _ = rustix::net::shutdown(&connection.socket, Shutdown::Both);
-                return false;
+                act(&connection);
             }
-            true
-        });
-        if let Some(meters) = measure::meters() {
-            meters.set(&measure::CONNECTIONS, &[], count(connections.len() as u64));
         }
     }
 
     fn millis(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(BUSY - 1)
+    }
+}
+
+impl Connection {
+    /// Whether nothing has come that was not read, and all that was answered is sent:
+    /// a socket that takes no more holds an answer back.
+    fn is_quiet(&self) -> bool {
+        let mut waiting = [PollFd::new(&self.socket, PollFlags::IN | PollFlags::OUT)];
+        let polled = rustix::event::poll(&mut waiting, Some(&Timespec::default()));
+        polled.is_ok() && waiting.iter().all(|socket| socket.revents() == PollFlags::OUT)
+    }
+
+    /// actix sees the end and closes; that the peer is gone is as well.
+    fn end(&self) {
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+    }
+}
+
+/// The connections of one moment.
+pub(super) struct Present(Vec<Weak<Connection>>);
+
+impl Present {
+    /// Whether none of them is left.
+    pub fn are_gone(&self) -> bool {
+        self.0.iter().all(|connection| connection.strong_count() == 0)
     }
 }
 
@@ -118,6 +174,11 @@ pub(super) struct Busy<'r>(Option<&'r Connection>);
 impl<'r> Busy<'r> {
     pub fn during(request: &'r HttpRequest) -> Self {
         Self::on(request.conn_data::<Arc<Connection>>().map(Arc::as_ref))
+    }
+
+    /// Whether the connection ends with this answer.
+    pub fn is_last(&self) -> bool {
+        self.0.is_some_and(|connection| connection.watch.leaving.load(Ordering::Relaxed))
     }
 
     fn on(connection: Option<&'r Connection>) -> Self {

@@ -2,7 +2,7 @@
 //! is still being opened, and stopped without dropping what it began.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use actix_web::HttpServer;
 use actix_web::dev::ServerHandle;
 use actix_web::http::KeepAlive;
+use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 
 use crate::domain::Network;
@@ -17,10 +18,14 @@ use crate::measure::{self, Meters};
 
 use super::dispatch::{self, Shared};
 use super::idle::Watch;
+use super::live::Live;
 use super::meter::RequestLog;
 use super::metrics;
+use super::pulse::Pulse;
 use super::state::AppState;
 use super::tls::TlsReloader;
+use super::vitals::Vitals;
+use super::{leave, listener};
 
 const MEASURED_EVERY: Duration = Duration::from_secs(1);
 
@@ -68,7 +73,8 @@ impl ServerOptions {
 /// How to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// New requests are refused, those under way are finished.
+    /// Requests are answered until each connection has ended with an answer that says
+    /// so; who connects later waits where somebody else holds the listening socket.
     Graceful,
     /// Connections are dropped.
     Now,
@@ -80,8 +86,18 @@ impl Server {
     /// Binds and serves. Signals are the caller's. Must be called within a tokio
     /// runtime; the workers have threads of their own.
     pub fn start(options: ServerOptions, state: AppState) -> io::Result<Running> {
+        let listener = listener::listen(options.listen)?;
+        Self::start_on(listener, options, state)
+    }
+
+    /// The same on a socket that listens already; `options.listen` is not looked at.
+    pub fn start_on(
+        listener: TcpListener,
+        options: ServerOptions,
+        state: AppState,
+    ) -> io::Result<Running> {
         let ServerOptions {
-            listen,
+            listen: _,
             tls,
             workers,
             max_connections,
@@ -93,22 +109,29 @@ impl Server {
             request_log,
         } = options;
         let measuring = tokio::spawn(keep_measuring(measure::begin(), tls.clone()));
-        let shared = Arc::new(Shared { state, body_timeout, trusted_proxies, request_log });
+        let live = ArcSwap::from_pointee(Live { body_timeout, trusted_proxies });
+        let shared = Arc::new(Shared { state, live, request_log });
         let watch = Watch::new(keep_alive.saturating_add(header_timeout));
         let idle = Arc::clone(&watch);
-        let server = HttpServer::new(move || dispatch::app(Arc::clone(&shared)))
-            .workers(workers.get())
-            // actix counts per worker.
-            .max_connections(max_connections.get().div_ceil(workers.get()))
-            .client_request_timeout(header_timeout)
-            .tls_handshake_timeout(header_timeout)
-            .keep_alive(KeepAlive::Timeout(keep_alive))
-            .on_connect(move |stream, facts| watch.connected(stream, facts))
-            .shutdown_timeout(shutdown_timeout.as_secs())
-            .disable_signals();
+        let connections = Arc::clone(&watch);
+        let (pulse, app) = (Pulse::new(), Arc::clone(&shared));
+        let worker = Arc::clone(&pulse);
+        let server = HttpServer::new(move || {
+            worker.join();
+            dispatch::app(Arc::clone(&app))
+        })
+        .workers(workers.get())
+        // actix counts per worker.
+        .max_connections(max_connections.get().div_ceil(workers.get()))
+        .client_request_timeout(header_timeout)
+        .tls_handshake_timeout(header_timeout)
+        .keep_alive(KeepAlive::Timeout(keep_alive))
+        .on_connect(move |stream, facts| watch.connected(stream, facts))
+        .shutdown_timeout(shutdown_timeout.as_secs())
+        .disable_signals();
         let server = match tls {
-            Some(tls) => server.bind_rustls_0_23(listen, tls.server_config())?,
-            None => server.bind(listen)?,
+            Some(tls) => server.listen_rustls_0_23(listener, tls.server_config())?,
+            None => server.listen(listener)?,
         };
         let address = *server.addrs().first().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let server = server.run();
@@ -116,6 +139,10 @@ impl Server {
             address,
             handle: server.handle(),
             task: Some(tokio::spawn(server)),
+            shared,
+            pulse,
+            connections,
+            patience: shutdown_timeout,
             idle: tokio::spawn(idle.run()),
             measuring,
         })
@@ -140,6 +167,11 @@ pub struct Running {
     handle: ServerHandle,
     /// Taken when it has ended.
     task: Option<JoinHandle<io::Result<()>>>,
+    shared: Arc<Shared>,
+    pulse: Arc<Pulse>,
+    connections: Arc<Watch>,
+    /// With what is under way at a graceful stop.
+    patience: Duration,
     /// Ends with this.
     idle: JoinHandle<()>,
     /// So does this.
@@ -158,6 +190,15 @@ impl Running {
         self.address
     }
 
+    /// Serves by these from now on.
+    pub fn adjust(&self, live: Live) {
+        self.shared.live.store(Arc::new(live));
+    }
+
+    pub fn vitals(&self) -> Vitals {
+        Vitals::new(Arc::clone(&self.pulse), self.shared.state.clone())
+    }
+
     /// Returns when the server has ended, by whatever cause.
     pub async fn wait(&mut self) -> io::Result<()> {
         let Some(task) = &mut self.task else { return Ok(()) };
@@ -167,7 +208,10 @@ impl Running {
     }
 
     pub async fn stop(mut self, stop: Stop) -> io::Result<()> {
-        self.handle.stop(stop == Stop::Graceful).await;
+        match stop {
+            Stop::Graceful => leave::leave(&self.handle, &self.connections, self.patience).await,
+            Stop::Now => self.handle.stop(false).await,
+        }
         self.wait().await
     }
 }

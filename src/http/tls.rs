@@ -74,7 +74,12 @@ impl TlsReloader {
     /// Reads the files again. New connections get what was read; after an error
     /// they get what they got before.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let fresh = certified_key(&self.files, &self.provider)?;
+        self.replace(&self.files)
+    }
+
+    /// The same from other files.
+    pub fn replace(&self, files: &TlsFiles) -> Result<(), TlsError> {
+        let fresh = certified_key(files, &self.provider)?;
         *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }

@@ -361,6 +361,12 @@ pub trait Store: Send + Sync + 'static {
     /// Cheap: probes ask every few seconds.
     fn health(&self) -> Health;
 
+    /// How long the piece of work has taken that is under way for longest, where
+    /// there is one: what tells a writer that has stuck from one that waits.
+    fn at_work_for(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Bytes on disk. Looks at every file.
     async fn size(&self) -> u64;
 

@@ -466,6 +466,16 @@ impl Vault {
         self.tenant(tenant).map_or(Ok(()), |tenant| tenant.quota.ask())
     }
 
+    /// Limits by other rates from now on; what was counted is forgotten.
+    pub fn set_rates(&self, rates: Rates) {
+        self.limits.replace(rates, &self.time.clock());
+    }
+
+    /// How long the writer that is longest at one piece of work has been at it.
+    pub fn at_work_for(&self) -> Duration {
+        self.store.at_work_for()
+    }
+
     /// The same two for an API key.
     pub fn authenticate_api_key(&self, key: &str, now: Now) -> Result<Arc<Principal>, Refusal> {
         self.authenticate_api_key_from(key, Source::UNKNOWN, now)

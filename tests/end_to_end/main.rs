@@ -50,6 +50,7 @@ mod packages;
 mod power_loss;
 mod revocation;
 mod sealing;
+mod service;
 mod shredding;
 mod static_program;
 mod support;

@@ -23,7 +23,7 @@ use super::failure::{CliError, Exit};
 use super::keeper::Held;
 use super::maintain::Output;
 use super::secret::ENV_FILE;
-use super::serve::{self, Service, StopSignals};
+use super::serve::{self, Orders, Service, StopSignals};
 use super::{internal, kek, logging, memory};
 use crate::api::admin::{Command, FailureKind, Reply};
 use crate::config::{self, Config};
@@ -61,7 +61,7 @@ async fn serve(args: DevRunArgs, output: Output) -> Result<(), CliError> {
     let given = Given::read(&args)?;
     let (config, service) = bind(&home, &args)?;
     match prepare(&home, &config, &args, given).await {
-        Ok(prepared) => until_stopped(service, &config, &home, prepared, output).await,
+        Ok(prepared) => until_stopped(service, config, &home, prepared, output).await,
         Err(error) => {
             service.abandon().await;
             Err(error)
@@ -103,13 +103,13 @@ async fn prepare(
 
 async fn until_stopped(
     service: Service,
-    config: &Config,
+    config: Config,
     home: &Home,
     Prepared { folder, vault, token, holds }: Prepared,
     output: Output,
 ) -> Result<(), CliError> {
     let stop = StopSignals::listen()?;
-    let admitted = service.admit(folder.as_ref(), config, Held::Open(vault), None)?;
+    let admitted = service.admit(folder.as_ref(), Arc::new(config), Held::Open(vault), None)?;
     let welcome = Welcome::of(service.url(), token, home, folder.as_ref(), holds);
     if let Some(folder) = &folder {
         ignored::by_git(folder.path());
@@ -118,7 +118,7 @@ async fn until_stopped(
     output.show(&welcome, || welcome.text())?;
     // The token is theirs now.
     drop(welcome);
-    service.until_stopped(stop, admitted).await
+    service.until_stopped(stop, admitted, None).await.map(drop)
 }
 
 fn refuse_a_second(home: &Home) -> Result<(), CliError> {
@@ -141,7 +141,7 @@ fn bind(home: &Home, args: &DevRunArgs) -> Result<(Config, Service), CliError> {
         let config = configure(home, address)?;
         // For people who try it out, what comes of it is not worth a line.
         memory::lock(config.memory.lock)?;
-        let service = Service::bind(&config)?;
+        let service = Service::bind(&config, serve::listen_on(&config)?, Orders::listen()?)?;
         Ok((config, service))
     };
     match args.listen {

@@ -17,6 +17,7 @@ use super::encoding::{
     LEDGER, TENANT_TREE, decode_row, encode_block, encode_row, stored_key, tree_name,
 };
 use super::engine::{Bytes, EngineError, Tree, TreeWrites};
+use super::pulse::Pulse;
 use super::queue::{Done, Queue, RowWork, Taken};
 use super::rewrite::{Rewrite, Step};
 use super::shelf::{Shelf, ShelfError, Slot, Touched, Unsynced};
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub name: String,
     pub queue: Queue,
     pub unsynced: Unsynced,
+    pub pulse: Pulse,
     /// Which one counts.
     pub generation: AtomicU64,
     /// In bytes of keys and values, since it was opened.
@@ -69,6 +71,7 @@ impl Shared {
             name: name.to_owned(),
             queue: Queue::new(queue_bytes),
             unsynced: Unsynced::default(),
+            pulse: Pulse::new(),
             generation: AtomicU64::new(0),
             written: AtomicU64::new(0),
             status: RwLock::new(status),
@@ -190,6 +193,7 @@ impl Committer {
     /// and its lock released.
     pub fn run(mut self) {
         while let Some(taken) = self.take() {
+            self.shared.pulse.begin();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 self.work(taken)?;
                 self.go_on_compacting()
@@ -205,6 +209,7 @@ impl Committer {
                     }
                 }
             }
+            self.shared.pulse.end();
         }
         let written = self.disk.as_ref().map_or(0, OnDisk::written);
         self.put_away();
@@ -656,6 +661,7 @@ impl Committer {
         let mut interrupted = self.disk.as_mut().and_then(OnDisk::take_interrupted);
         let mut pause = Duration::from_millis(20);
         loop {
+            self.shared.pulse.begin();
             for work in self.shared.queue.take_all() {
                 work.refuse(StoreError::NotApplied { retry_after: RETRY_AFTER });
             }

@@ -34,6 +34,7 @@ mod files;
 mod honest_sync;
 mod mark;
 mod placement;
+mod pulse;
 mod queue;
 mod recovery;
 mod redo;
@@ -861,6 +862,11 @@ impl Store for SledStore {
 
     fn health(&self) -> Health {
         self.inner.health()
+    }
+
+    fn at_work_for(&self) -> Duration {
+        let databases = self.inner.databases();
+        databases.iter().map(|d| d.shared.pulse.at_work_for()).max().unwrap_or_default()
     }
 
     async fn size(&self) -> u64 {

@@ -1,0 +1,110 @@
+//! The program in place of its predecessor: the same process, the same listening socket.
+//!
+//! The file that this process was started from is asked first whether it runs and takes
+//! the configuration; if not, nothing happens. Then the server stops as for SIGTERM, with
+//! no request left and the store closed, and becomes the new program. Who connects
+//! meanwhile waits in the listening socket, which stays open.
+
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::io::FdFlags;
+
+use super::args::StoreArgs;
+use super::failure::CliError;
+use super::internal;
+use super::manager::{FIRST, Manager};
+use crate::config::KekSource;
+
+/// How long it may take to say that it runs.
+const PROBE: Duration = Duration::from_secs(20);
+/// This program, should the new one not start.
+const OURSELVES: &str = "/proc/self/exe";
+
+/// Where the next program is found.
+pub(super) struct Successor {
+    program: PathBuf,
+    /// What this process was started with.
+    arguments: Vec<OsString>,
+}
+
+impl Successor {
+    /// Asked at the start: later the file may be another one, and its name is lost.
+    pub(super) fn of_this_process() -> Result<Self, CliError> {
+        let program = std::env::current_exe().map_err(internal)?;
+        Ok(Self { program, arguments: std::env::args_os().skip(1).collect() })
+    }
+
+    /// Whether it would start.
+    pub(super) async fn probe(&self, store: &StoreArgs, source: KekSource) -> Result<(), String> {
+        match source {
+            KekSource::Passphrase => {
+                return Err("its passphrase would have to be given again: restart it".to_owned());
+            }
+            KekSource::Shamir => {
+                return Err("it would start sealed: restart it when shares are at hand".to_owned());
+            }
+            KekSource::File | KekSource::Env | KekSource::Credential | KekSource::Command => {}
+        }
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(["config", "check"]).stdin(Stdio::null()).kill_on_drop(true);
+        if let Some(file) = &store.config {
+            command.arg("--config").arg(file);
+        }
+        if let Some(data) = &store.data {
+            command.arg("--data").arg(data);
+        }
+        let shown = self.program.display();
+        let output = tokio::time::timeout(PROBE, command.output()).await;
+        let output = output.map_err(|_| format!("{shown} does not answer"))?;
+        let output = output.map_err(|error| format!("{shown} does not run: {error}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or_default();
+        Err(format!("{shown} ended with {}: {last}", output.status))
+    }
+
+    /// Becomes it. Returns only if neither it nor this program starts.
+    pub(super) fn become_it(&self, listener: TcpListener, manager: &Manager) -> CliError {
+        if let Err(error) = hand_over(listener) {
+            return internal(format!("the listening socket cannot be handed over: {error}"));
+        }
+        let error = self.exec(&self.program, manager);
+        log::error!("{} does not start: {error}; the old program goes on", self.program.display());
+        internal(self.exec(Path::new(OURSELVES), manager))
+    }
+
+    fn exec(&self, program: &Path, manager: &Manager) -> std::io::Error {
+        let mut command = Command::new(program);
+        command
+            .args(&self.arguments)
+            .envs(manager.lasting().iter().map(|(name, said)| (name, said)));
+        command.env("LISTEN_PID", std::process::id().to_string());
+        command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "api");
+        command.exec()
+    }
+}
+
+/// Puts the socket where [`Manager`] looks for it.
+fn hand_over(listener: TcpListener) -> rustix::io::Result<()> {
+    if listener.as_raw_fd() != FIRST {
+        #[expect(unsafe_code, reason = "the number is what counts")]
+        // SAFETY: whatever has this number is of a server that has ended, and this
+        // process ends here or becomes another program: nothing uses it again.
+        let mut first = unsafe { OwnedFd::from_raw_fd(FIRST) };
+        let placed = rustix::io::dup2(&listener, &mut first);
+        // It stays open.
+        std::mem::forget(first);
+        return placed;
+    }
+    rustix::io::fcntl_setfd(listener.as_fd(), FdFlags::empty())?;
+    std::mem::forget(listener);
+    Ok(())
+}
