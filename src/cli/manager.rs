@@ -6,16 +6,16 @@
 
 use std::convert::Infallible;
 use std::net::TcpListener;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use rustix::io::FdFlags;
 use rustix::time::ClockId;
 
 use super::args::Command;
 use super::failure::CliError;
+use super::handed_over;
 use crate::http::{Vitals, adopt};
 
 /// The first descriptor that is handed over.
@@ -60,13 +60,7 @@ pub(super) fn of(command: &Command) -> Result<Manager, CliError> {
         return Ok(Manager::default());
     }
     let said = VARIABLES.map(|name| (name, std::env::var(name).ok()));
-    for name in VARIABLES {
-        #[expect(unsafe_code, reason = "there is no safe way to change the environment")]
-        // SAFETY: no other thread has been started.
-        unsafe {
-            std::env::remove_var(name);
-        }
-    }
+    handed_over::forget_variables(&VARIABLES);
     Said::understand(&said, std::process::id()).and_then(Said::meet)
 }
 
@@ -126,22 +120,12 @@ impl Said {
     }
 }
 
-/// Takes a descriptor that was handed over, and keeps it from what is started from here.
 fn taken(fd: RawFd) -> Result<OwnedFd, CliError> {
-    #[expect(unsafe_code, reason = "a descriptor that is handed over comes as a number")]
-    // SAFETY: nothing was opened before, so who left it open left it to us; and each is
-    // taken once. One that is not open fails to be marked, and is not owned then.
-    let (marked, owned) = unsafe {
-        let marked = rustix::io::fcntl_setfd(BorrowedFd::borrow_raw(fd), FdFlags::CLOEXEC);
-        (marked, marked.is_ok().then(|| OwnedFd::from_raw_fd(fd)))
-    };
-    match (marked, owned) {
-        (Ok(()), Some(owned)) => Ok(owned),
-        (marked, _) => Err(CliError::usage(format!(
-            "descriptor {fd}, which LISTEN_FDS speaks of, is not open: {}",
-            marked.map_or_else(|error| error.to_string(), |()| "it is gone".to_owned())
-        ))),
-    }
+    handed_over::take(fd).map_err(|error| {
+        CliError::usage(format!(
+            "descriptor {fd}, which LISTEN_FDS speaks of, is not open: {error}"
+        ))
+    })
 }
 
 impl Ears {

@@ -21,6 +21,7 @@ mod dek;
 mod dev;
 mod failure;
 mod format;
+mod handed_over;
 mod help;
 mod helper;
 mod issuers;

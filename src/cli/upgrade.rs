@@ -7,24 +7,20 @@
 
 use std::ffi::OsString;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::io::FdFlags;
-
 use super::args::StoreArgs;
 use super::failure::CliError;
-use super::internal;
+use super::helper::OURSELVES;
 use super::manager::{FIRST, Manager};
+use super::{handed_over, internal};
 use crate::config::KekSource;
 
 /// How long it may take to say that it runs.
 const PROBE: Duration = Duration::from_secs(20);
-/// This program, should the new one not start.
-const OURSELVES: &str = "/proc/self/exe";
 
 /// Where the next program is found.
 pub(super) struct Successor {
@@ -73,7 +69,7 @@ impl Successor {
 
     /// Becomes it. Returns only if neither it nor this program starts.
     pub(super) fn become_it(&self, listener: TcpListener, manager: &Manager) -> CliError {
-        if let Err(error) = hand_over(listener) {
+        if let Err(error) = handed_over::hand_over(listener, FIRST) {
             return internal(format!("the listening socket cannot be handed over: {error}"));
         }
         let error = self.exec(&self.program, manager);
@@ -90,21 +86,4 @@ impl Successor {
         command.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "api");
         command.exec()
     }
-}
-
-/// Puts the socket where [`Manager`] looks for it.
-fn hand_over(listener: TcpListener) -> rustix::io::Result<()> {
-    if listener.as_raw_fd() != FIRST {
-        #[expect(unsafe_code, reason = "the number is what counts")]
-        // SAFETY: whatever has this number is of a server that has ended, and this
-        // process ends here or becomes another program: nothing uses it again.
-        let mut first = unsafe { OwnedFd::from_raw_fd(FIRST) };
-        let placed = rustix::io::dup2(&listener, &mut first);
-        // It stays open.
-        std::mem::forget(first);
-        return placed;
-    }
-    rustix::io::fcntl_setfd(listener.as_fd(), FdFlags::empty())?;
-    std::mem::forget(listener);
-    Ok(())
 }
