@@ -23,5 +23,5 @@ fn the_exit_code_tells_whether_a_secret_is_there() {
     assert_eq!(said("absent", &["--json"]), (Some(3), stdout, stderr));
     desk.run(&["exists", "a/b"]).assert_fails(2, &["A-Z a-z 0-9 - _"]);
     desk.stop();
-    desk.run(&["exists", "there"]).assert_fails(5, &["cannot be reached"]);
+    desk.run(&["exists", "there"]).assert_fails(5, &["does not run"]);
 }

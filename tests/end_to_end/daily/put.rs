@@ -235,5 +235,5 @@ fn a_server_that_is_gone_or_says_no_is_told_apart() {
     let answer = desk.dev().send(Request::get("/api/dev/secrets/x"));
     assert_eq!(answer.status, 404);
     desk.stop();
-    desk.run(&["put", "x", "v"]).assert_fails(5, &["run 'tenure dev'"]);
+    desk.run(&["put", "x", "v"]).assert_fails(5, &["'tenure dev' starts it"]);
 }
