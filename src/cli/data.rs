@@ -2,10 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use super::failure::CliError;
 use super::format::{self, Format};
@@ -238,6 +240,45 @@ fn check_owner_and_mode(path: &Path) -> Result<(), CliError> {
         )));
     }
     Ok(())
+}
+
+/// A short text that few may read, and who it is for.
+pub(super) struct PrivateText<'t> {
+    pub(super) path: &'t Path,
+    /// Bits of its mode that must not be set.
+    pub(super) forbidden: u32,
+    /// The file, as the subject of a sentence.
+    pub(super) named: String,
+}
+
+impl PrivateText<'_> {
+    /// Longer than any key, with white space around it.
+    const MAX_BYTES: u64 = 1024;
+
+    /// Empty where it is no text. `missing`: what to say where there is no such file.
+    pub(super) fn read(
+        &self,
+        missing: impl FnOnce() -> String,
+    ) -> Result<Zeroizing<String>, CliError> {
+        let Self { path, forbidden, named } = self;
+        let opened = File::open(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => CliError::usage(missing()),
+            _ => cannot("read", path, &error),
+        })?;
+        let failed = |error: std::io::Error| cannot("read", path, &error);
+        let mode = opened.metadata().map_err(failed)?.mode();
+        if mode & forbidden != 0 {
+            return Err(CliError::usage(format!(
+                "{named} can be read by others (mode {:04o}); run 'chmod 600 {}'",
+                mode & 0o7777,
+                path.display()
+            )));
+        }
+        // Reserved at once: a buffer that grows leaves its old bytes behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(2 * Self::MAX_BYTES as usize));
+        opened.take(Self::MAX_BYTES).read_to_end(&mut text).map_err(failed)?;
+        Ok(Zeroizing::new(std::str::from_utf8(&text).unwrap_or_default().to_owned()))
+    }
 }
 
 /// Of a file until it is whole. Named for it: who writes another file into the same

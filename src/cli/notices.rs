@@ -1,19 +1,15 @@
 //! Notices of secrets that come to their end: whom the configuration has told of them, and
 //! `tenure notify test`.
 
-use std::fs;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::access::{self, DevStore};
 use super::args::{NotifyArgs, NotifyCommand};
 use super::clock::SystemClock;
-use super::data::cannot;
+use super::data::PrivateText;
 use super::failure::CliError;
 use super::internal;
 use super::maintain::Output;
@@ -23,9 +19,6 @@ use crate::domain::{Clock, TenantName};
 use crate::http::{NoticeNames, NoticeWatch, Webhook};
 use crate::vault::Vault;
 use crate::vault::notices::{Expired, NoticePolicy};
-
-/// A key is 5 to 100 characters.
-const MAX_KEY_FILE_BYTES: u64 = 1024;
 
 /// What is told; `None`: nothing, to nobody.
 pub(super) fn policy(config: &Config) -> Option<NoticePolicy> {
@@ -66,28 +59,15 @@ fn webhook(config: &Config) -> Result<Option<Webhook>, CliError> {
 }
 
 fn read_key(path: &Path) -> Result<WebhookKey, CliError> {
-    let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => CliError::usage(format!(
+    let named = format!("{}, which notify.secret_file names,", path.display());
+    let text = PrivateText { path, forbidden: 0o077, named }.read(|| {
+        format!(
             "there is no {0}, which notify.secret_file names; to make one: (umask 077; printf \
              'whsec_%s\\n' \"$(openssl rand -base64 32)\" > {0})",
             path.display()
-        )),
-        _ => cannot("read", path, &error),
-    };
-    let file = fs::File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.mode();
-    if mode & 0o077 != 0 {
-        return Err(CliError::usage(format!(
-            "{0}, which notify.secret_file names, can be read by others (mode {1:04o}); run \
-             'chmod 600 {0}'",
-            path.display(),
-            mode & 0o7777
-        )));
-    }
-    let mut text = Zeroizing::new(Vec::with_capacity(2 * MAX_KEY_FILE_BYTES as usize));
-    file.take(MAX_KEY_FILE_BYTES).read_to_end(&mut text).map_err(failed)?;
-    let text = std::str::from_utf8(&text).unwrap_or_default();
-    WebhookKey::parse(text)
+        )
+    })?;
+    WebhookKey::parse(&text)
         .map_err(|error| CliError::usage(format!("{}: it {error}", path.display())))
 }
 

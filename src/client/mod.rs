@@ -192,14 +192,14 @@ impl Client {
     ) -> Result<Version, ClientError> {
         let ask = Ask::new(Method::Put, self.path(name)).json(answers::body(new)).on(condition);
         let answer = self.transport.send(&ask, Repeat::IfNotApplied).await?;
-        answers::version(&answer).map_err(may_be_done)
+        answers::version(&answer)
     }
 
     /// Stores all of up to [`BATCH`] secrets or none.
     pub async fn write_all(&self, entries: &[Entry]) -> Result<Vec<Version>, ClientError> {
         let ask = Ask::new(Method::Post, self.secrets.clone()).json(answers::batch(entries));
         let answer = self.transport.send(&ask, Repeat::IfNotApplied).await?;
-        answers::versions(&answer).map_err(may_be_done)
+        answers::versions(&answer)
     }
 
     /// Whether there was something to delete.
@@ -242,7 +242,12 @@ impl Client {
         after: Option<&SecretName>,
     ) -> Result<Page<Description>, ClientError> {
         let answer = self.page(prefix, after, "&details=true").await?;
-        answers::page(&answer, Described::known)
+        let page: Page<Description> = answers::page(&answer, Described::known)?;
+        match (page.items.first(), after) {
+            // One that repeats itself would be walked for ever.
+            (Some(first), Some(after)) if first.name <= *after => Err(answer.not_understood()),
+            _ => Ok(page),
+        }
     }
 
     /// All that begin so.
@@ -254,10 +259,6 @@ impl Client {
         loop {
             let after = all.last().map(|described| described.name.clone());
             let mut page = self.descriptions(prefix, after.as_ref()).await?;
-            // One that repeats itself would be walked for ever.
-            if page.items.first().map(|first| &first.name) <= after.as_ref() && after.is_some() {
-                return Err(self.transport.repeats_itself());
-            }
             let more = page.more && !page.items.is_empty();
             all.append(&mut page.items);
             if !more {
@@ -313,16 +314,6 @@ impl Client {
 
     fn path(&self, name: &SecretName) -> String {
         format!("{}/{}", self.secrets, name.as_str())
-    }
-}
-
-/// Of an answer to a change that says less than ours do.
-fn may_be_done(error: ClientError) -> ClientError {
-    match error {
-        ClientError::Answer { address } => {
-            ClientError::Unknown { address, cause: "it is not understood".to_owned() }
-        }
-        other => other,
     }
 }
 

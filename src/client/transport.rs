@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::error::{ClientError, Refusal};
 use super::{Condition, Credential};
 use crate::api::problem::Problem;
-use crate::domain::WebAddress;
+use crate::domain::{WebAddress, root_cause};
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// For one answer as a whole, without a body that is sent.
@@ -79,7 +79,8 @@ impl Ask {
 
 /// One that is no refusal.
 pub(super) struct Answer {
-    pub(super) address: String,
+    address: String,
+    repeat: Repeat,
     headers: HeaderMap,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
@@ -89,8 +90,22 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// It says less, or something else, than ours do.
     pub(super) fn not_understood(&self) -> ClientError {
-        ClientError::Answer { address: self.address.clone() }
+        let error = ClientError::Answer { address: self.address.clone() };
+        not_ours(self.repeat, error, "it is not understood")
+    }
+}
+
+/// What an answer that is not ours comes to: `error`, but behind one to a change that may
+/// have been made. What stands between answers so when its own patience ends.
+fn not_ours(repeat: Repeat, error: ClientError, cause: &str) -> ClientError {
+    match (repeat, error) {
+        (
+            Repeat::IfNotApplied,
+            ClientError::Answer { address } | ClientError::Foreign { address, .. },
+        ) => ClientError::Unknown { address, cause: cause.to_owned() },
+        (_, error) => error,
     }
 }
 
@@ -131,11 +146,6 @@ impl Transport {
         Ok(Self { client, address: address.as_str().trim_end_matches('/').to_owned() })
     }
 
-    /// Pages that do not go on.
-    pub(super) fn repeats_itself(&self) -> ClientError {
-        ClientError::Answer { address: self.address.clone() }
-    }
-
     /// Sends it, again where that is right, until there is an answer or no more patience.
     pub(super) async fn send(&self, ask: &Ask, repeat: Repeat) -> Result<Answer, ClientError> {
         let mut waits = WAITS.into_iter();
@@ -169,33 +179,16 @@ impl Transport {
         ));
         while let Some(piece) = answer.chunk().await.map_err(lost)? {
             if body.len().saturating_add(piece.len()) > MAX_BYTES {
-                let cause = "it is too long".to_owned();
-                return Err(Attempt::Final(
-                    self.not_understood(repeat, cause, |address| ClientError::Answer { address }),
-                ));
+                let error = ClientError::Answer { address: self.address.clone() };
+                return Err(Attempt::Final(not_ours(repeat, error, "it is too long")));
             }
             body.extend_from_slice(&piece);
         }
-        let answer = Answer { address: self.address.clone(), headers, body };
+        let answer = Answer { address: self.address.clone(), repeat, headers, body };
         if status.is_success() {
             Ok(answer)
         } else {
-            Err(self.refused(ask, repeat, status.as_u16(), &answer))
-        }
-    }
-
-    /// An answer that is not ours. A change may have been made behind it: what stands
-    /// between answers so when its own patience ends.
-    fn not_understood(
-        &self,
-        repeat: Repeat,
-        cause: String,
-        otherwise: impl FnOnce(String) -> ClientError,
-    ) -> ClientError {
-        let address = self.address.clone();
-        match repeat {
-            Repeat::Safe => otherwise(address),
-            Repeat::IfNotApplied => ClientError::Unknown { address, cause },
+            Err(self.refused(ask, status.as_u16(), &answer))
         }
     }
 
@@ -239,20 +232,19 @@ impl Transport {
         }
     }
 
-    fn refused(&self, ask: &Ask, repeat: Repeat, status: u16, answer: &Answer) -> Attempt {
+    fn refused(&self, ask: &Ask, status: u16, answer: &Answer) -> Attempt {
         let address = self.address.clone();
         let problem = serde_json::from_slice::<Problem>(&answer.body).ok();
         let refusal = match problem {
             Some(problem) => Refusal::of(problem),
             None if ask.method == Method::Head => Refusal::without_body(status),
-            None if status < 500 => {
-                return Attempt::Final(ClientError::Foreign { address, status });
-            }
             None => {
+                let error = ClientError::Foreign { address, status };
                 let cause = format!("status {status}, and not from Tenure");
-                return Attempt::Final(self.not_understood(repeat, cause, |address| {
-                    ClientError::Foreign { address, status }
-                }));
+                return Attempt::Final(match status {
+                    ..500 => error,
+                    _ => not_ours(answer.repeat, error, &cause),
+                });
             }
         };
         let passes_soon = refusal.passes_soon();
@@ -311,13 +303,4 @@ fn distrusts(error: &(dyn Error + 'static)) -> bool {
     }
     let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     held.is_some_and(|held| distrusts(held)) || error.source().is_some_and(distrusts)
-}
-
-/// The library's own sentence says little more than that it failed.
-fn root_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

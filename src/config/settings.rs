@@ -459,12 +459,20 @@ impl Value for KekSource {
     }
 }
 
+/// The one that is written so.
+fn one_of<T: Copy, const N: usize>(
+    all: [T; N],
+    word: fn(T) -> &'static str,
+    text: &str,
+    must_be: &str,
+) -> Result<T, String> {
+    all.into_iter().find(|one| word(*one) == text).ok_or_else(|| must_be.to_owned())
+}
+
 impl Value for MemoryLock {
     fn from_text(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|lock| lock.as_str() == text)
-            .ok_or_else(|| "must be \"auto\", \"required\" or \"off\"".to_owned())
+        let must_be = "must be \"auto\", \"required\" or \"off\"";
+        one_of(Self::ALL, Self::as_str, text, must_be)
     }
 
     fn show(&self) -> String {
@@ -496,10 +504,8 @@ impl MemoryLock {
 
 impl Value for LogFormat {
     fn from_text(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|format| format.as_str() == text)
-            .ok_or_else(|| "must be \"auto\", \"text\", \"json\" or \"journal\"".to_owned())
+        let must_be = "must be \"auto\", \"text\", \"json\" or \"journal\"";
+        one_of(Self::ALL, Self::as_str, text, must_be)
     }
 
     fn show(&self) -> String {
@@ -534,10 +540,8 @@ impl LogFormat {
 
 impl Value for LogLevel {
     fn from_text(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|level| level.as_str() == text)
-            .ok_or_else(|| "must be off, error, warn, info, debug or trace".to_owned())
+        let must_be = "must be off, error, warn, info, debug or trace";
+        one_of(Self::ALL, Self::as_str, text, must_be)
     }
 
     fn show(&self) -> String {

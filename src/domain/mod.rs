@@ -5,6 +5,7 @@
 //! on disk, of HTTP, or of how a secret is encrypted.
 
 mod address;
+mod cause;
 mod limit;
 mod name;
 mod network;
@@ -15,6 +16,7 @@ mod value;
 mod window;
 
 pub use address::{WebAddress, WebAddressError};
+pub use cause::root_cause;
 pub use limit::{Bound, OwnLimits, Rate, TenantLimits};
 pub use name::{
     ByName, NameError, NamePrefix, RepeatedName, SecretName, SecretNames, TenantId, TenantName,

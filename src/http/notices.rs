@@ -9,7 +9,6 @@
 //! Neither the address, which may hold a token, nor what was answered is in an error or a
 //! log.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
 use crate::crypto::{WebhookKey, random, sha256};
-use crate::domain::{Timestamp, WebAddress};
+use crate::domain::{Timestamp, WebAddress, root_cause};
 use crate::vault::Vault;
 use crate::vault::notices::{Messenger, Notice, NoticeKind};
 
@@ -252,13 +251,4 @@ impl Courier {
             self.said = Some(error);
         }
     }
-}
-
-/// The library's own sentence says little more than that it failed.
-fn root_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

@@ -66,6 +66,15 @@ impl Root {
         (child, address)
     }
 
+    /// The same of a new store, with a tenant and a token for it.
+    fn serve_a_tenant(&self) -> (Child, String, String) {
+        self.run(&["init"]);
+        let (server, address) = self.serve();
+        self.run(&["tenant", "create", "acme"]);
+        let token = self.run(&["token", "mint", "--tenant", "acme", "--scope", "*"]);
+        (server, address, token)
+    }
+
     /// A daily command on that server.
     fn asks(&self, address: &str, token: &str, args: &[&str]) -> Output {
         let mut command = self.command(args);
@@ -78,10 +87,7 @@ impl Root {
 #[test]
 fn the_static_program_serves_from_an_otherwise_empty_root_folder() {
     let Some(root) = Root::make() else { return };
-    root.run(&["init"]);
-    let (mut server, address) = root.serve();
-    root.run(&["tenant", "create", "acme"]);
-    let token = root.run(&["token", "mint", "--tenant", "acme", "--scope", "*"]);
+    let (mut server, address, token) = root.serve_a_tenant();
     assert_eq!(root.asks(&address, &token, &["put", "greeting", "hello"]).code, Some(0));
     signal(server.id(), "TERM");
     assert_eq!(ended(&mut server).code(), Some(0));
@@ -101,10 +107,7 @@ fn the_static_program_serves_from_an_otherwise_empty_root_folder() {
 #[test]
 fn what_the_static_program_does_without_is_told() {
     let Some(root) = Root::make() else { return };
-    root.run(&["init"]);
-    let (mut server, address) = root.serve();
-    root.run(&["tenant", "create", "acme"]);
-    let token = root.run(&["token", "mint", "--tenant", "acme", "--scope", "*"]);
+    let (mut server, address, token) = root.serve_a_tenant();
     let named = address.replace("127.0.0.1", "localhost");
     for (address, args, said) in [
         (&*named, &["get", "greeting"][..], "cannot be reached"),

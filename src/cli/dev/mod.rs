@@ -139,9 +139,10 @@ fn refuse_a_second(home: &Home) -> Result<(), CliError> {
 fn bind(home: &Home, args: &DevRunArgs) -> Result<(Config, Service), CliError> {
     let at = |address: SocketAddr| {
         let config = configure(home, address)?;
+        let listener = serve::listen_on(&config)?;
         // For people who try it out, what comes of it is not worth a line.
         memory::lock(config.memory.lock)?;
-        let service = Service::bind(&config, serve::listen_on(&config)?, Orders::listen()?)?;
+        let service = Service::bind(&config, listener, Orders::listen()?)?;
         Ok((config, service))
     };
     match args.listen {

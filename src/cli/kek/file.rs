@@ -6,18 +6,14 @@
 //! finishes the renaming where it is the next one.
 
 use std::fs;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::super::data::{cannot, write_private_as};
+use super::super::data::{PrivateText, cannot, write_private_as};
 use super::{CliError, LOST, Material, NewKek, Plain, Proved, refuse_key_as_name};
 use crate::crypto::{Kek, KekRecord, KekWay};
-
-/// A file longer than this is no KEK: 64 digits and white space.
-const MAX_FILE_BYTES: u64 = 1024;
 
 pub(super) struct Source(pub(super) Option<PathBuf>);
 
@@ -246,25 +242,12 @@ impl Readers {
 pub(super) fn read(
     path: &Path,
     readers: Readers,
-    missing: impl Fn(&Path) -> String,
+    missing: impl FnOnce(&Path) -> String,
 ) -> Result<Kek, CliError> {
-    let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => CliError::usage(missing(path)),
-        _ => cannot("read", path, &error),
-    };
-    let file = fs::File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.mode() & readers.forbidden() != 0 {
-        return Err(CliError::usage(format!(
-            "the KEK at {0} can be read by others (mode {1:04o}); run 'chmod 600 {0}'",
-            path.display(),
-            metadata.mode() & 0o7777
-        )));
-    }
-    let mut text = Zeroizing::new(Vec::with_capacity(2 * MAX_FILE_BYTES as usize));
-    file.take(MAX_FILE_BYTES).read_to_end(&mut text).map_err(failed)?;
-    let text = std::str::from_utf8(&text).unwrap_or_default();
-    Kek::parse(text).map_err(|error| CliError::usage(format!("{}: {error}", path.display())))
+    let named = format!("the KEK at {}", path.display());
+    let text = PrivateText { path, forbidden: readers.forbidden(), named };
+    let text = text.read(|| missing(path))?;
+    Kek::parse(&text).map_err(|error| CliError::usage(format!("{}: {error}", path.display())))
 }
 
 fn write(path: &Path, kek: &Kek, like: Option<&fs::Metadata>) -> Result<(), CliError> {

@@ -32,7 +32,6 @@ mod whole_file;
 mod window;
 
 use std::io::Write;
-use std::path::Path;
 
 use zeroize::Zeroizing;
 
@@ -40,7 +39,6 @@ use super::failure::{CliError, Exit};
 use crate::api::problem::Code;
 use crate::auth;
 use crate::client::{ClientError, Credential, Refusal};
-use crate::http::AdminClient;
 
 pub(super) use copy::{CopyArgs, HoldArgs, copy, hold};
 pub(super) use dev_store::{ENV_FILE, FOLDER, dev_server};
@@ -103,7 +101,7 @@ impl Place {
 
     fn is_it_running(&self) -> String {
         match &self.source {
-            Source::Dev(file) if ended(file) => format!(
+            Source::Dev(file) if !self.source.is_there() => format!(
                 "; the address is from {}, which was left by one that has ended: run 'tenure dev'",
                 file.display()
             ),
@@ -115,7 +113,7 @@ impl Place {
     /// Where another server has the address now, it does not know the credential.
     fn is_it_another(&self) -> String {
         match &self.source {
-            Source::Dev(file) if ended(file) => {
+            Source::Dev(_) if !self.source.is_there() => {
                 "; it was left by one that has ended, and another server has its address now: run \
                  'tenure dev'"
                     .to_owned()
@@ -146,11 +144,6 @@ impl Place {
         };
         CliError { exit, message }
     }
-}
-
-/// Whether the server that wrote this file of variables is gone.
-fn ended(file: &Path) -> bool {
-    file.parent().is_some_and(|data| matches!(AdminClient::connect(data), Ok(None)))
 }
 
 impl Source {

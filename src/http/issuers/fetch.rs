@@ -5,7 +5,6 @@
 //! was configured or that the issuer names, never by way of a redirect, and bounded
 //! in time and size. An error tells no byte of what was answered.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use reqwest::{Certificate, Client, ClientBuilder, redirect};
 use serde::Deserialize;
 
 use crate::auth::oidc::{KeySet, KeySetError};
-use crate::domain::{WebAddress, WebAddressError};
+use crate::domain::{WebAddress, WebAddressError, root_cause};
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// For one answer as a whole.
@@ -174,13 +173,4 @@ async fn get(client: &Client, address: &str) -> Result<Vec<u8>, FetchError> {
         text.extend_from_slice(&piece);
     }
     Ok(text)
-}
-
-/// The library's own sentence says little more than that it failed.
-fn root_cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
