@@ -33,8 +33,34 @@ impl Chain {
     }
 }
 
-/// What is appended: a text that means nothing to a store, and that only a seal turns
-/// into what is stored.
+/// What a commit adds to a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// It stands in a block with others.
+    Entry(Entry),
+    /// As it is.
+    Block(Block),
+}
+
+impl Appended {
+    /// Its bytes.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Entry(entry) => entry.text().len(),
+            Self::Block(block) => block.bytes.len(),
+        }
+    }
+
+    pub(super) fn is_too_large(&self) -> bool {
+        match self {
+            Self::Entry(entry) => entry.text().len() > Entry::MAX_BYTES,
+            Self::Block(block) => block.bytes.len() > Block::MAX_BYTES,
+        }
+    }
+}
+
+/// A text that means nothing to a store, and that only a seal turns into what is
+/// stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry(String);
 

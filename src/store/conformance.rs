@@ -14,8 +14,9 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::{
-    Batch, Block, Chain, Change, Entry, ForgedLedger, Ledger, LedgerSeal, MemoryStore, Page,
-    PlacedBlock, Row, RowKey, Scan, SledOptions, SledStore, Snapshot, Space, Store, StoreError,
+    Appended, Batch, Block, Chain, Change, Entry, ForgedLedger, Ledger, LedgerSeal, MemoryStore,
+    Page, PlacedBlock, Row, RowKey, Scan, SledOptions, SledStore, Snapshot, Space, Store,
+    StoreError,
 };
 use crate::domain::{Floor, TenantId, Timestamp};
 
@@ -136,7 +137,7 @@ pub(super) fn expect(name: &str, version: Option<u64>) -> Change {
 }
 
 pub(super) fn append(text: impl Into<String>) -> Change {
-    Change::Append(Entry::new(text.into()))
+    Change::Append(Appended::Entry(Entry::new(text.into())))
 }
 
 pub(super) fn batch(changes: Vec<Change>) -> Batch {
@@ -426,6 +427,25 @@ async fn blocks_stand_in_the_order_of_their_commits(store: &dyn Store) {
         }
         assert_chain_holds(store, space).await;
     }
+}
+
+async fn a_block_that_is_appended_stands_as_it_is(store: &dyn Store) {
+    let whole = |entries: u32, bytes: usize| {
+        let entries = NonZeroU32::new(entries).unwrap();
+        Change::Append(Appended::Block(Block { entries, bytes: vec![0xff; bytes] }))
+    };
+    let changes = vec![append("one"), append("two"), whole(7, 9), whole(1, 1), append("three")];
+    store.commit(A, batch(changes)).await.unwrap();
+    let found = blocks(store, A).await.unwrap();
+    let places: Vec<_> = found.iter().map(|placed| placed.first).collect();
+    assert_eq!(places, [0, 2, 9, 10]);
+    assert_eq!(said(&found[..1]), ["0: one, two"]);
+    assert_eq!(found[1].block.bytes, [0xff; 9]);
+    assert_eq!(said(&found[3..]), ["10: three"]);
+    let too_large = vec![whole(1, Block::MAX_BYTES + 1)];
+    assert_eq!(store.commit(A, batch(too_large)).await, Err(StoreError::TooLarge));
+    store.commit(A, batch(vec![whole(1, Block::MAX_BYTES)])).await.unwrap();
+    assert_chain_holds(store, A).await;
 }
 
 async fn blocks_are_no_rows(store: &dyn Store) {
@@ -755,6 +775,7 @@ engines! {
     a_page_ends_at_its_bytes
     what_is_too_large_changes_nothing
     blocks_stand_in_the_order_of_their_commits
+    a_block_that_is_appended_stands_as_it_is
     blocks_are_no_rows
     what_is_refused_appends_nothing
     writers_who_append_at_the_same_time_have_places_of_their_own

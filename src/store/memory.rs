@@ -132,8 +132,8 @@ impl Rows {
         let kept_from = ledger.kept_from;
         let staged = stage(batch, ledger, |key| Ok(self.rows.get(key).cloned()))?;
         let Some(mut ledger) = staged.ledger else { return Ok(()) };
-        let entries: Vec<_> = staged.entries.into_iter().cloned().collect();
-        let blocks = place(&entries, &mut ledger.chain, &*batch.seal);
+        let appended = staged.appended.into_iter().cloned();
+        let blocks = place(appended, &mut ledger.chain, &*batch.seal);
         self.ledger = Some(batch.seal.seal(&ledger));
         for (key, row) in staged.rows {
             match row {

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 
 use crate::domain::{Floor, TenantId};
 
-pub use chain::{Block, Chain, ChainPage, Entry, PlacedBlock};
+pub use chain::{Appended, Block, Chain, ChainPage, Entry, PlacedBlock};
 pub use memory::MemoryStore;
 pub use sled_engine::{OpenError, Progress, SledOptions, SledStore};
 
@@ -105,9 +105,9 @@ pub enum Change {
     Delete {
         key: RowKey,
     },
-    /// The entry becomes the next of the space's chain. Several of one batch stay in
-    /// their order.
-    Append(Entry),
+    /// It becomes the next of the space's chain. What one batch appends stays in its
+    /// order.
+    Append(Appended),
     /// Removes what the chain held before: the blocks of all entries up to the end of
     /// `kept_from`, at most some thousands of them; what is left goes with the next one.
     /// A precondition: the chain begins before there, and does not end before there. The

@@ -366,7 +366,7 @@ impl Rewriting {
     fn add(&mut self, changes: Vec<Change>) {
         let bytes = |change: &Change| match change {
             Change::Put { row, .. } => row.bytes.len(),
-            Change::Append(entry) => entry.text().len(),
+            Change::Append(appended) => appended.weight(),
             Change::Expect { .. } | Change::Delete { .. } | Change::Forget { .. } => 0,
         };
         self.bytes += changes.iter().map(bytes).sum::<usize>();

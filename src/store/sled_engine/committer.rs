@@ -26,7 +26,7 @@ use super::snapshot::Live;
 use super::{OpenError, files};
 use crate::measure;
 use crate::store::staging::{place, stage};
-use crate::store::{Batch, Change, Entry, Ledger, LedgerSeal, Row, RowKey, Space, StoreError};
+use crate::store::{Appended, Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, StoreError};
 
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How much is written before a snapshot is left at the end, in keys and values:
@@ -306,7 +306,7 @@ struct SpaceDrain {
     tree: Tree,
     rows: HashMap<Bytes, Option<Bytes>>,
     /// What all batches append.
-    entries: Vec<Entry>,
+    appended: Vec<Appended>,
     /// But for its chain.
     ledger: Ledger,
     /// Of the last batch that changed something.
@@ -396,7 +396,7 @@ impl Committer {
                 (stored_key(key.as_bytes()).into(), row.map(encode_row))
             };
             part.rows.extend(staged.rows.into_iter().map(stored));
-            part.entries.extend(staged.entries.into_iter().cloned());
+            part.appended.extend(staged.appended.into_iter().cloned());
         }
         Ok(())
     }
@@ -435,8 +435,8 @@ impl Committer {
             },
         };
         let shelf = Arc::clone(shelf);
-        let (rows, entries, seal) = (HashMap::new(), Vec::new(), None);
-        Ok(SpaceDrain { shelf, tree, rows, entries, ledger, seal })
+        let (rows, appended, seal) = (HashMap::new(), Vec::new(), None);
+        Ok(SpaceDrain { shelf, tree, rows, appended, ledger, seal })
     }
 
     fn place(
@@ -463,12 +463,12 @@ impl Committer {
         let mut shelves = Vec::with_capacity(spaces.len());
         let mut ledgers = Vec::with_capacity(spaces.len());
         for (space, part) in spaces {
-            let SpaceDrain { shelf, tree, mut rows, entries, mut ledger, seal } = part;
+            let SpaceDrain { shelf, tree, mut rows, appended, mut ledger, seal } = part;
             let Some(seal) = seal else {
                 ledgers.push((space, ledger));
                 continue;
             };
-            for placed in place(&entries, &mut ledger.chain, &*seal) {
+            for placed in place(appended, &mut ledger.chain, &*seal) {
                 let (key, block) = encode_block(&placed);
                 rows.insert(key, Some(block));
             }

@@ -19,7 +19,7 @@ use crate::api::audit::{AuditActor, AuditEntry, AuditOp};
 use crate::auth::{Actor, Caller, CredentialId, CredentialKind, Holder};
 use crate::crypto::sha256;
 use crate::domain::{SecretName, TenantName, Timestamp};
-use crate::store::{Chain, Change, Entry, LedgerSeal, Space, StoreError};
+use crate::store::{Appended, Chain, Change, Entry, LedgerSeal, Space, StoreError};
 
 /// The result of what was done.
 const OK: &str = "ok";
@@ -147,7 +147,7 @@ pub(super) fn bounded(text: &str) -> String {
 
 /// What appends these entries.
 pub(super) fn appending(entries: &[AuditEntry]) -> Vec<Change> {
-    entries.iter().map(|entry| Change::Append(Entry::new(text(entry)))).collect()
+    entries.iter().map(|entry| Change::Append(Appended::Entry(Entry::new(text(entry))))).collect()
 }
 
 /// # Panics

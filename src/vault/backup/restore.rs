@@ -440,7 +440,7 @@ impl Filler {
 fn weight(change: &Change) -> usize {
     let payload = match change {
         Change::Put { key, row } => key.as_bytes().len() + row.bytes.len(),
-        Change::Append(entry) => entry.text().len(),
+        Change::Append(appended) => appended.weight(),
         Change::Expect { key, .. } | Change::Delete { key } => key.as_bytes().len(),
         Change::Forget { .. } => 0,
     };
