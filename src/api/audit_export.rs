@@ -42,6 +42,19 @@ pub struct ChainHead {
     pub next: u64,
     /// The link of the last block.
     pub head: String,
+    /// Where what is kept of it begins; absent: with its first entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<ChainBegin>,
+}
+
+/// What was before was forgotten, by whoever had the store's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChainBegin {
+    /// The number of the first entry that is kept.
+    pub next: u64,
+    /// The link before it.
+    pub head: String,
 }
 
 /// The JSON of a [`Checkpoint`], and its signature: Ed25519 over the text's bytes.
@@ -104,8 +117,8 @@ pub struct ExportedBlock {
     pub first: u64,
     /// How many numbers it takes.
     pub count: u32,
-    /// Its first 33 bytes: of a block of entries 01, and what it commits to them by. A
-    /// block of another kind holds a piece of a checkpoint, and no entries.
+    /// Its first 33 bytes: of a block of entries its format, 01 or 02, and what it commits
+    /// to them by. A block of another kind holds a piece of a checkpoint, and no entries.
     pub header: String,
     /// SHA-256 of its other bytes.
     pub envelope: String,
@@ -226,7 +239,8 @@ mod tests {
     /// What was signed is read by every later version.
     #[test]
     fn the_json_of_a_checkpoint_is_frozen() {
-        let chain = ChainHead { chain: "05".repeat(16), next: 7, head: "ab".repeat(32) };
+        let chain =
+            ChainHead { chain: "05".repeat(16), next: 7, head: "ab".repeat(32), begin: None };
         let checkpoint = Checkpoint {
             tenure: Checkpoint::FORM.to_owned(),
             store: "01".repeat(16),
@@ -247,9 +261,15 @@ mod tests {
         );
         assert_eq!(serde_json::to_string(&checkpoint).unwrap(), json);
         assert_eq!(serde_json::from_str::<Checkpoint>(&json).unwrap(), checkpoint);
-        let ended = Checkpoint { ended: vec!["06".repeat(16)], ..checkpoint };
+        let mut ended = Checkpoint { ended: vec!["06".repeat(16)], ..checkpoint };
+        ended.chains[0].begin = Some(ChainBegin { next: 5, head: "ef".repeat(32) });
         let json = serde_json::to_string(&ended).unwrap();
-        assert!(json.ends_with(&format!(",\"ended\":[\"{}\"]}}", "06".repeat(16))), "{json}");
+        let end = format!(
+            ",\"begin\":{{\"next\":5,\"head\":\"{}\"}}}}],\"ended\":[\"{}\"]}}",
+            "ef".repeat(32),
+            "06".repeat(16)
+        );
+        assert!(json.ends_with(&end), "{json}");
     }
 
     #[test]

@@ -256,7 +256,7 @@ impl System {
                 found.is_ok_and(|found| found.is_some_and(|found| found.version == row.version))
             }
             Change::Delete { key } => self.store.get(Space::System, key).await == Ok(None),
-            Change::Expect { .. } | Change::Append(_) => false,
+            Change::Expect { .. } | Change::Append(_) | Change::Forget { .. } => false,
         }
     }
 
@@ -403,7 +403,7 @@ impl System {
     }
 
     fn appending(&self, said: &[AuditEntry]) -> Vec<Change> {
-        audit::appending(&self.keys, said)
+        audit::appending(said)
     }
 
     /// The key of the audit as it is stored now.

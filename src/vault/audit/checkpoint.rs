@@ -27,10 +27,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::audit_export::{ChainHead, Checkpoint, CheckpointRow, SignedCheckpoint};
+use crate::api::audit_export::{
+    ChainBegin, ChainHead, Checkpoint, CheckpointRow, SignedCheckpoint,
+};
 use crate::crypto::{AuditPublicKey, AuditSigner, sha256};
 use crate::domain::TenantId;
-use crate::store::{Block, Chain, Change, LedgerSeal, PlacedBlock, Space, Store, StoreError};
+use crate::store::{
+    Appended, Block, Chain, Change, Ledger, LedgerSeal, PlacedBlock, Space, Store, StoreError,
+};
 
 use super::super::codec::{Malformed, Reader};
 use super::super::keyring::SYSTEM;
@@ -103,10 +107,46 @@ struct State {
     last_tried: Duration,
 }
 
+/// Which part of a chain there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) begin: Chain,
+    pub(super) end: Chain,
+}
+
+impl Extent {
+    pub(super) const EMPTY: Self = Self { begin: Chain::EMPTY, end: Chain::EMPTY };
+
+    fn of(ledger: &Ledger) -> Self {
+        Self { begin: ledger.kept_from, end: ledger.chain }
+    }
+
+    pub(super) fn parse(said: &ChainHead) -> Option<Self> {
+        let ChainHead { chain: _, next, head, begin } = said;
+        let end = Chain { next: *next, head: parse_hash(head)? };
+        let begin = match begin {
+            None => Chain::EMPTY,
+            Some(ChainBegin { next, head }) => Chain { next: *next, head: parse_hash(head)? },
+        };
+        Some(Self { begin, end })
+    }
+
+    fn said(&self, id: TenantId) -> ChainHead {
+        let Self { begin, end } = self;
+        let kept = ChainBegin { next: begin.next, head: hex::encode(begin.head) };
+        ChainHead {
+            chain: id.to_string(),
+            next: end.next,
+            head: hex::encode(end.head),
+            begin: (*begin != Chain::EMPTY).then_some(kept),
+        }
+    }
+}
+
 /// What the checkpoints say together.
 #[derive(Default)]
 struct Signed {
-    ends: HashMap<TenantId, Chain>,
+    chains: HashMap<TenantId, Extent>,
     newest: Option<SignedCheckpoint>,
     since_complete: u32,
 }
@@ -191,7 +231,7 @@ impl Vault {
         let signed = state.signed.insert(signed);
         let newest = signed.newest.as_ref().and_then(|newest| parse(&newest.text).ok());
         let newest = newest.map(|newest| newest.number);
-        Ok(SignedEnds { chains: signed.ends.clone(), newest })
+        Ok(SignedEnds { chains: signed.chains.clone(), newest })
     }
 
     /// By which anybody can verify the checkpoints. A store from before there were any
@@ -248,7 +288,7 @@ impl Vault {
     }
 
     /// Where chains end that grew since that was signed.
-    async fn grown(&self, state: &mut State, signed: &Signed) -> Vec<(TenantId, Chain)> {
+    async fn grown(&self, state: &mut State, signed: &Signed) -> Vec<(TenantId, Extent)> {
         let tenants = self.all_tenants();
         let grown = tenants.iter().filter(|tenant| tenant.take_grown()).map(|tenant| tenant.id);
         state.grown.extend(grown);
@@ -259,7 +299,7 @@ impl Vault {
             // The first one tells of every chain.
             state.grown.extend(tenants.iter().map(|tenant| tenant.id).chain([SYSTEM]));
         }
-        let mut ends = Vec::new();
+        let mut chains = Vec::new();
         let system = (SYSTEM, Space::System, self.system.seal());
         let spaces = tenants.iter().map(|t| (t.id, Space::Tenant(t.id), t.keys().1));
         for (id, space, seal) in spaces.chain([system]) {
@@ -270,15 +310,16 @@ impl Vault {
             // being signed.
             let Ok(Some(sealed)) = self.store.ledger(space).await else { continue };
             let Ok(ledger) = seal.open(&sealed) else { continue };
-            let end = ledger.chain;
-            let before = signed.ends.get(&id).copied().unwrap_or(Chain::EMPTY);
-            let is_new =
-                end != before && (id != SYSTEM || !self.is_checkpoints_alone(before.next).await);
+            let now = Extent::of(&ledger);
+            let before = signed.chains.get(&id).copied().unwrap_or(Extent::EMPTY);
+            let is_new = now.begin != before.begin
+                || now.end != before.end
+                    && (id != SYSTEM || !self.is_checkpoints_alone(before.end.next).await);
             if is_new {
-                ends.push((id, end));
+                chains.push((id, now));
             }
         }
-        ends
+        chains
     }
 
     /// Whether the system's chain has nothing but checkpoints from an entry on: these
@@ -296,7 +337,7 @@ impl Vault {
     /// Signed chains of tenants that are no more.
     fn ended(&self, signed: &Signed) -> Vec<TenantId> {
         let gone = |id: &&TenantId| **id != SYSTEM && self.tenant(**id).is_err();
-        let mut ended: Vec<_> = signed.ends.keys().filter(gone).copied().collect();
+        let mut ended: Vec<_> = signed.chains.keys().filter(gone).copied().collect();
         ended.sort_unstable();
         ended
     }
@@ -305,33 +346,33 @@ impl Vault {
         &self,
         state: &mut State,
         signed: &mut Signed,
-        grown: Vec<(TenantId, Chain)>,
+        grown: Vec<(TenantId, Extent)>,
         mut ended: Vec<TenantId>,
     ) -> Result<(), StoreError> {
         let signer = self.signer(state).await?;
         let is_complete =
             signed.newest.is_none() || signed.since_complete.saturating_add(1) >= COMPLETE_EVERY;
-        let mut ends: HashMap<TenantId, Chain> = grown.into_iter().collect();
-        let before = self.system_end().await?;
+        let mut chains: HashMap<TenantId, Extent> = grown.into_iter().collect();
+        let system = self.system_extent().await?;
         // In every one: the checkpoints before it are in there too.
-        ends.insert(SYSTEM, before);
+        chains.insert(SYSTEM, system);
         if is_complete {
-            let known = signed.ends.iter().filter(|(id, _)| !ended.contains(id));
-            for (id, end) in known {
-                ends.entry(*id).or_insert(*end);
+            let known = signed.chains.iter().filter(|(id, _)| !ended.contains(id));
+            for (id, extent) in known {
+                chains.entry(*id).or_insert(*extent);
             }
         }
-        let mut ends: Vec<_> = ends.into_iter().collect();
-        ends.sort_unstable_by_key(|(id, _)| *id);
-        let chunks: Vec<_> = ends.chunks(CHAINS_AT_ONCE).collect();
+        let mut chains: Vec<_> = chains.into_iter().collect();
+        chains.sort_unstable_by_key(|(id, _)| *id);
+        let chunks: Vec<_> = chains.chunks(CHAINS_AT_ONCE).collect();
         let count = chunks.len();
-        for (ends, place) in chunks.into_iter().zip(1..) {
+        for (chains, place) in chunks.into_iter().zip(1..) {
             let complete_from = match state.last {
                 // Until all parts of a complete one are there, the one before counts.
                 Some(last) if !is_complete || place < count => last.complete_from,
-                _ => before.next,
+                _ => system.end.next,
             };
-            let checkpoint = self.composed(state.last, ends, &std::mem::take(&mut ended));
+            let checkpoint = self.composed(state.last, chains, &std::mem::take(&mut ended));
             let read = signed_by(&signer, &checkpoint);
             let hash = sha256(read.text.as_bytes());
             let last = LastCheckpoint { number: checkpoint.number, hash, complete_from };
@@ -355,21 +396,16 @@ impl Vault {
     fn composed(
         &self,
         last: Option<LastCheckpoint>,
-        ends: &[(TenantId, Chain)],
+        chains: &[(TenantId, Extent)],
         ended: &[TenantId],
     ) -> Checkpoint {
-        let head = |(id, end): &(TenantId, Chain)| ChainHead {
-            chain: id.to_string(),
-            next: end.next,
-            head: hex::encode(end.head),
-        };
         Checkpoint {
             tenure: Checkpoint::FORM.to_owned(),
             store: self.store_id(),
             number: last.map_or(0, |last| last.number).saturating_add(1),
             at: self.time.now().wall().to_string(),
             before: hex::encode(last.map_or([0; 32], |last| last.hash)),
-            chains: ends.iter().map(head).collect(),
+            chains: chains.iter().map(|(id, extent)| extent.said(*id)).collect(),
             ended: ended.iter().map(ToString::to_string).collect(),
         }
     }
@@ -378,23 +414,23 @@ impl Vault {
         hex::encode(self.keyring.store_keys().store_id().as_bytes())
     }
 
-    async fn system_end(&self) -> Result<Chain, StoreError> {
+    async fn system_extent(&self) -> Result<Extent, StoreError> {
         let sealed = self.store.ledger(Space::System).await?;
         let ledger = sealed.and_then(|sealed| self.system.seal().open(&sealed).ok());
         let damaged = || StoreError::Corrupted { what: "the ledger of system".to_owned() };
-        ledger.map(|ledger| ledger.chain).ok_or_else(damaged)
+        ledger.map(|ledger| Extent::of(&ledger)).ok_or_else(damaged)
     }
 }
 
 impl Signed {
     fn learn(&mut self, checkpoint: &Checkpoint, read: SignedCheckpoint) {
-        for ChainHead { chain, next, head } in &checkpoint.chains {
-            if let (Some(id), Some(head)) = (parse_id(chain), parse_hash(head)) {
-                self.ends.insert(id, Chain { next: *next, head });
+        for said in &checkpoint.chains {
+            if let (Some(id), Some(extent)) = (parse_id(&said.chain), Extent::parse(said)) {
+                self.chains.insert(id, extent);
             }
         }
         for ended in checkpoint.ended.iter().filter_map(|id| parse_id(id)) {
-            self.ends.remove(&ended);
+            self.chains.remove(&ended);
         }
         self.newest = Some(read);
         self.since_complete = self.since_complete.saturating_add(1);
@@ -443,7 +479,7 @@ fn in_blocks(signed: &SignedCheckpoint) -> Vec<Change> {
     let block = |(piece, number): (&[u8], u16)| {
         let bytes =
             [&[KIND], number.to_be_bytes().as_slice(), &count.to_be_bytes(), piece].concat();
-        Change::Append(Block { entries: NonZeroU32::MIN, bytes })
+        Change::Append(Appended::Block(Block { entries: NonZeroU32::MIN, bytes }))
     };
     pieces.zip(0..).map(block).collect()
 }
@@ -516,7 +552,7 @@ mod tests {
 
     fn blocks(signed: &SignedCheckpoint) -> Vec<Vec<u8>> {
         let bytes = |change| match change {
-            Change::Append(block) => block.bytes,
+            Change::Append(Appended::Block(block)) => block.bytes,
             _ => panic!("a block"),
         };
         in_blocks(signed).into_iter().map(bytes).collect()

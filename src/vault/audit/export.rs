@@ -24,7 +24,7 @@ use super::super::Vault;
 use super::super::keyring::SYSTEM;
 use super::super::maintenance::{failure, find_tenant};
 use super::super::tenant::Tenant;
-use super::checkpoint::{self, Pieces, Walk, is_piece};
+use super::checkpoint::{self, Extent, Pieces, Walk, is_piece};
 
 /// How much is sent on at once.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -59,8 +59,8 @@ pub(in crate::vault) async fn export(
     for (whose, done) in whose.iter().zip(0..) {
         let what = whose.tenant.clone().unwrap_or_else(|| "system".to_owned());
         report(Progress { what, done, of: Some(count) });
-        let end = ends.chains.get(&whose.id).copied().unwrap_or(Chain::EMPTY);
-        match chain(vault, whose, end, &start, &mut lines).await {
+        let extent = ends.chains.get(&whose.id).copied().unwrap_or(Extent::EMPTY);
+        match chain(vault, whose, extent, &start, &mut lines).await {
             // One that was deleted meanwhile.
             Err(Halt::Store(StoreError::TenantGone)) if vault.tenant(whose.id).is_err() => {}
             done => done?,
@@ -73,7 +73,7 @@ pub(in crate::vault) async fn export(
 
 /// What the newest checkpoint and those before it sign.
 pub(super) struct SignedEnds {
-    pub(super) chains: HashMap<TenantId, Chain>,
+    pub(super) chains: HashMap<TenantId, Extent>,
     pub(super) newest: Option<u64>,
 }
 
@@ -163,12 +163,12 @@ impl<'k> Whose<'k> {
 async fn chain(
     vault: &Vault,
     whose: &Whose<'_>,
-    end: Chain,
+    Extent { begin, end }: Extent,
     start: &Start,
     lines: &mut Lines,
 ) -> Result<(), Halt> {
-    let mut walk = Walk::from(whose.space(), 0);
-    let (mut before, mut begun) = (Chain::EMPTY, false);
+    let mut walk = Walk::from(whose.space(), begin.next);
+    let (mut before, mut begun) = (begin, false);
     while let Some(blocks) = walk.next(&*vault.store).await? {
         for placed in blocks.iter().filter(|placed| placed.first < end.next) {
             let opened = open(whose.key, placed);

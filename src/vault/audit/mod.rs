@@ -14,8 +14,6 @@ mod export;
 mod proof;
 mod query;
 
-use std::num::NonZeroU32;
-
 pub(super) use check::check;
 pub(super) use checkpoint::{Checkpointer, LastCheckpoint};
 pub(super) use commands::{show_head, show_key, show_proof};
@@ -23,14 +21,13 @@ pub(super) use export::export;
 pub use proof::{Trust, verify_copy, verify_export};
 pub(super) use query::query;
 
-use super::keyring::SpaceKeys;
 use super::tenant::Tenant;
 use super::{KeysError, Vault};
 use crate::api::audit::{AuditActor, AuditEntry, AuditOp};
 use crate::auth::{Actor, Caller, CredentialId, CredentialKind, Holder};
-use crate::crypto::{AuditKey, sha256};
+use crate::crypto::sha256;
 use crate::domain::{SecretName, TenantName, Timestamp};
-use crate::store::{Block, Chain, Change, LedgerSeal, Space, StoreError};
+use crate::store::{Appended, Chain, Change, Entry, LedgerSeal, Space, StoreError};
 
 /// The result of what was done.
 const OK: &str = "ok";
@@ -39,9 +36,8 @@ pub(super) const NOT_FOUND: &str = "not_found";
 const BEGUN: &str = "begun";
 const FAILED: &str = "failed";
 
-/// What texts of others may take. It keeps every entry within one block.
+/// What texts of others may take. It keeps every entry within [`Entry::MAX_BYTES`].
 const TEXT_MAX_BYTES: usize = 256;
-const ROOM: usize = Block::MAX_BYTES - AuditKey::BLOCK_OVERHEAD;
 
 /// Who acts, and when by the wall clock.
 #[derive(Clone, Copy)]
@@ -157,28 +153,9 @@ pub(super) fn bounded(text: &str) -> String {
     }
 }
 
-/// What appends these entries, in as few blocks as they fit.
-pub(super) fn appending(keys: &SpaceKeys, entries: &[AuditEntry]) -> Vec<Change> {
-    let texts: Vec<String> = entries.iter().map(text).collect();
-    let (mut changes, mut rest) = (Vec::new(), texts.as_slice());
-    while !rest.is_empty() {
-        let (block, after) = rest.split_at(fitting(rest));
-        let entries = u32::try_from(block.len()).ok().and_then(NonZeroU32::new);
-        let entries = entries.expect("a block of at least one entry, and of a few");
-        let bytes = keys.anchor.audit().write(block);
-        changes.push(Change::Append(Block { entries, bytes }));
-        rest = after;
-    }
-    changes
-}
-
-/// How many of these texts fit one block: at least one.
-fn fitting(texts: &[String]) -> usize {
-    let ends = texts.iter().scan(0, |end, text| {
-        *end += text.len() + AuditKey::ENTRY_OVERHEAD;
-        Some(*end)
-    });
-    ends.take_while(|end| *end <= ROOM).count().max(1)
+/// What appends these entries.
+pub(super) fn appending(entries: &[AuditEntry]) -> Vec<Change> {
+    entries.iter().map(|entry| Change::Append(Appended::Entry(Entry::new(text(entry))))).collect()
 }
 
 /// # Panics
@@ -193,7 +170,7 @@ mod tests {
 
     /// What can be printed takes at most twice its bytes in JSON.
     #[test]
-    fn the_longest_entry_fits_a_block() {
+    fn the_longest_entry_is_one_that_a_store_takes() {
         let longest = |bytes: usize| Some("\"".repeat(bytes));
         let entry = AuditEntry {
             at: "2030-01-02T03:04:05.123456Z".to_owned(),
@@ -210,7 +187,7 @@ mod tests {
             // The id of a token, and whom it is for.
             detail: Some(format!("{} for {}", "f".repeat(128), "😀".repeat(128))),
         };
-        assert!(text(&entry).len() + AuditKey::ENTRY_OVERHEAD <= ROOM, "{}", text(&entry).len());
+        assert!(text(&entry).len() <= Entry::MAX_BYTES, "{}", text(&entry).len());
     }
 
     #[test]
@@ -220,19 +197,5 @@ mod tests {
         assert!(bounded(&long).starts_with("sha256:"));
         assert_eq!(bounded(&long).len(), 7 + 64);
         assert!(bounded("\u{1b}[2J").starts_with("sha256:"));
-    }
-
-    #[test]
-    fn entries_are_packed_and_keep_their_order() {
-        let texts: Vec<_> = (0..40).map(|n| format!("{n:04}").repeat(100)).collect();
-        let mut rest = texts.as_slice();
-        let mut blocks = Vec::new();
-        while !rest.is_empty() {
-            let (block, after) = rest.split_at(fitting(rest));
-            blocks.push(block.len());
-            rest = after;
-        }
-        assert_eq!(blocks, [8, 8, 8, 8, 8]);
-        assert_eq!(fitting(&["x".repeat(ROOM)]), 1);
     }
 }

@@ -26,7 +26,7 @@ use crate::store::{Chain, LedgerSeal, PlacedBlock, Space, Store, StoreError};
 use super::super::Vault;
 use super::super::keyring::SYSTEM;
 use super::super::tenant::Tenant;
-use super::checkpoint::{self, Pieces, Walk, parse_hash, parse_id};
+use super::checkpoint::{self, Extent, Pieces, Walk, parse_hash, parse_id};
 
 /// What whoever verifies brings along.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +51,8 @@ struct Checkpoints {
     hashes: BTreeMap<u64, [u8; 32]>,
     newest: Option<CheckpointRow>,
     heads: HashMap<TenantId, Vec<SignedHead>>,
+    /// Where chains begin of which the beginning was forgotten.
+    begins: HashMap<TenantId, Chain>,
     ended: BTreeSet<TenantId>,
     faults: Vec<String>,
 }
@@ -63,6 +65,7 @@ impl Checkpoints {
             hashes: BTreeMap::new(),
             newest: None,
             heads: HashMap::new(),
+            begins: HashMap::new(),
             ended: BTreeSet::new(),
             faults: Vec::new(),
         }
@@ -122,10 +125,13 @@ impl Checkpoints {
     }
 
     fn learn(&mut self, chains: &[ChainHead], checkpoint: u64) {
-        for ChainHead { chain, next, head } in chains {
-            if let (Some(id), Some(head)) = (parse_id(chain), parse_hash(head)) {
-                let end = Chain { next: *next, head };
+        for said in chains {
+            if let (Some(id), Some(extent)) = (parse_id(&said.chain), Extent::parse(said)) {
+                let Extent { begin, end } = extent;
                 self.heads.entry(id).or_default().push(SignedHead { end, checkpoint });
+                if begin != Chain::EMPTY {
+                    self.begins.insert(id, begin);
+                }
             }
         }
     }
@@ -164,6 +170,10 @@ impl Checkpoints {
 
     fn of(&self, chain: TenantId) -> &[SignedHead] {
         self.heads.get(&chain).map_or(&[], Vec::as_slice)
+    }
+
+    fn begin_of(&self, chain: TenantId) -> Chain {
+        self.begins.get(&chain).copied().unwrap_or(Chain::EMPTY)
     }
 
     /// Chains that are signed, did not end, and were not seen.
@@ -450,9 +460,12 @@ impl Reading {
         }
         let signed = self.checkpoints.of(id);
         let mut follower = Follower::new(id, Chain { next, head }, signed);
-        let first_missing = self.complete && next > 0;
-        let fault = if first_missing || (next == 0 && head != [0; 32]) {
-            Some(follower.fault("entry 0 is missing: the chain begins with another one".to_owned()))
+        // Nothing is before the first, whether that is the very first or the first kept.
+        let first = self.checkpoints.begin_of(id);
+        let is_first = Chain { next, head } == first;
+        let fault = if !is_first && (self.complete || next <= first.next) {
+            let first = first.next;
+            Some(follower.fault(format!("entry {first} is missing: the chain begins elsewhere")))
         } else {
             follower.begin(signed).err()
         };
@@ -623,7 +636,7 @@ async fn follow_all(
     for (whose, done) in all.iter().zip(0..) {
         let what = whose.tenant.clone().unwrap_or_else(|| whose.id.to_string());
         report(Progress { what, done, of });
-        chains.push(follow(store, whose, checkpoints.of(whose.id)).await?);
+        chains.push(follow(store, whose, checkpoints).await?);
     }
     Ok(())
 }
@@ -656,11 +669,12 @@ async fn signed_in(store: &dyn Store, key: AuditPublicKey) -> Result<Checkpoints
 async fn follow(
     store: &dyn Store,
     whose: &Whose<'_>,
-    signed: &[SignedHead],
+    checkpoints: &Checkpoints,
 ) -> Result<ProvedChain, StoreError> {
     let Whose { id, tenant, keys } = whose;
     let space = if *id == SYSTEM { Space::System } else { Space::Tenant(*id) };
-    let mut follower = Follower::new(*id, Chain::EMPTY, signed);
+    let signed = checkpoints.of(*id);
+    let mut follower = Follower::new(*id, checkpoints.begin_of(*id), signed);
     let fault = match follow_blocks(store, space, *keys, &mut follower, signed).await {
         Ok(()) => None,
         Err(Halt::Fault(fault)) => Some(fault),
@@ -705,12 +719,16 @@ async fn follow_blocks(
         Some((_, seal)) => {
             let sealed = store.ledger(space).await?;
             let ledger = sealed.and_then(|sealed| seal.open(&sealed).ok());
-            Some(ledger.ok_or("its ledger is missing or damaged".to_owned())?.chain)
+            let ledger = ledger.ok_or("its ledger is missing or damaged".to_owned())?;
+            // The beginning may be another one than any checkpoint says yet.
+            *follower = Follower::new(follower.id, ledger.kept_from, signed);
+            Some(ledger.chain)
         }
     };
     let up_to = ledger.map_or(u64::MAX, |end| end.next);
     follower.begin(signed)?;
-    let mut walk = Walk::from(space, 0);
+    // What is forgotten may be there still.
+    let mut walk = Walk::from(space, follower.end.next);
     while let Some(blocks) = walk.next(store).await? {
         for placed in blocks.iter().filter(|placed| placed.first < up_to) {
             let PlacedBlock { first, link, block } = placed;
