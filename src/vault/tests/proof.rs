@@ -508,7 +508,8 @@ fn prove_again(blocks: &mut [ExportedBlock]) {
             entry.commitment = hex::encode(commitment.as_bytes());
         }
         if !block.entries.is_empty() {
-            block.header = format!("01{}", hex::encode(commitment.as_bytes()));
+            let format = block.header.split_at(2).0;
+            block.header = format!("{format}{}", hex::encode(commitment.as_bytes()));
         }
         let (header, mut rest) = (hex::decode(&block.header).unwrap(), [0; 32]);
         hex::decode_to_slice(&block.envelope, &mut rest).unwrap();
