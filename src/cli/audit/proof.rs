@@ -19,6 +19,7 @@ use crate::api::audit_export::{
 };
 use crate::config::Config;
 use crate::crypto::{AuditPublicKey, sha256};
+use crate::domain::TenantName;
 use crate::http::AdminClient;
 use crate::vault::{Trust, verify_copy, verify_export};
 
@@ -191,10 +192,7 @@ async fn without_keys(
 ) -> Result<AuditProof, CliError> {
     let store = folder.open(config).await?;
     let bar = Bar::patient();
-    let (told, heard) = std::sync::mpsc::channel();
-    let report = move |now| drop(told.send(now));
-    let proof = verify_copy(&*store, key, head.as_ref(), &report).await;
-    heard.try_iter().for_each(|now| bar.show(now));
+    let proof = verify_copy(&*store, key, head.as_ref(), &move |now| bar.show(now)).await;
     store.close().await;
     proof.map_err(|error| crate::api::admin::Failure::from(error).into())
 }
@@ -223,6 +221,8 @@ fn text(proof: &AuditProof) -> String {
 
 fn chain_text(chain: &ProvedChain) -> String {
     let ProvedChain { chain, tenant, from, next, signed, fault } = chain;
+    // An export may say anything.
+    let tenant = tenant.as_deref().filter(|tenant| TenantName::parse(tenant).is_ok());
     let name = match tenant {
         Some(tenant) => format!("tenant {tenant}"),
         None if chain.bytes().all(|byte| byte == b'0') => "system".to_owned(),
@@ -244,6 +244,15 @@ fn chain_text(chain: &ProvedChain) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_export_calls_a_tenant_steers_no_terminal() {
+        let (id, named) = ("05".repeat(16), Some("acme".to_owned()));
+        let chain = ProvedChain { chain: id.clone(), tenant: named, ..ProvedChain::default() };
+        assert!(chain_text(&chain).starts_with("tenant acme  0 entries"));
+        let steering = ProvedChain { tenant: Some("\u{1b}[2J".to_owned()), ..chain };
+        assert!(chain_text(&steering).starts_with(&format!("tenant {id}  0 entries")));
+    }
 
     #[test]
     fn lines_are_read_whatever_is_in_them() {
