@@ -20,6 +20,7 @@ pub enum AuditOp {
     TenantDelete,
     TenantRestore,
     TenantLimit,
+    StoreRestore,
     TokenMint,
     TokenRevoke,
     RootRotate,
@@ -37,7 +38,7 @@ pub enum AuditOp {
 }
 
 impl AuditOp {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::SecretWrite,
         Self::SecretDelete,
         Self::SecretSweep,
@@ -45,6 +46,7 @@ impl AuditOp {
         Self::TenantDelete,
         Self::TenantRestore,
         Self::TenantLimit,
+        Self::StoreRestore,
         Self::TokenMint,
         Self::TokenRevoke,
         Self::RootRotate,
@@ -70,6 +72,7 @@ impl AuditOp {
             Self::TenantDelete => "tenant.delete",
             Self::TenantRestore => "tenant.restore",
             Self::TenantLimit => "tenant.limit",
+            Self::StoreRestore => "store.restore",
             Self::TokenMint => "token.mint",
             Self::TokenRevoke => "token.revoke",
             Self::RootRotate => "root.rotate",

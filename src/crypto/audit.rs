@@ -33,6 +33,7 @@ use super::envelope::{Binding, Dek, Purpose, Undecryptable};
 use super::ring;
 use crate::domain::TenantId;
 
+/// Of blocks of entries. Blocks of other kinds begin with another byte.
 const PLAIN: u8 = 1;
 const COMPRESSED: u8 = 2;
 const LENGTH_LEN: usize = 4;
@@ -250,25 +251,49 @@ impl Default for Commitment {
     }
 }
 
-/// The link of a block. What is no block of ours has one too: whatever stands in a
+/// What of a block its link depends on: all that somebody must be shown who follows a
+/// chain without the blocks. What is no block of ours has one too: whatever stands in a
 /// store is linked.
-pub(super) fn link(
-    chain: TenantId,
-    before: &[u8; HASH_LEN],
-    first: u64,
-    entries: u32,
-    block: &[u8],
-) -> [u8; HASH_LEN] {
-    let (header, envelope) = block.split_at_checked(HEADER_LEN).unwrap_or((block, &[]));
-    ring::sha256_of(&[
-        b"tenure/v1/audit-link",
-        chain.as_bytes(),
-        before,
-        &first.to_be_bytes(),
-        &entries.to_be_bytes(),
-        header,
-        &ring::sha256(envelope),
-    ])
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockDigest<'b> {
+    /// The first 33 bytes: of a block of entries its format and `K`.
+    pub header: &'b [u8],
+    /// The hash of the others.
+    pub rest: [u8; HASH_LEN],
+}
+
+impl<'b> BlockDigest<'b> {
+    pub fn of(block: &'b [u8]) -> Self {
+        let (header, envelope) = block.split_at_checked(HEADER_LEN).unwrap_or((block, &[]));
+        Self { header, rest: ring::sha256(envelope) }
+    }
+
+    /// Where the block stands behind `before`.
+    pub fn link(
+        &self,
+        chain: TenantId,
+        before: &[u8; HASH_LEN],
+        first: u64,
+        entries: u32,
+    ) -> [u8; HASH_LEN] {
+        ring::sha256_of(&[
+            b"tenure/v1/audit-link",
+            chain.as_bytes(),
+            before,
+            &first.to_be_bytes(),
+            &entries.to_be_bytes(),
+            self.header,
+            &self.rest,
+        ])
+    }
+
+    /// What a block of entries commits to them by; `None`: it is of another kind.
+    pub fn commitment(&self) -> Option<&'b [u8; HASH_LEN]> {
+        match self.header.split_first_chunk() {
+            Some((&[PLAIN | COMPRESSED], commitment)) => commitment.try_into().ok(),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -278,6 +303,16 @@ mod tests {
     use super::*;
 
     const TENANT: TenantId = TenantId::from_bytes([5; 16]);
+
+    fn link(
+        chain: TenantId,
+        before: &[u8; HASH_LEN],
+        first: u64,
+        entries: u32,
+        block: &[u8],
+    ) -> [u8; HASH_LEN] {
+        BlockDigest::of(block).link(chain, before, first, entries)
+    }
 
     fn key() -> AuditKey {
         AuditKey::new(TENANT, Zeroizing::new([7; 32]))

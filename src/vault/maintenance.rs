@@ -140,6 +140,17 @@ pub async fn execute(
             let found = audit::query(vault, tenant.as_deref(), &filter, from, limit).await?;
             Ok(Reply::Audit { entries: found.entries, next: found.next })
         }
+        Command::AuditKey => audit::show_key(vault).await,
+        Command::AuditHead => audit::show_head(vault).await,
+        Command::AuditVerify { key, head } => {
+            let report = exchange.report();
+            audit::show_proof(vault, key.as_deref(), head, &report).await
+        }
+        Command::AuditExport { of, from } => {
+            let report = exchange.report();
+            let made = audit::export(vault, &of, &from, exchange.download, &report).await?;
+            Ok(Reply::AuditExported(made))
+        }
         Command::Seal | Command::Unseal { .. } => Err(failure(
             FailureKind::Internal,
             "only who serves a store seals and unseals it".to_owned(),

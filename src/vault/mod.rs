@@ -62,7 +62,8 @@ use crate::store::{
     Batch, Compacted, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
 };
 
-use audit::By;
+use audit::{By, Checkpointer};
+pub use audit::{Trust, verify_copy, verify_export};
 use heads::{Budget, Heads};
 use keyring::{Header, Keyring, Phase, SpaceKeys};
 pub use list::{Detail, ListPage, ListRequest, PageSize, Shows};
@@ -271,6 +272,7 @@ pub struct Vault {
     last_sweep: RwLock<Option<Timestamp>>,
     opened_on: Timestamp,
     survey: RwLock<Option<Survey>>,
+    checkpoints: Checkpointer,
     /// Tenants that exist no more, or never came to exist, and whose keys and
     /// rows are still to be destroyed.
     doomed: Mutex<Vec<TenantId>>,
@@ -388,6 +390,9 @@ impl Vault {
         }
         let limits = Arc::new(Limits::new(options.rates, &clock));
         let has_rated_tenant = tenants.by_id.values().any(|tenant| tenant.quota.is_rated());
+        let since_boot = clock.read().since_boot;
+        let checkpoints =
+            Checkpointer::new(contents.audit_signer, contents.last_checkpoint, since_boot);
         let time = Timekeeper::start(clock, floor);
         let opened_on = time.now().for_expiry();
         let standing = Standing {
@@ -418,6 +423,7 @@ impl Vault {
             last_sweep: RwLock::new(contents.last_sweep),
             opened_on,
             survey: RwLock::default(),
+            checkpoints,
             doomed: Mutex::new(Vec::new()),
             held: watch::Sender::new(()),
         });
@@ -618,6 +624,9 @@ impl Vault {
         if let Err(error) = self.store_uses().await {
             log::debug!("when API keys were last used is not stored yet: {error}");
         }
+        if let Err(error) = self.checkpoint_when_due().await {
+            log::debug!("no checkpoint of the audit is signed yet: {error}");
+        }
         let floor = self.time.floor();
         let persisted = *self.floor_persisted.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = floor.at < persisted.at.saturating_add(FLOOR_INTERVAL);
@@ -676,6 +685,9 @@ impl Vault {
         self.time.now();
         if let Err(error) = self.store_uses().await {
             log::warn!("when API keys were last used was not stored: {error}");
+        }
+        if let Err(error) = self.checkpoint_here().await {
+            log::warn!("no checkpoint of the audit was signed at this stop: {error}");
         }
         if let Err(error) = self.system.persist_floor(self.time.floor()).await {
             log::warn!("the time of this stop was not stored: {error}");

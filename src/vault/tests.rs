@@ -6,6 +6,7 @@ mod counting;
 mod credentials;
 mod lists;
 mod notices;
+mod proof;
 mod quotas;
 mod rotation;
 mod sealing;

@@ -15,6 +15,8 @@
 mod api;
 mod api_keys;
 mod audit;
+mod audit_load;
+mod audit_proof;
 mod backup;
 mod batches;
 mod browser;

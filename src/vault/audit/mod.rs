@@ -8,9 +8,17 @@
 //! and by which credential, and never holds a value or a credential.
 
 mod check;
+mod checkpoint;
+mod commands;
+mod export;
+mod proof;
 mod query;
 
 pub(super) use check::check;
+pub(super) use checkpoint::{Checkpointer, LastCheckpoint};
+pub(super) use commands::{show_head, show_key, show_proof};
+pub(super) use export::export;
+pub use proof::{Trust, verify_copy, verify_export};
 pub(super) use query::query;
 
 use super::tenant::Tenant;

@@ -358,6 +358,10 @@ def read_system(keys, rows):
             require(keys.locate(read_told(plain)) == locator, "notices in another's place")
         elif key == b"r":
             read_roots(plain)
+        elif key == b"k":
+            read_audit_key(plain)
+        elif key == b"c":
+            read_last_checkpoint(plain)
         else:
             require(key == b"s", "a row of no known kind")
             read_sweep(plain)
@@ -381,6 +385,22 @@ def read_told(plain):
     tenant, _until, _version = fields.take(16), fields.time(), fields.number(8)
     fields.end()
     return tenant
+
+
+def read_audit_key(plain):
+    fields = Fields(plain)
+    fields.format(1)
+    key = Ed25519PrivateKey.from_private_bytes(fields.take(32))
+    fields.end()
+    return key
+
+
+def read_last_checkpoint(plain):
+    fields = Fields(plain)
+    fields.format(1)
+    number, _hash, _complete_from = fields.number(8), fields.take(32), fields.number(8)
+    fields.end()
+    return number
 
 
 def read_api_key(plain):
@@ -523,9 +543,12 @@ def check_vectors(folder):
     readers = {"apiKey": read_api_key, "revoked": read_revocation, "roots": read_roots}
     for name, plain in credentials.items():
         next(read for stem, read in readers.items() if name.startswith(stem))(plain)
+    signed = unhex(sample("checkpoints-v1.json"))
+    read_audit_key(signed["auditKey"])
+    require(read_last_checkpoint(signed["lastCheckpoint"]) == 9, "the newest checkpoint")
     for name in ("audit-v1.json", "audit-v2.json"):
         check_audit(unhex(sample(name)))
-    count = len(envelopes) + 4 + len(records) + len(credentials)
+    count = len(envelopes) + 4 + len(records) + len(signed) + len(credentials)
     print(f"{count} samples are as docs/keys.md has them")
 
 
