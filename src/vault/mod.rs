@@ -62,7 +62,8 @@ use crate::store::{
     Batch, Compacted, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
 };
 
-use audit::By;
+pub use audit::{About, Act, AuditPolicy, AuditVitals, Reads, TurnedAway, Unrecorded};
+use audit::{By, Recorder};
 use heads::{Budget, Heads};
 use keyring::{Header, Keyring, Phase, SpaceKeys};
 pub use list::{Detail, ListPage, ListRequest, PageSize, Shows};
@@ -117,7 +118,8 @@ pub enum Precondition {
 pub enum Deleted {
     /// It was there, and is gone.
     Removed,
-    /// Nothing was there; an expired secret, if there was one, is gone too.
+    /// It had expired, and is gone: whoever deletes is told that nothing was there.
+    Expired,
     NothingThere,
 }
 
@@ -208,6 +210,7 @@ pub struct VaultOptions {
     pub tenant_limits: TenantLimits,
     /// What is told of secrets that come to their end; `None`: nothing.
     pub notices: Option<NoticePolicy>,
+    pub audit: AuditPolicy,
     /// Whose tokens are accepted beside our own.
     pub issuers: Vec<IssuerPolicy>,
     pub deks: DekPolicy,
@@ -231,6 +234,7 @@ impl Default for VaultOptions {
             max_api_keys: 1_000,
             tenant_limits: TenantLimits::default(),
             notices: None,
+            audit: AuditPolicy::default(),
         }
     }
 }
@@ -271,6 +275,7 @@ pub struct Vault {
     last_sweep: RwLock<Option<Timestamp>>,
     opened_on: Timestamp,
     survey: RwLock<Option<Survey>>,
+    recorder: Recorder,
     /// Tenants that exist no more, or never came to exist, and whose keys and
     /// rows are still to be destroyed.
     doomed: Mutex<Vec<TenantId>>,
@@ -398,6 +403,7 @@ impl Vault {
         let remembered = options.token_cache_entries;
         let authenticator = Authenticator::new(standing, remembered, limits.clone())
             .trusting(Issuers::new(options.issuers.clone()));
+        let recorder = Recorder::new(options.audit, contents.served_since);
         let vault = Arc::new(Self {
             authenticator,
             limits,
@@ -418,6 +424,7 @@ impl Vault {
             last_sweep: RwLock::new(contents.last_sweep),
             opened_on,
             survey: RwLock::default(),
+            recorder,
             doomed: Mutex::new(Vec::new()),
             held: watch::Sender::new(()),
         });
@@ -677,6 +684,7 @@ impl Vault {
         if let Err(error) = self.store_uses().await {
             log::warn!("when API keys were last used was not stored: {error}");
         }
+        self.settle_audit().await;
         if let Err(error) = self.system.persist_floor(self.time.floor()).await {
             log::warn!("the time of this stop was not stored: {error}");
         }

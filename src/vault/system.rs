@@ -9,6 +9,7 @@
 //! | `r` | the roots that sign tokens |
 //! | `s` | when every tenant was last swept |
 //! | `n` ‖ HMAC(tenant id) | up to when notices of a tenant were told |
+//! | `w` | while a server serves, since when |
 //!
 //! Every row is bound to its key and version, and all are under the system's
 //! ledger, which is checked at open: whoever can write the disk can neither
@@ -60,6 +61,8 @@ pub(super) struct SystemContents {
     pub(super) revocations: Vec<(RevocationTarget, Revocation)>,
     pub(super) last_sweep: Option<Timestamp>,
     pub(super) told: HashMap<TenantId, Told>,
+    /// Since when somebody serves who has not ended in good order.
+    pub(super) served_since: Option<Timestamp>,
     pub(super) floor: Floor,
     pub(super) next_version: u64,
 }
@@ -71,7 +74,7 @@ impl SystemContents {
         let ledger = export.prove(&seal, "the system database")?;
         let (mut roots, mut last_sweep, mut tenants) = (None, None, Vec::new());
         let (mut api_keys, mut revocations) = (Vec::new(), Vec::new());
-        let mut told = HashMap::new();
+        let (mut told, mut served_since) = (HashMap::new(), None);
         for (key, row) in &export.rows {
             match Record::read(key, &decrypt(keys, key, row)?)? {
                 Record::Tenant(tenant) => tenants.push(tenant),
@@ -80,12 +83,23 @@ impl SystemContents {
                 Record::Roots(all) => roots = Some(all),
                 Record::Sweep(at) => last_sweep = Some(at),
                 Record::Told(tenant, up_to) => drop(told.insert(tenant, up_to)),
+                Record::Service(since) => served_since = Some(since),
             }
         }
         let roots = roots.ok_or_else(|| damaged("token roots"))?;
         let next_version = ledger.highest_version.saturating_add(1);
         let floor = ledger.floor;
-        Ok(Self { roots, tenants, api_keys, revocations, last_sweep, told, floor, next_version })
+        Ok(Self {
+            roots,
+            tenants,
+            api_keys,
+            revocations,
+            last_sweep,
+            told,
+            served_since,
+            floor,
+            next_version,
+        })
     }
 }
 
@@ -97,12 +111,16 @@ enum Record {
     Roots(Roots),
     Sweep(Timestamp),
     Told(TenantId, Told),
+    Service(Timestamp),
 }
 
 impl Record {
     fn read(key: &RowKey, plaintext: &[u8]) -> Result<Self, OpenError> {
         match key.as_bytes() {
             ROOTS => Roots::decode(plaintext).map(Self::Roots).map_err(|_| damaged("token roots")),
+            SERVICE => {
+                decode_service(plaintext).map(Self::Service).map_err(|_| damaged("the service"))
+            }
             SWEEP => decode_sweep(plaintext).map(Self::Sweep).map_err(|_| damaged("last sweep")),
             [TENANT, ..] => {
                 decode_tenant(plaintext).map(Self::Tenant).map_err(|_| damaged("a tenant"))
@@ -267,7 +285,7 @@ impl System {
             Record::ApiKey((api_key, _)) => self.api_key_key(api_key.id) == *key,
             Record::Revocation(target, _) => self.revocation_key(&target) == *key,
             Record::Told(tenant, _) => self.told_key(tenant) == *key,
-            Record::Roots(_) | Record::Sweep(_) => true,
+            Record::Roots(_) | Record::Sweep(_) | Record::Service(_) => true,
         });
         if known { Ok(()) } else { Err("a row is of no known form".to_owned()) }
     }
@@ -356,6 +374,24 @@ impl System {
         self.commit(vec![Change::Put { key, row }], floor).await
     }
 
+    /// Remembers that somebody serves, which is true until [`System::leave_service`].
+    pub(super) async fn enter_service(
+        &self,
+        since: Timestamp,
+        floor: Floor,
+        said: &[AuditEntry],
+    ) -> Result<(), StoreError> {
+        let _writing = self.writing.read().await;
+        let row = self.encrypt(&service_key(), &encode_service(since));
+        let mut changes = vec![Change::Put { key: service_key(), row }];
+        changes.extend(self.appending(said));
+        self.commit(changes, floor).await
+    }
+
+    pub(super) async fn leave_service(&self, floor: Floor) -> Result<(), StoreError> {
+        self.commit(vec![Change::Delete { key: service_key() }], floor).await
+    }
+
     /// Persists a floor and nothing else: the ledger keeps it.
     pub(super) async fn persist_floor(&self, floor: Floor) -> Result<(), StoreError> {
         self.commit(Vec::new(), floor).await
@@ -364,6 +400,11 @@ impl System {
     /// Appends to the audit, and persists a floor with it.
     pub(super) async fn record(&self, said: &[AuditEntry], floor: Floor) -> Result<(), StoreError> {
         self.commit(self.appending(said), floor).await
+    }
+
+    /// The same with blocks that were written already.
+    pub(super) async fn append(&self, blocks: Vec<Change>, floor: Floor) -> Result<(), StoreError> {
+        self.commit(blocks, floor).await
     }
 
     fn appending(&self, said: &[AuditEntry]) -> Vec<Change> {
@@ -421,6 +462,7 @@ const REVOCATION: u8 = b'v';
 const TOLD: u8 = b'n';
 const ROOTS: &[u8] = b"r";
 const SWEEP: &[u8] = b"s";
+const SERVICE: &[u8] = b"w";
 
 fn roots_key() -> RowKey {
     RowKey::new(ROOTS.to_vec())
@@ -428,6 +470,24 @@ fn roots_key() -> RowKey {
 
 fn sweep_key() -> RowKey {
     RowKey::new(SWEEP.to_vec())
+}
+
+fn service_key() -> RowKey {
+    RowKey::new(SERVICE.to_vec())
+}
+
+const SERVICE_FORMAT: u8 = 1;
+
+pub(super) fn encode_service(since: Timestamp) -> Vec<u8> {
+    [[SERVICE_FORMAT].as_slice(), &since.unix_micros().to_be_bytes()].concat()
+}
+
+pub(super) fn decode_service(bytes: &[u8]) -> Result<Timestamp, Malformed> {
+    let mut fields = Reader::new(bytes);
+    fields.format(SERVICE_FORMAT)?;
+    let since = fields.timestamp()?;
+    fields.end()?;
+    Ok(since)
 }
 
 const SWEEP_FORMAT: u8 = 1;

@@ -48,6 +48,7 @@ mod oidc;
 mod operations;
 mod packages;
 mod power_loss;
+mod recording;
 mod revocation;
 mod sealing;
 mod service;

@@ -5,21 +5,33 @@
 //! no entry without its change. Entries of a tenant's secrets are in the tenant's
 //! chain, which goes when the tenant goes; those of credentials, keys and tenants are
 //! in the system's, where the rows are that they are about. An entry names who acted
-//! and by which credential, and never holds a value or a credential.
+//! and by which credential, and never holds a value or a credential. What changes nothing
+//! is recorded by way of a queue ([`recorder`]).
 
 mod check;
+mod commands;
+mod pack;
 mod query;
+mod queue;
+mod recorder;
+mod refused;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 pub(super) use check::check;
+pub(super) use commands::Told;
 pub(super) use query::query;
+pub use queue::{About, Act};
+pub(super) use recorder::Recorder;
+pub use recorder::{AuditPolicy, AuditVitals, Reads, Unrecorded};
+pub use refused::TurnedAway;
 
 use super::keyring::SpaceKeys;
 use super::tenant::Tenant;
 use super::{KeysError, Vault};
 use crate::api::audit::{AuditActor, AuditEntry, AuditOp};
-use crate::auth::{Actor, Caller, CredentialId, CredentialKind, Holder};
+use crate::auth::{Actor, Caller, CredentialId, CredentialKind, Holder, Origin};
 use crate::crypto::{AuditKey, sha256};
 use crate::domain::{SecretName, TenantName, Timestamp};
 use crate::store::{Block, Chain, Change, LedgerSeal, Space, StoreError};
@@ -34,6 +46,8 @@ const FAILED: &str = "failed";
 /// What texts of others may take. It keeps every entry within one block.
 const TEXT_MAX_BYTES: usize = 256;
 const ROOM: usize = Block::MAX_BYTES - AuditKey::BLOCK_OVERHEAD;
+/// Entries of a block. Who looks for one must look back so far for the block that it is in.
+const MOST_IN_A_BLOCK: usize = 1_024;
 
 /// Who acts, and when by the wall clock.
 #[derive(Clone, Copy)]
@@ -94,6 +108,7 @@ pub(super) fn entry(by: By<'_>, op: AuditOp) -> AuditEntry {
         Actor::Holder(holder) => of_holder(holder),
         Actor::Local { uid } => (AuditActor::Local, None, uid.map(|uid| uid.to_string()), None),
         Actor::Server => (AuditActor::Server, None, None, None),
+        Actor::Stranger => (AuditActor::Stranger, None, None, None),
     };
     AuditEntry {
         at: at.to_string(),
@@ -154,7 +169,7 @@ pub(super) fn appending(keys: &SpaceKeys, entries: &[AuditEntry]) -> Vec<Change>
     let texts: Vec<String> = entries.iter().map(text).collect();
     let (mut changes, mut rest) = (Vec::new(), texts.as_slice());
     while !rest.is_empty() {
-        let (block, after) = rest.split_at(fitting(rest));
+        let (block, after) = rest.split_at(fitting(rest, ROOM));
         let entries = u32::try_from(block.len()).ok().and_then(NonZeroU32::new);
         let entries = entries.expect("a block of at least one entry, and of a few");
         let bytes = keys.anchor.audit().write(block);
@@ -164,13 +179,65 @@ pub(super) fn appending(keys: &SpaceKeys, entries: &[AuditEntry]) -> Vec<Change>
     changes
 }
 
-/// How many of these texts fit one block: at least one.
-fn fitting(texts: &[String]) -> usize {
+/// How many of these texts fit so much room: at least one.
+fn fitting(texts: &[String], room: usize) -> usize {
     let ends = texts.iter().scan(0, |end, text| {
         *end += text.len() + AuditKey::ENTRY_OVERHEAD;
         Some(*end)
     });
-    ends.take_while(|end| *end <= ROOM).count().max(1)
+    ends.take_while(|end| *end <= room).count().max(1)
+}
+
+/// Writes entries of acts. What a credential says of its holder is written once for those
+/// that follow one another.
+struct Scribe {
+    holder: Option<Arc<Holder>>,
+    /// The one before.
+    entry: Option<AuditEntry>,
+}
+
+impl Scribe {
+    fn new() -> Self {
+        Self { holder: None, entry: None }
+    }
+
+    fn text(&mut self, act: &Act) -> String {
+        let Act { at, op, about, result, caller, detail } = act;
+        let blank = match self.entry.take() {
+            Some(entry) if self.is_of(&caller.actor) => entry,
+            _ => entry(By { caller, at: *at }, *op),
+        };
+        self.holder = match &caller.actor {
+            Actor::Holder(holder) => Some(Arc::clone(holder)),
+            Actor::Local { .. } | Actor::Server | Actor::Stranger => None,
+        };
+        let (tenant, name) = match about {
+            About::Secret { name, .. } => (None, name.as_ref().map(|name| name.as_str().into())),
+            About::System { tenant } => (tenant.as_deref().map(Into::into), None),
+        };
+        let Origin { request, address } = &caller.origin;
+        let entry = AuditEntry {
+            at: at.to_string(),
+            op: *op,
+            tenant,
+            name,
+            result: (*result).to_owned(),
+            from: address.map(|address| address.to_string()),
+            request: request.as_deref().map(Into::into),
+            detail: detail.as_deref().map(Into::into),
+            ..blank
+        };
+        let text = text(&entry);
+        self.entry = Some(entry);
+        text
+    }
+
+    fn is_of(&self, actor: &Actor) -> bool {
+        match (&self.holder, actor) {
+            (Some(before), Actor::Holder(holder)) => Arc::ptr_eq(before, holder),
+            _ => false,
+        }
+    }
 }
 
 /// # Panics
@@ -220,11 +287,11 @@ mod tests {
         let mut rest = texts.as_slice();
         let mut blocks = Vec::new();
         while !rest.is_empty() {
-            let (block, after) = rest.split_at(fitting(rest));
+            let (block, after) = rest.split_at(fitting(rest, ROOM));
             blocks.push(block.len());
             rest = after;
         }
         assert_eq!(blocks, [8, 8, 8, 8, 8]);
-        assert_eq!(fitting(&["x".repeat(ROOM)]), 1);
+        assert_eq!(fitting(&["x".repeat(ROOM)], ROOM), 1);
     }
 }

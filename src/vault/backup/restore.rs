@@ -124,6 +124,8 @@ async fn settle_system(
         system.forget((&record.name, record.id), &[], ledger.floor, &[]).await?;
     }
     settle_credentials(&contents.system, &system, whole, credentials).await?;
+    // Whoever served when the backup was made serves another store.
+    system.leave_service(ledger.floor).await?;
     Ok(version)
 }
 
