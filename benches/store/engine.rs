@@ -6,6 +6,7 @@
 //! they take.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use tenure::crypto::AnchorKeys;
 use tenure::domain::{Floor, TenantId, Timestamp};
 use tenure::store::{
-    Batch, Block, Chain, Change, ForgedLedger, Ledger, LedgerSeal, Row, RowKey, SledOptions,
+    Batch, Block, Chain, Change, Entry, ForgedLedger, Ledger, LedgerSeal, Row, RowKey, SledOptions,
     SledStore, Space, Store, StoreError,
 };
 
@@ -25,6 +26,9 @@ use crate::harness::client::Sample;
 const HEAD_BYTES: usize = 105;
 const VALUE_BYTES: usize = 565;
 const EXPIRY_BYTES: usize = 0;
+/// As long as the id of a token.
+const CREDENTIAL: &str = "5e0f3c1b9a7d48265e0f3c1b9a7d4826c4d1a05be2937f68c4d1a05be2937f68\
+                          0b9e6d3a1f7c58420b9e6d3a1f7c5842a35f1c8e04b7d296a35f1c8e04b7d296";
 
 /// Under what the ledger is.
 #[derive(Clone, Copy)]
@@ -137,6 +141,7 @@ async fn replace(engine: &Engine, name: usize) -> Result<(), StoreError> {
         Change::Put { key: key(b'x', name, 0), row: row(version, EXPIRY_BYTES) },
     ];
     changes.extend(old.map(|old| Change::Delete { key: key(b'h', name, old) }));
+    changes.push(Change::Append(entry(name, version)));
     let floor = Floor { epoch: 0, at: Timestamp::from_unix_seconds(0) };
     store.commit(space, Batch { changes, floor, seal: Arc::clone(seal) }).await
 }
@@ -147,6 +152,17 @@ fn key(kind: u8, name: usize, version: u64) -> RowKey {
     let mut bytes = vec![kind];
     bytes.extend(scattered(name as u64).iter().chain(&version.to_be_bytes()));
     RowKey::new(bytes)
+}
+
+/// As the audit has of a PUT: most of it is what the one before says.
+fn entry(name: usize, version: u64) -> Entry {
+    let at = version % 1_000_000;
+    Entry::new(format!(
+        "{{\"at\":\"2030-01-02T03:04:05.{at:06}Z\",\"op\":\"secret.write\",\"name\":\"put-{name:04}\",\
+         \"result\":\"ok\",\"by\":\"token\",\"credential\":\"{CREDENTIAL}\",\"subject\":\"bench\",\
+         \"from\":\"127.0.0.1\",\"request\":\"{:032x}\"}}",
+        u128::from_be_bytes(scattered(version)[..16].try_into().unwrap_or_default()),
+    ))
 }
 
 /// As incompressible as ciphertext.
@@ -173,6 +189,11 @@ impl LedgerSeal for KeyedSeal {
         self.0.ledger().digest_row(key.as_bytes(), row.version, &row.bytes)
     }
 
+    fn pack(&self, entries: &[Entry]) -> Block {
+        let (entries, bytes) = self.0.audit().pack(entries, Block::MAX_BYTES);
+        Block { entries, bytes }
+    }
+
     fn link(&self, chain: &Chain, block: &Block) -> [u8; 32] {
         self.0.ledger().link(&chain.head, chain.next, block.entries.get(), &block.bytes)
     }
@@ -196,6 +217,17 @@ impl LedgerSeal for PlainSeal {
         scattered(hasher.finish())
     }
 
+    fn pack(&self, entries: &[Entry]) -> Block {
+        let mut bytes = Vec::with_capacity(Block::MAX_BYTES);
+        let fits = |entry: &&Entry| {
+            bytes.extend(entry.text().as_bytes().iter().take(Block::MAX_BYTES - bytes.len()));
+            bytes.len() < Block::MAX_BYTES
+        };
+        let taken = entries.iter().take_while(fits).count().max(1);
+        let entries = u32::try_from(taken).ok().and_then(NonZeroU32::new);
+        Block { entries: entries.unwrap_or(NonZeroU32::MIN), bytes }
+    }
+
     fn link(&self, chain: &Chain, block: &Block) -> [u8; 32] {
         let mut hasher = DefaultHasher::new();
         (chain.head, chain.next, block.entries, &block.bytes).hash(&mut hasher);
@@ -203,10 +235,10 @@ impl LedgerSeal for PlainSeal {
     }
 
     fn seal(&self, ledger: &Ledger) -> Vec<u8> {
-        // Nothing is appended here.
-        let Ledger { commits, rows, digest, highest_version, floor, chain: _ } = ledger;
-        let numbers = [*commits, *rows, *highest_version, u64::from(floor.epoch)];
-        let mut bytes = digest.to_vec();
+        // Nothing is forgotten here.
+        let Ledger { commits, rows, digest, highest_version, floor, chain, kept_from: _ } = ledger;
+        let numbers = [*commits, *rows, *highest_version, u64::from(floor.epoch), chain.next];
+        let mut bytes = [*digest, chain.head].concat();
         bytes.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
         bytes.extend(floor.at.unix_micros().to_be_bytes());
         bytes
@@ -214,8 +246,9 @@ impl LedgerSeal for PlainSeal {
 
     fn open(&self, sealed: &[u8]) -> Result<Ledger, ForgedLedger> {
         let (digest, rest) = sealed.split_first_chunk::<32>().ok_or(ForgedLedger)?;
+        let (head, rest) = rest.split_first_chunk::<32>().ok_or(ForgedLedger)?;
         let (numbers, _) = rest.as_chunks::<8>();
-        let &[commits, rows, highest_version, epoch, at] = numbers else {
+        let &[commits, rows, highest_version, epoch, next, at] = numbers else {
             return Err(ForgedLedger);
         };
         let epoch = u32::try_from(u64::from_be_bytes(epoch)).map_err(|_| ForgedLedger)?;
@@ -226,7 +259,8 @@ impl LedgerSeal for PlainSeal {
             digest: *digest,
             highest_version: u64::from_be_bytes(highest_version),
             floor: Floor { epoch, at },
-            chain: Chain::EMPTY,
+            chain: Chain { next: u64::from_be_bytes(next), head: *head },
+            kept_from: Chain::EMPTY,
         })
     }
 }

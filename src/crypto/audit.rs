@@ -3,7 +3,9 @@
 //!
 //! A block is `format (1) ‖ K (32) ‖ envelope`. The envelope is under the audit key of
 //! the space, with the purpose `audit`, and holds `salt (32)` and each entry behind its
-//! length (2, big-endian). With `text(i)` the bytes of entry `i`, from 0,
+//! length (2, big-endian); in format 2 all behind the salt as a block of LZ4, after its
+//! length before that (4, big-endian). What is stored of one entry is mostly what was
+//! stored of the one before. With `text(i)` the bytes of entry `i`, from 0,
 //!
 //! ```text
 //! salt(i) = HMAC-SHA256(salt, i as 4 bytes)
@@ -23,6 +25,7 @@
 //! write the same bytes again to prove it.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use zeroize::Zeroizing;
 
@@ -30,7 +33,11 @@ use super::envelope::{Binding, Dek, Purpose, Undecryptable};
 use super::ring;
 use crate::domain::TenantId;
 
-const FORMAT: u8 = 1;
+const PLAIN: u8 = 1;
+const COMPRESSED: u8 = 2;
+const LENGTH_LEN: usize = 4;
+/// What a block holds at most before it is compressed. It bounds what reading one takes.
+const MOST_BYTES: usize = 16 * 1024;
 const HASH_LEN: usize = 32;
 const HEADER_LEN: usize = 1 + HASH_LEN;
 const SALT_LEN: usize = 32;
@@ -53,44 +60,57 @@ impl AuditKey {
     /// What a block has beside the texts and [`AuditKey::ENTRY_OVERHEAD`] for each.
     pub const BLOCK_OVERHEAD: usize = HEADER_LEN + Dek::ENVELOPE_OVERHEAD + SALT_LEN;
     pub const ENTRY_OVERHEAD: usize = 2;
+    /// No entry is that short.
+    pub const MOST_IN_A_BLOCK: usize = MOST_BYTES / Self::ENTRY_OVERHEAD;
 
     pub(super) fn new(tenant: TenantId, key: Zeroizing<[u8; 32]>) -> Self {
         Self { tenant, key: Dek::derived(key) }
     }
 
-    /// One block of these texts.
+    /// A block of the first of these texts: of as many as it takes to fill it, and at
+    /// least of the first, which with the overheads must fit `max` bytes.
     ///
     /// # Panics
-    /// If a text is longer than 65,535 bytes. A store's rows hold far less.
-    pub fn write(&self, texts: &[impl AsRef<str>]) -> Vec<u8> {
-        self.write_with_salt(texts, &ring::random())
+    /// If there is no text, or the first does not fit.
+    pub fn pack(&self, texts: &[impl AsRef<str>], max: usize) -> (NonZeroU32, Vec<u8>) {
+        self.pack_with_salt(texts, max, &ring::random())
     }
 
-    fn write_with_salt(&self, texts: &[impl AsRef<str>], salt: &[u8; SALT_LEN]) -> Vec<u8> {
-        let length = |text: &str| text.len() + Self::ENTRY_OVERHEAD;
-        let lengths: usize = texts.iter().map(|text| length(text.as_ref())).sum();
-        let mut plaintext = Zeroizing::new(Vec::with_capacity(SALT_LEN + lengths));
+    fn pack_with_salt(
+        &self,
+        texts: &[impl AsRef<str>],
+        max: usize,
+        salt: &[u8; SALT_LEN],
+    ) -> (NonZeroU32, Vec<u8>) {
+        let Laid { format, taken, body } = lay_out(texts, max - Self::BLOCK_OVERHEAD);
+        let mut plaintext = Zeroizing::new(Vec::with_capacity(SALT_LEN + body.len()));
         plaintext.extend_from_slice(salt);
+        plaintext.extend_from_slice(&body);
         let mut commitment = Commitment::new();
-        for (text, number) in texts.iter().zip(0..) {
-            let text = text.as_ref();
-            let length = u16::try_from(text.len()).expect("an entry fits a row");
-            plaintext.extend_from_slice(&length.to_be_bytes());
-            plaintext.extend_from_slice(text.as_bytes());
-            commitment = commitment.with(&entry_salt(salt, number), text);
+        for (text, number) in texts.iter().take(taken).zip(0..) {
+            commitment = commitment.with(&entry_salt(salt, number), text.as_ref());
         }
         let envelope = self.key.encrypt(&self.binding(), &plaintext);
-        [&[FORMAT], commitment.as_bytes().as_slice(), &envelope].concat()
+        let block = [&[format], commitment.as_bytes().as_slice(), &envelope].concat();
+        let taken = u32::try_from(taken).ok().and_then(NonZeroU32::new);
+        (taken.expect("at least one, and fewer than bytes"), block)
     }
 
     /// The entries of a block, if they are the ones that it commits to.
     pub fn read(&self, block: &[u8]) -> Result<Vec<OpenedEntry>, Undecryptable> {
-        let (&[FORMAT], rest) = block.split_first_chunk().ok_or(Undecryptable)? else {
-            return Err(Undecryptable);
-        };
+        let (&[format], rest) = block.split_first_chunk().ok_or(Undecryptable)?;
         let (committed, envelope) = rest.split_first_chunk::<HASH_LEN>().ok_or(Undecryptable)?;
         let plaintext = self.key.decrypt(&self.binding(), envelope)?;
-        let (salt, mut rest) = plaintext.split_first_chunk().ok_or(Undecryptable)?;
+        let (salt, body) = plaintext.split_first_chunk().ok_or(Undecryptable)?;
+        let expanded;
+        let mut rest = match format {
+            PLAIN => body,
+            COMPRESSED => {
+                expanded = expand(body)?;
+                expanded.as_slice()
+            }
+            _ => return Err(Undecryptable),
+        };
         let (mut entries, mut commitment) = (Vec::new(), Commitment::new());
         while let Some((length, after)) = rest.split_first_chunk() {
             let length = usize::from(u16::from_be_bytes(*length));
@@ -123,6 +143,86 @@ impl fmt::Debug for AuditKey {
 
 fn entry_salt(salt: &[u8; SALT_LEN], number: u32) -> [u8; SALT_LEN] {
     ring::hmac_sha256(salt, &number.to_be_bytes())
+}
+
+/// How the first of some texts stand in a block.
+struct Laid {
+    format: u8,
+    taken: usize,
+    body: Zeroizing<Vec<u8>>,
+}
+
+/// As many as fit `room`, compressed where that helps.
+fn lay_out(texts: &[impl AsRef<str>], room: usize) -> Laid {
+    let plain = Joined::of(texts);
+    // What repeats is most of it, so this is a good guess.
+    let mut taken = plain.within(MOST_BYTES.min(4 * room));
+    while taken > 1 {
+        let body = compress(plain.first(taken));
+        let smaller = body.len() < plain.first(taken).len();
+        if smaller && body.len() <= room {
+            return Laid { format: COMPRESSED, taken, body };
+        }
+        // As it went so far; at least one fewer.
+        taken = (taken * room / body.len()).clamp(1, taken - 1);
+        if plain.within(room) >= taken {
+            break;
+        }
+    }
+    let taken = plain.within(room);
+    assert!(taken > 0, "the first entry fits a block");
+    Laid { format: PLAIN, taken, body: Zeroizing::new(plain.first(taken).to_vec()) }
+}
+
+/// Texts, each behind its length, and where each ends.
+struct Joined {
+    bytes: Zeroizing<Vec<u8>>,
+    ends: Vec<usize>,
+}
+
+impl Joined {
+    /// The first of these, until a block could hold no more.
+    fn of(texts: &[impl AsRef<str>]) -> Self {
+        let mut joined = Self { bytes: Zeroizing::default(), ends: Vec::new() };
+        for text in texts {
+            let text = text.as_ref();
+            let Ok(length) = u16::try_from(text.len()) else { break };
+            if joined.bytes.len() + AuditKey::ENTRY_OVERHEAD + text.len() > MOST_BYTES {
+                break;
+            }
+            joined.bytes.extend_from_slice(&length.to_be_bytes());
+            joined.bytes.extend_from_slice(text.as_bytes());
+            joined.ends.push(joined.bytes.len());
+        }
+        joined
+    }
+
+    /// How many fit so many bytes.
+    fn within(&self, bytes: usize) -> usize {
+        self.ends.partition_point(|end| *end <= bytes)
+    }
+
+    fn first(&self, texts: usize) -> &[u8] {
+        let end = texts.checked_sub(1).and_then(|last| self.ends.get(last)).copied();
+        self.bytes.get(..end.unwrap_or(0)).unwrap_or_default()
+    }
+}
+
+fn compress(plain: &[u8]) -> Zeroizing<Vec<u8>> {
+    let length = u32::try_from(plain.len()).expect("a block's entries are a few kilobytes");
+    let compressed = Zeroizing::new(lz4_flex::block::compress(plain));
+    Zeroizing::new([length.to_be_bytes().as_slice(), &compressed].concat())
+}
+
+fn expand(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Undecryptable> {
+    let (length, compressed) = body.split_first_chunk::<LENGTH_LEN>().ok_or(Undecryptable)?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| Undecryptable)?;
+    if length > MOST_BYTES {
+        return Err(Undecryptable);
+    }
+    let expanded = lz4_flex::block::decompress(compressed, length);
+    let expanded = Zeroizing::new(expanded.map_err(|_| Undecryptable)?);
+    if expanded.len() == length { Ok(expanded) } else { Err(Undecryptable) }
 }
 
 /// To the entries of a block, so far.
@@ -183,20 +283,42 @@ mod tests {
         AuditKey::new(TENANT, Zeroizing::new([7; 32]))
     }
 
+    /// All of these in one block.
+    fn block_of(key: &AuditKey, texts: &[&str]) -> Vec<u8> {
+        let (taken, block) = key.pack(texts, 3_600);
+        assert_eq!(taken.get() as usize, texts.len());
+        block
+    }
+
     fn texts(entries: &[OpenedEntry]) -> Vec<&str> {
         entries.iter().map(|entry| entry.text.as_str()).collect()
     }
 
     #[test]
     fn a_block_is_as_long_as_it_says() {
-        let block = key().write(&["abc", "de"]);
+        let block = block_of(&key(), &["abc", "de"]);
         let overhead = AuditKey::BLOCK_OVERHEAD + 2 * AuditKey::ENTRY_OVERHEAD;
         assert_eq!(block.len(), overhead + 5);
     }
 
     #[test]
+    fn entries_that_are_much_alike_take_a_part_of_their_bytes() {
+        let like = |n: u32| {
+            format!(
+                "{{\"at\":\"2030-01-02T03:04:05.{n:06}Z\",\"op\":\"secret.write\",\"name\":\"n-{n}\",\"by\":\"token\",\"credential\":\"{}\"}}",
+                "ab".repeat(64)
+            )
+        };
+        let texts: Vec<_> = (0..100).map(like).collect();
+        let (taken, block) = key().pack(&texts, 3_600);
+        assert!(taken.get() > 40, "{taken}");
+        let opened = key().read(&block).unwrap();
+        assert_eq!(opened.len(), taken.get() as usize);
+    }
+
+    #[test]
     fn a_block_opens_under_its_own_key_alone() {
-        let block = key().write(&["one"]);
+        let block = block_of(&key(), &["one"]);
         assert!(key().read(&block).is_ok());
         let elsewhere = AuditKey::new(TenantId::from_bytes([6; 16]), Zeroizing::new([7; 32]));
         let other = AuditKey::new(TENANT, Zeroizing::new([8; 32]));
@@ -207,14 +329,14 @@ mod tests {
 
     #[test]
     fn nothing_of_an_entry_can_be_seen_and_equal_ones_differ() {
-        let [one, other] = [key().write(&["db-password"]), key().write(&["db-password"])];
+        let [one, other] = [block_of(&key(), &["db-password"]), block_of(&key(), &["db-password"])];
         assert!(!one.windows(4).any(|bytes| bytes == b"db-p"));
         assert_ne!(one[..HEADER_LEN], other[..HEADER_LEN], "the commitment is salted");
     }
 
     #[test]
     fn whoever_is_shown_entries_and_salts_comes_to_the_same_commitment() {
-        let block = key().write(&["one", "two"]);
+        let block = block_of(&key(), &["one", "two"]);
         let entries = key().read(&block).unwrap();
         let with =
             |commitment: Commitment, entry: &OpenedEntry| commitment.with(&entry.salt, &entry.text);
@@ -226,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_link_depends_on_all_that_it_links() {
-        let block = key().write(&["one"]);
+        let block = block_of(&key(), &["one"]);
         let first = link(TENANT, &[1; 32], 9, 1, &block);
         let mut others = vec![
             link(TenantId::from_bytes([6; 16]), &[1; 32], 9, 1, &block),
@@ -248,15 +370,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_block_survives_its_encoding(given in prop::collection::vec(".{0,60}", 0..9)) {
-            let block = key().write(&given);
-            let entries = key().read(&block).unwrap();
-            prop_assert_eq!(texts(&entries), given);
+        fn blocks_hold_all_entries_in_their_order(
+            given in prop::collection::vec("[a-z\"]{0,9}|.{0,60}", 0..200),
+            max in 400..4_000usize,
+        ) {
+            let mut left = given.as_slice();
+            while !left.is_empty() {
+                let (taken, block) = key().pack(left, max);
+                prop_assert!(block.len() <= max);
+                let (packed, after) = left.split_at(taken.get() as usize);
+                let entries = key().read(&block).unwrap();
+                prop_assert_eq!(texts(&entries), packed);
+                left = after;
+            }
         }
 
         #[test]
         fn an_altered_block_does_not_open(place in any::<prop::sample::Index>(), bit in 0..8u8) {
-            let mut block = key().write(&["one", "two"]);
+            let mut block = block_of(&key(), &["one", "two"]);
             let place = place.index(block.len());
             prop_assert_eq!(key().read(&block[..place]), Err(Undecryptable));
             block[place] ^= 1 << bit;

@@ -539,19 +539,23 @@ mod tests {
         assert!(!shown.contains("4a4a") && !shown.contains("74, 74"), "{shown}");
     }
 
-    /// The block follows entries 0 to 8; put together by another implementation too.
+    /// The blocks follow entries 0 to 8; put together by another implementation too.
     #[test]
-    fn a_frozen_block_of_an_audit_is_read_and_linked_again() {
-        let vector: serde_json::Value =
-            serde_json::from_str(include_str!("../../tests/vectors/audit-v1.json")).unwrap();
-        let bytes = |field: &str| hex::decode(vector[field].as_str().unwrap()).unwrap();
-        let array = |field: &str| <[u8; 32]>::try_from(bytes(field)).unwrap();
-        let tenant = TenantId::from_bytes(bytes("tenant").try_into().unwrap());
-        let anchor = AnchorKeys::from_seed(tenant, to_key(&bytes("anchorSeed")).unwrap());
-        let entries = anchor.audit().read(&bytes("block")).unwrap();
-        let texts: Vec<_> = entries.iter().map(|entry| entry.text.as_bytes()).collect();
-        assert_eq!(texts, [bytes("one"), bytes("two")]);
-        let link = anchor.ledger().link(&array("before"), 9, 2, &bytes("block"));
-        assert_eq!(link, array("link"));
+    fn frozen_blocks_of_an_audit_are_read_and_linked_again() {
+        for vector in [
+            include_str!("../../tests/vectors/audit-v1.json"),
+            include_str!("../../tests/vectors/audit-v2.json"),
+        ] {
+            let vector: serde_json::Value = serde_json::from_str(vector).unwrap();
+            let bytes = |field: &str| hex::decode(vector[field].as_str().unwrap()).unwrap();
+            let array = |field: &str| <[u8; 32]>::try_from(bytes(field)).unwrap();
+            let tenant = TenantId::from_bytes(bytes("tenant").try_into().unwrap());
+            let anchor = AnchorKeys::from_seed(tenant, to_key(&bytes("anchorSeed")).unwrap());
+            let entries = anchor.audit().read(&bytes("block")).unwrap();
+            let texts: Vec<_> = entries.iter().map(|entry| entry.text.as_bytes()).collect();
+            assert_eq!(texts, [bytes("one"), bytes("two")]);
+            let link = anchor.ledger().link(&array("before"), 9, 2, &bytes("block"));
+            assert_eq!(link, array("link"));
+        }
     }
 }

@@ -1,11 +1,13 @@
-//! What is appended to a space and never changed: blocks of entries, each linked to
+//! What is appended to a space and never changed: entries in blocks, each linked to
 //! the one before.
 //!
 //! A writer does not know what others append at the same time. So an engine decides
-//! where a block stands when it commits it, in the order of commits, and asks the
-//! space's [`LedgerSeal`] for the link. The ledger holds where the chain ends: with
-//! it a block that was altered, moved, dropped or cut off shows. Blocks are no rows:
-//! they are in no scan, no snapshot and no digest.
+//! where an entry stands when it commits it, in the order of commits, and asks the
+//! space's [`LedgerSeal`] for the block and its link. Entries that are committed
+//! together share blocks, whoever appended them: a block costs an engine about as much
+//! as a row does. The ledger holds where the chain ends: with it a block that was
+//! altered, moved, dropped or cut off shows. Blocks are no rows: they are in no scan,
+//! no snapshot and no digest.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -31,7 +33,37 @@ impl Chain {
     }
 }
 
-/// Entries that are appended together, as bytes that mean nothing to a store.
+/// What is appended: a text that means nothing to a store, and that only a seal turns
+/// into what is stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry(String);
+
+impl Entry {
+    /// What a seal must be able to make a block of.
+    pub const MAX_BYTES: usize = Block::MAX_BYTES - 200;
+
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Entry {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entry([{} bytes])", self.0.len())
+    }
+}
+
+/// Entries that stand together, as they are stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Block {
     /// How many; so many numbers it takes.

@@ -14,8 +14,8 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::{
-    Batch, Block, Chain, Change, ForgedLedger, Ledger, LedgerSeal, MemoryStore, Page, PlacedBlock,
-    Row, RowKey, Scan, SledOptions, SledStore, Snapshot, Space, Store, StoreError,
+    Batch, Block, Chain, Change, Entry, ForgedLedger, Ledger, LedgerSeal, MemoryStore, Page,
+    PlacedBlock, Row, RowKey, Scan, SledOptions, SledStore, Snapshot, Space, Store, StoreError,
 };
 use crate::domain::{Floor, TenantId, Timestamp};
 
@@ -46,6 +46,21 @@ impl LedgerSeal for TestSeal {
         digest
     }
 
+    /// Three at most, each behind its length.
+    fn pack(&self, entries: &[Entry]) -> Block {
+        let mut bytes = Vec::new();
+        let mut taken = 0;
+        for entry in entries.iter().take(3) {
+            if bytes.len() + 2 + entry.text().len() > Block::MAX_BYTES {
+                break;
+            }
+            bytes.extend((entry.text().len() as u16).to_be_bytes());
+            bytes.extend(entry.text().as_bytes());
+            taken += 1;
+        }
+        Block { entries: NonZeroU32::new(taken).unwrap(), bytes }
+    }
+
     fn link(&self, chain: &Chain, block: &Block) -> [u8; 32] {
         let mut link = [0; 32];
         let (at, entries) = (chain.next.to_be_bytes(), block.entries.get().to_be_bytes());
@@ -57,7 +72,7 @@ impl LedgerSeal for TestSeal {
     }
 
     fn seal(&self, ledger: &Ledger) -> Vec<u8> {
-        let Ledger { commits, rows, digest, highest_version, floor, chain } = *ledger;
+        let Ledger { commits, rows, digest, highest_version, floor, chain, kept_from } = *ledger;
         let mut sealed = Vec::new();
         for number in [commits, rows, highest_version] {
             sealed.extend(number.to_be_bytes());
@@ -65,15 +80,17 @@ impl LedgerSeal for TestSeal {
         sealed.extend(digest);
         sealed.extend(floor.epoch.to_be_bytes());
         sealed.extend(floor.at.unix_micros().to_be_bytes());
-        sealed.extend(chain.next.to_be_bytes());
-        sealed.extend(chain.head);
+        for chain in [chain, kept_from] {
+            sealed.extend(chain.next.to_be_bytes());
+            sealed.extend(chain.head);
+        }
         sealed.extend(self.checksum(255, &[&sealed]).to_be_bytes());
         sealed
     }
 
     fn open(&self, sealed: &[u8]) -> Result<Ledger, ForgedLedger> {
         let (body, checksum) = sealed.split_last_chunk::<4>().ok_or(ForgedLedger)?;
-        if body.len() != 108 || *checksum != self.checksum(255, &[body]).to_be_bytes() {
+        if body.len() != 148 || *checksum != self.checksum(255, &[body]).to_be_bytes() {
             return Err(ForgedLedger);
         }
         let number = |at: usize| u64::from_be_bytes(body[at..at + 8].try_into().unwrap());
@@ -87,6 +104,7 @@ impl LedgerSeal for TestSeal {
                 at: Timestamp::from_unix_micros(number(60) as i64),
             },
             chain: Chain { next: number(68), head: body[76..108].try_into().unwrap() },
+            kept_from: Chain { next: number(108), head: body[116..148].try_into().unwrap() },
         })
     }
 }
@@ -117,9 +135,8 @@ pub(super) fn expect(name: &str, version: Option<u64>) -> Change {
     Change::Expect { key: key(name), version }
 }
 
-pub(super) fn append(entries: u32, bytes: impl AsRef<[u8]>) -> Change {
-    let entries = NonZeroU32::new(entries).unwrap();
-    Change::Append(Block { entries, bytes: bytes.as_ref().to_vec() })
+pub(super) fn append(text: impl Into<String>) -> Change {
+    Change::Append(Entry::new(text.into()))
 }
 
 pub(super) fn batch(changes: Vec<Change>) -> Batch {
@@ -188,9 +205,23 @@ pub(super) async fn blocks(
     }
 }
 
+/// The entries of blocks that [`TestSeal`] packed.
+fn texts(placed: &[PlacedBlock]) -> Vec<String> {
+    let mut texts = Vec::new();
+    for PlacedBlock { block, .. } in placed {
+        let mut rest = block.bytes.as_slice();
+        while let Some((length, after)) = rest.split_first_chunk::<2>() {
+            let (text, after) = after.split_at(u16::from_be_bytes(*length).into());
+            texts.push(String::from_utf8(text.to_vec()).unwrap());
+            rest = after;
+        }
+    }
+    texts
+}
+
 /// Holds the chain that the ledger knows against the blocks that are there.
 pub(super) async fn assert_chain_holds(store: &dyn Store, space: Space) {
-    let mut chain = Chain::EMPTY;
+    let mut chain = ledger(store, space).await.kept_from;
     for PlacedBlock { first, link, block } in blocks(store, space).await.unwrap() {
         assert_eq!(first, chain.next, "{space}");
         chain = chain.with(&block, &*seal());
@@ -368,10 +399,10 @@ async fn what_is_too_large_changes_nothing(store: &dyn Store) {
     assert_ledger_adds_up(store, A).await;
 }
 
-/// From which entry on, how many, and what.
+/// From which entry on, and what.
 fn said(placed: &[PlacedBlock]) -> Vec<String> {
-    let said = |PlacedBlock { first, block: Block { entries, bytes }, .. }: &PlacedBlock| {
-        format!("{first}+{entries} {}", String::from_utf8_lossy(bytes))
+    let said = |placed: &PlacedBlock| {
+        format!("{}: {}", placed.first, texts(std::slice::from_ref(placed)).join(", "))
     };
     placed.iter().map(said).collect()
 }
@@ -379,16 +410,16 @@ fn said(placed: &[PlacedBlock]) -> Vec<String> {
 async fn blocks_stand_in_the_order_of_their_commits(store: &dyn Store) {
     for space in [Space::System, Space::Keyring, A] {
         assert_eq!(blocks(store, space).await, Ok(Vec::new()));
-        let first = vec![append(1, "one"), put("a", 1, "x"), append(3, "two")];
-        store.commit(space, batch(first)).await.unwrap();
-        // Nothing but a block is a change too.
-        store.commit(space, batch(vec![append(2, "three")])).await.unwrap();
+        let first = ["one", "two", "three", "four"].map(append);
+        let first = first.into_iter().chain([put("a", 1, "x"), append("five")]);
+        store.commit(space, batch(first.collect())).await.unwrap();
+        // Nothing but an entry is a change too.
+        store.commit(space, batch(vec![append("six")])).await.unwrap();
         let found = blocks(store, space).await.unwrap();
-        assert_eq!(said(&found), ["0+1 one", "1+3 two", "4+2 three"]);
+        assert_eq!(said(&found), ["0: one, two, three", "3: four, five", "5: six"]);
         let ledger = ledger(store, space).await;
         assert_eq!((ledger.commits, ledger.chain.next), (2, 6));
-        for (from, first) in [(1, Some(1)), (2, Some(4)), (4, Some(4)), (5, None), (u64::MAX, None)]
-        {
+        for (from, first) in [(0, Some(0)), (1, Some(3)), (3, Some(3)), (5, Some(5)), (6, None)] {
             let page = store.chain(space, from).await.unwrap();
             assert_eq!(page.blocks.first().map(|placed| placed.first), first, "{from}");
             assert!(!page.more);
@@ -401,7 +432,7 @@ async fn blocks_are_no_rows(store: &dyn Store) {
     store.commit(A, batch(vec![put("a", 1, "x")])).await.unwrap();
     let before = ledger(store, A).await;
     let snapshot = store.snapshot(A, &[b""]).await.unwrap();
-    store.commit(A, batch(vec![append(1, "one"), append(1, "two")])).await.unwrap();
+    store.commit(A, batch(vec![append("one"), append("two")])).await.unwrap();
     assert_eq!(everything(store, A).await.unwrap(), [(key("a"), row(1, "x"))]);
     let after = ledger(store, A).await;
     assert_eq!((after.rows, after.digest), (before.rows, before.digest));
@@ -411,37 +442,35 @@ async fn blocks_are_no_rows(store: &dyn Store) {
 }
 
 async fn what_is_refused_appends_nothing(store: &dyn Store) {
-    store.commit(A, batch(vec![put("a", 5, "five"), append(1, "one")])).await.unwrap();
+    store.commit(A, batch(vec![put("a", 5, "five"), append("one")])).await.unwrap();
     let before = ledger(store, A).await;
-    let refused = vec![append(1, "two"), expect("a", None), put("a", 6, "six")];
+    let refused = vec![append("two"), expect("a", None), put("a", 6, "six")];
     assert_eq!(store.commit(A, batch(refused)).await, Err(StoreError::Conflict));
-    let too_large = vec![append(1, vec![0; Block::MAX_BYTES + 1])];
+    let too_large = vec![append("x".repeat(Entry::MAX_BYTES + 1))];
     assert_eq!(store.commit(A, batch(too_large)).await, Err(StoreError::TooLarge));
-    let many = (0..800).map(|_| append(1, vec![0; Block::MAX_BYTES])).collect();
+    let many = (0..800).map(|_| append("x".repeat(Entry::MAX_BYTES))).collect();
     assert_eq!(store.commit(A, batch(many)).await, Err(StoreError::TooLarge));
     assert_eq!(ledger(store, A).await, before);
-    store.commit(A, batch(vec![append(1, vec![b'x'; Block::MAX_BYTES])])).await.unwrap();
+    store.commit(A, batch(vec![append("x".repeat(Entry::MAX_BYTES))])).await.unwrap();
     assert_eq!(blocks(store, A).await.unwrap().len(), 2);
     assert_chain_holds(store, A).await;
 }
 
 async fn writers_who_append_at_the_same_time_have_places_of_their_own(store: &dyn Store) {
     let writers = (0..300u32).map(|writer| {
-        let bytes = [writer.to_be_bytes().as_slice(), &[0; 3_000]].concat();
+        let text = format!("{writer} {}", "x".repeat(1_000));
         let name = format!("{writer}");
         // Every third loses: there is no such row.
         let expected = expect(&name, (writer % 3 == 0).then_some(9));
-        store.commit(A, batch(vec![expected, put(&name, 1, "x"), append(1 + writer % 2, bytes)]))
+        store.commit(A, batch(vec![expected, put(&name, 1, "x"), append(text)]))
     });
     let answers = together(writers).await;
     let won = (0..300u32).zip(&answers).filter(|(_, answer)| answer.is_ok());
     let won: Vec<_> = won.map(|(writer, _)| writer).collect();
     assert_eq!(won.len(), 200);
     let found = blocks(store, A).await.unwrap();
-    let mut writers: Vec<_> = found
-        .iter()
-        .map(|placed| u32::from_be_bytes(placed.block.bytes[..4].try_into().unwrap()))
-        .collect();
+    let writer = |text: String| text.split(' ').next().unwrap().parse::<u32>().unwrap();
+    let mut writers: Vec<_> = texts(&found).into_iter().map(writer).collect();
     writers.sort_unstable();
     assert_eq!(writers, won);
     assert_chain_holds(store, A).await;
@@ -449,23 +478,50 @@ async fn writers_who_append_at_the_same_time_have_places_of_their_own(store: &dy
 
 async fn a_page_of_a_chain_ends_at_its_bytes(store: &dyn Store) {
     for _ in 0..2 {
-        let full = (0..200).map(|_| append(7, vec![1; Block::MAX_BYTES])).collect();
+        let full = (0..200).map(|_| append("x".repeat(Entry::MAX_BYTES))).collect();
         store.commit(A, batch(full)).await.unwrap();
     }
     let page = store.chain(A, 0).await.unwrap();
-    assert!(page.more && (200..300).contains(&page.blocks.len()));
+    assert!(page.more && (200..350).contains(&page.blocks.len()));
     assert_eq!(blocks(store, A).await.unwrap().len(), 400);
     assert_chain_holds(store, A).await;
 }
 
+async fn the_beginning_of_a_chain_is_forgotten(store: &dyn Store) {
+    for text in ["one", "two", "three"] {
+        store.commit(A, batch(vec![append(text)])).await.unwrap();
+    }
+    let after = |placed: &PlacedBlock| Chain {
+        next: placed.first + u64::from(placed.block.entries.get()),
+        head: placed.link,
+    };
+    let ends: Vec<_> = blocks(store, A).await.unwrap().iter().map(after).collect();
+    let forget = |kept_from| batch(vec![Change::Forget { kept_from }, append("it was")]);
+    let beyond = Chain { next: 4, head: [0; 32] };
+    assert_eq!(store.commit(A, forget(beyond)).await, Err(StoreError::Conflict));
+    store.commit(A, forget(ends[1])).await.unwrap();
+    assert_eq!(ledger(store, A).await.kept_from, ends[1]);
+    assert_eq!(said(&blocks(store, A).await.unwrap()), ["2: three", "3: it was"]);
+    assert_chain_holds(store, A).await;
+    // What is forgotten does not come back.
+    assert_eq!(store.commit(A, forget(ends[0])).await, Err(StoreError::Conflict));
+    assert_eq!(ledger(store, A).await.chain.next, 4);
+    let all = ledger(store, A).await.chain;
+    store.commit(A, batch(vec![Change::Forget { kept_from: all }])).await.unwrap();
+    assert_eq!(blocks(store, A).await, Ok(Vec::new()));
+    store.commit(A, batch(vec![append("goes on")])).await.unwrap();
+    assert_eq!(said(&blocks(store, A).await.unwrap()), ["4: goes on"]);
+    assert_chain_holds(store, A).await;
+}
+
 async fn a_chain_ends_with_its_tenant(store: &dyn Store) {
-    store.commit(A, batch(vec![append(1, "one")])).await.unwrap();
+    store.commit(A, batch(vec![append("one")])).await.unwrap();
     store.drop_tenant(tenant(1)).await.unwrap();
     assert_eq!(store.chain(A, 0).await, Err(StoreError::TenantGone));
     store.create_tenant(tenant(1)).await.unwrap();
     assert_eq!(blocks(store, A).await, Ok(Vec::new()));
-    store.commit(A, batch(vec![append(1, "of another")])).await.unwrap();
-    assert_eq!(said(&blocks(store, A).await.unwrap()), ["0+1 of another"]);
+    store.commit(A, batch(vec![append("of another")])).await.unwrap();
+    assert_eq!(said(&blocks(store, A).await.unwrap()), ["0: of another"]);
 }
 
 async fn tenants_come_and_go(store: &dyn Store) {
@@ -629,7 +685,7 @@ async fn a_snapshot_ends_with_its_tenant_and_its_store(store: &dyn Store) {
 async fn a_compaction_changes_nothing_that_can_be_read(store: &dyn Store) {
     let spaces = [Space::System, Space::Keyring, A, Space::Tenant(tenant(2))];
     for (version, space) in (1..).zip(spaces) {
-        let changes = vec![put("a", version, "a"), put("b", 9, "b"), append(2, "said")];
+        let changes = vec![put("a", version, "a"), put("b", 9, "b"), append("said")];
         store.commit(space, batch(changes)).await.unwrap();
         store.commit(space, batch(vec![delete("b")])).await.unwrap();
     }
@@ -643,7 +699,7 @@ async fn a_compaction_changes_nothing_that_can_be_read(store: &dyn Store) {
         assert_eq!(everything(store, space).await.unwrap(), [(key("a"), row(version, "a"))]);
         assert_ledger_adds_up(store, space).await;
         assert_eq!(ledger(store, space).await.commits, 2);
-        assert_eq!(said(&blocks(store, space).await.unwrap()), ["0+2 said"]);
+        assert_eq!(said(&blocks(store, space).await.unwrap()), ["0: said"]);
         assert_chain_holds(store, space).await;
         store.commit(space, batch(vec![put("c", 10, "c")])).await.unwrap();
     }
@@ -704,6 +760,7 @@ engines! {
     writers_who_append_at_the_same_time_have_places_of_their_own
     a_page_of_a_chain_ends_at_its_bytes
     a_chain_ends_with_its_tenant
+    the_beginning_of_a_chain_is_forgotten
     tenants_come_and_go
     a_replaced_keyring_holds_exactly_the_new_rows
     of_many_writers_of_one_version_one_wins
@@ -754,6 +811,8 @@ enum Kind {
     Put(usize),
     Delete,
     Append(usize),
+    /// What came before so many of the blocks.
+    Forget(usize),
 }
 
 fn space_of(number: u8) -> Space {
@@ -775,7 +834,8 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => Just(Kind::ExpectOther),
         6 => prop_oneof![0..64usize, Just(Row::MAX_BYTES)].prop_map(Kind::Put),
         3 => Just(Kind::Delete),
-        3 => prop_oneof![0..64usize, Just(Block::MAX_BYTES)].prop_map(Kind::Append),
+        3 => prop_oneof![0..64usize, Just(Entry::MAX_BYTES)].prop_map(Kind::Append),
+        1 => (0..3usize).prop_map(Kind::Forget),
     ];
     let changes = prop::collection::btree_map(0..24u8, kind, 0..6);
     prop_oneof![
@@ -865,11 +925,24 @@ impl Pair {
                 Kind::ExpectOther => Change::Expect { key, version: Some(self.version) },
                 Kind::Put(len) => Change::Put { key, row: row(self.version, vec![number; len]) },
                 Kind::Delete => Change::Delete { key },
-                Kind::Append(len) => append(1 + u32::from(number), vec![number; len]),
+                Kind::Forget(blocks) => {
+                    Change::Forget { kept_from: self.end_of(space, blocks).await }
+                }
+                Kind::Append(len) => append(char::from(b'a' + number).to_string().repeat(len)),
             });
         }
         let floor = Floor { epoch: 0, at: Timestamp::from_unix_seconds(floor) };
         Batch { changes: made, floor, seal: seal() }
+    }
+
+    /// Where so many of the blocks that there are end.
+    async fn end_of(&self, space: Space, number: usize) -> Chain {
+        let all = blocks(&self.model, space).await.unwrap_or_default();
+        let end = |PlacedBlock { first, link, block }: &PlacedBlock| Chain {
+            next: first + u64::from(block.entries.get()),
+            head: *link,
+        };
+        number.checked_sub(1).and_then(|last| all.get(last)).map_or(Chain::EMPTY, end)
     }
 
     async fn apply(&mut self, op: Op) {
@@ -1010,7 +1083,7 @@ fn history(batches: &[Vec<Change>]) -> Vec<Vec<(RowKey, Row)>> {
             match change {
                 Change::Put { key, row } => drop(rows.insert(key.clone(), row.clone())),
                 Change::Delete { key } => drop(rows.remove(key)),
-                Change::Expect { .. } | Change::Append(_) => {}
+                Change::Expect { .. } | Change::Append(_) | Change::Forget { .. } => {}
             }
         }
         states.push(rows.iter().map(|(key, row)| (key.clone(), row.clone())).collect());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::chain::ChainPageBuilder;
-use super::staging::{PageBuilder, ledger_of, stage, weigh};
+use super::staging::{PageBuilder, ledger_of, place, stage, weigh};
 use super::{
     Batch, ChainPage, Compacted, DatabaseUse, Health, Ledger, LedgerSeal, Page, PlacedBlock, Row,
     RowKey, Scan, Snapshot, Space, Store, StoreError,
@@ -129,8 +129,11 @@ impl Rows {
                 .open(sealed)
                 .map_err(|_| StoreError::Corrupted { what: format!("the ledger of {space}") })?,
         };
+        let kept_from = ledger.kept_from;
         let staged = stage(batch, ledger, |key| Ok(self.rows.get(key).cloned()))?;
-        let Some(ledger) = staged.ledger else { return Ok(()) };
+        let Some(mut ledger) = staged.ledger else { return Ok(()) };
+        let entries: Vec<_> = staged.entries.into_iter().cloned().collect();
+        let blocks = place(&entries, &mut ledger.chain, &*batch.seal);
         self.ledger = Some(batch.seal.seal(&ledger));
         for (key, row) in staged.rows {
             match row {
@@ -138,7 +141,10 @@ impl Rows {
                 None => self.rows.remove(key),
             };
         }
-        self.chain.extend(staged.blocks.into_iter().map(|placed| (placed.first, placed)));
+        self.chain.extend(blocks.into_iter().map(|placed| (placed.first, placed)));
+        if ledger.kept_from.next > kept_from.next {
+            self.chain = self.chain.split_off(&ledger.kept_from.next);
+        }
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 
 use crate::domain::{Floor, TenantId};
 
-pub use chain::{Block, Chain, ChainPage, PlacedBlock};
+pub use chain::{Block, Chain, ChainPage, Entry, PlacedBlock};
 pub use memory::MemoryStore;
 pub use sled_engine::{OpenError, Progress, SledOptions, SledStore};
 
@@ -105,9 +105,16 @@ pub enum Change {
     Delete {
         key: RowKey,
     },
-    /// The block becomes the next of the space's chain. Several of one batch stay in
+    /// The entry becomes the next of the space's chain. Several of one batch stay in
     /// their order.
-    Append(Block),
+    Append(Entry),
+    /// Removes what the chain held before: the blocks of all entries up to the end of
+    /// `kept_from`, at most some thousands of them; what is left goes with the next one.
+    /// A precondition: the chain begins before there, and does not end before there. The
+    /// caller knows that a block ended there, and with which link.
+    Forget {
+        kept_from: Chain,
+    },
 }
 
 /// What is committed as one. Preconditions are judged against the state before
@@ -142,6 +149,8 @@ pub struct Ledger {
     pub floor: Floor,
     /// Its blocks are not among the rows.
     pub chain: Chain,
+    /// Where the part of the chain ended that was forgotten.
+    pub kept_from: Chain,
 }
 
 impl Ledger {
@@ -152,6 +161,7 @@ impl Ledger {
         highest_version: 0,
         floor: Floor::START,
         chain: Chain::EMPTY,
+        kept_from: Chain::EMPTY,
     };
 
     /// Counts a row in.
@@ -183,6 +193,10 @@ impl Ledger {
 pub trait LedgerSeal: Send + Sync {
     /// A keyed pseudorandom function of the row's key, version and bytes.
     fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32];
+    /// A block of the first of `entries`: of as many as fit, and at least of one, which
+    /// [`Entry::MAX_BYTES`] lets it. It is made when it is committed, by the writer of
+    /// the space, who waits for it.
+    fn pack(&self, entries: &[Entry]) -> Block;
     /// A hash of all that `block` is and of where it stands: the next of `chain`.
     fn link(&self, chain: &Chain, block: &Block) -> [u8; 32];
     /// Encrypts and authenticates; at most 256 bytes.
@@ -321,7 +335,8 @@ pub trait Store: Send + Sync + 'static {
     async fn commit(&self, space: Space, batch: Batch) -> Result<(), StoreError>;
 
     /// A page of the chain, from the first block that begins at the entry `from` or
-    /// after it. What it returns is durable.
+    /// after it. What it returns is durable. Below [`Ledger::kept_from`] some of what was
+    /// forgotten may be left.
     async fn chain(&self, space: Space, from: u64) -> Result<ChainPage, StoreError>;
 
     /// The sealed ledger, or `None` where nothing was ever committed.

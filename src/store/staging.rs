@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Batch, Block, Change, Ledger, LedgerSeal, Page, PlacedBlock, Row, RowKey, Scan, StoreError,
+    Batch, Block, Chain, Change, Entry, Ledger, LedgerSeal, Page, PlacedBlock, Row, RowKey, Scan,
+    StoreError,
 };
 use crate::domain::Floor;
 
@@ -15,9 +16,10 @@ use crate::domain::Floor;
 pub(super) struct Staged<'b> {
     /// What each row that changes becomes; `None` is deleted.
     pub rows: BTreeMap<&'b RowKey, Option<&'b Row>>,
-    /// What is appended, where it stands.
-    pub blocks: Vec<PlacedBlock>,
-    /// The ledger after it, or `None` if the batch changes nothing at all.
+    /// What is appended, in its order. It has no place yet: see [`place`].
+    pub entries: Vec<&'b Entry>,
+    /// The ledger after it, but for its chain, or `None` if the batch changes nothing at
+    /// all.
     pub ledger: Option<Ledger>,
 }
 
@@ -29,9 +31,10 @@ pub(super) fn weigh(batch: &Batch) -> Result<usize, StoreError> {
             Change::Put { key, row } if row.bytes.len() <= Row::MAX_BYTES => {
                 key.as_bytes().len() + row.bytes.len()
             }
-            Change::Append(block) if block.bytes.len() <= Block::MAX_BYTES => block.bytes.len(),
+            Change::Append(entry) if entry.text().len() <= Entry::MAX_BYTES => entry.text().len(),
             Change::Put { .. } | Change::Append(_) => return Err(StoreError::TooLarge),
             Change::Expect { key, .. } | Change::Delete { key } => key.as_bytes().len(),
+            Change::Forget { .. } => 0,
         };
         // A change costs memory beyond its bytes; without a share for it, a
         // batch of a million empty changes would weigh nothing.
@@ -61,7 +64,7 @@ pub(super) fn stage<'b>(
     let mut rows: BTreeMap<&RowKey, Option<&Row>> = BTreeMap::new();
     for change in &batch.changes {
         let (key, new) = match change {
-            Change::Expect { .. } | Change::Append(_) => continue,
+            Change::Expect { .. } | Change::Append(_) | Change::Forget { .. } => continue,
             Change::Put { key, row } => (key, Some(row)),
             Change::Delete { key } => (key, None),
         };
@@ -87,24 +90,47 @@ pub(super) fn stage<'b>(
         rows.insert(key, new);
     }
 
-    let blocks = place(batch, &mut ledger);
-    if rows.is_empty() && blocks.is_empty() && batch.floor <= ledger.floor {
-        return Ok(Staged { rows, blocks, ledger: None });
+    let (mut entries, mut forgets) = (Vec::new(), false);
+    for change in &batch.changes {
+        match change {
+            Change::Append(entry) => entries.push(entry),
+            Change::Forget { kept_from } => {
+                if !(ledger.kept_from.next..=ledger.chain.next).contains(&kept_from.next) {
+                    return Err(StoreError::Conflict);
+                }
+                ledger.kept_from = *kept_from;
+                forgets = true;
+            }
+            Change::Expect { .. } | Change::Put { .. } | Change::Delete { .. } => {}
+        }
+    }
+    if rows.is_empty() && entries.is_empty() && !forgets && batch.floor <= ledger.floor {
+        return Ok(Staged { rows, entries, ledger: None });
     }
     ledger.commits = ledger.commits.saturating_add(1);
     ledger.floor = ledger.floor.max(batch.floor);
-    Ok(Staged { rows, blocks, ledger: Some(ledger) })
+    Ok(Staged { rows, entries, ledger: Some(ledger) })
 }
 
-/// Decides where the batch's blocks stand.
-fn place(batch: &Batch, ledger: &mut Ledger) -> Vec<PlacedBlock> {
+/// Packs entries into blocks, and decides where these stand.
+///
+/// # Panics
+/// If a seal makes a block of no entry, or a larger one than a block may be: an engine
+/// must not store it (see [`Row::MAX_BYTES`]).
+pub(super) fn place(
+    mut entries: &[Entry],
+    chain: &mut Chain,
+    seal: &dyn LedgerSeal,
+) -> Vec<PlacedBlock> {
     let mut blocks = Vec::new();
-    for change in &batch.changes {
-        if let Change::Append(block) = change {
-            let first = ledger.chain.next;
-            ledger.chain = ledger.chain.with(block, &*batch.seal);
-            blocks.push(PlacedBlock { first, link: ledger.chain.head, block: block.clone() });
-        }
+    while !entries.is_empty() {
+        let block = seal.pack(entries);
+        assert!(block.bytes.len() <= Block::MAX_BYTES, "a block of too many entries");
+        let taken = usize::try_from(block.entries.get()).unwrap_or(usize::MAX);
+        entries = entries.get(taken..).expect("a block of entries that there are");
+        let first = chain.next;
+        *chain = chain.with(&block, seal);
+        blocks.push(PlacedBlock { first, link: chain.head, block });
     }
     blocks
 }

@@ -366,8 +366,8 @@ impl Rewriting {
     fn add(&mut self, changes: Vec<Change>) {
         let bytes = |change: &Change| match change {
             Change::Put { row, .. } => row.bytes.len(),
-            Change::Append(block) => block.bytes.len(),
-            Change::Expect { .. } | Change::Delete { .. } => 0,
+            Change::Append(entry) => entry.text().len(),
+            Change::Expect { .. } | Change::Delete { .. } | Change::Forget { .. } => 0,
         };
         self.bytes += changes.iter().map(bytes).sum::<usize>();
         self.secrets.push(changes);

@@ -241,7 +241,7 @@ impl System {
                 found.is_ok_and(|found| found.is_some_and(|found| found.version == row.version))
             }
             Change::Delete { key } => self.store.get(Space::System, key).await == Ok(None),
-            Change::Expect { .. } | Change::Append(_) => false,
+            Change::Expect { .. } | Change::Append(_) | Change::Forget { .. } => false,
         }
     }
 
@@ -402,13 +402,17 @@ impl System {
         self.commit(self.appending(said), floor).await
     }
 
-    /// The same with blocks that were written already.
-    pub(super) async fn append(&self, blocks: Vec<Change>, floor: Floor) -> Result<(), StoreError> {
-        self.commit(blocks, floor).await
+    /// The same of entries that were written already.
+    pub(super) async fn append(
+        &self,
+        entries: Vec<Change>,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        self.commit(entries, floor).await
     }
 
     fn appending(&self, said: &[AuditEntry]) -> Vec<Change> {
-        audit::appending(&self.keys, said)
+        audit::appending(said)
     }
 
     async fn commit(&self, changes: Vec<Change>, floor: Floor) -> Result<(), StoreError> {

@@ -474,7 +474,7 @@ impl Tenant {
 
     /// What appends entries to the tenant's audit.
     pub(super) fn appending(&self, entries: &[AuditEntry]) -> Vec<Change> {
-        audit::appending(&self.keys, entries)
+        audit::appending(entries)
     }
 
     async fn page(

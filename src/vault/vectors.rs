@@ -27,6 +27,7 @@ fn frozen(record: &str) -> Vec<u8> {
         include_str!("../../tests/vectors/records-v2.json"),
         include_str!("../../tests/vectors/records-v3.json"),
         include_str!("../../tests/vectors/records-v4.json"),
+        include_str!("../../tests/vectors/records-v5.json"),
     ];
     let vectors = files.map(|file| serde_json::from_str::<Value>(file).unwrap());
     let found = vectors.iter().find_map(|vectors| vectors[record].as_str());
@@ -183,6 +184,7 @@ fn a_frozen_ledger_is_read_and_written_alike() {
         highest_version: u64::MAX,
         floor: Floor { epoch: 2, at: at(-5) },
         chain: Chain::EMPTY,
+        kept_from: Chain::EMPTY,
     };
     assert_eq!(seal::encode(&ledger), frozen("ledger"));
     assert_eq!(seal::decode(&frozen("ledger")), Ok(ledger));
@@ -190,6 +192,10 @@ fn a_frozen_ledger_is_read_and_written_alike() {
     let ledger = Ledger { chain, ..ledger };
     assert_eq!(seal::encode(&ledger), frozen("ledgerWithChain"));
     assert_eq!(seal::decode(&frozen("ledgerWithChain")), Ok(ledger));
+    let kept_from = Chain { next: 0x0102_0304, head: [0xef; 32] };
+    let ledger = Ledger { kept_from, ..ledger };
+    assert_eq!(seal::encode(&ledger), frozen("ledgerWithBeginning"));
+    assert_eq!(seal::decode(&frozen("ledgerWithBeginning")), Ok(ledger));
 }
 
 #[test]

@@ -84,7 +84,11 @@ fn cases() -> Vec<Case> {
         (put("db", "{"), 400, Some("secret.write db malformed_json")),
         (put("db", "{}"), 400, Some("secret.write db validation_failed")),
         (put("db", &huge), 413, Some("secret.write db body_too_large")),
-        (put("db", &value).header("If-None-Match", "*"), 412, Some("secret.write db precondition_failed")),
+        (
+            put("db", &value).header("If-None-Match", "*"),
+            412,
+            Some("secret.write db precondition_failed"),
+        ),
         (
             Request::new("PUT", path("acme", "db")).body(value.clone()),
             415,

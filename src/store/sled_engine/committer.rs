@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use super::compaction::{Compaction, NOT_NOW, News, Order};
 use super::database::{CommitError, Kind, OnDisk, PLACEMENT, Presence, Site};
 use super::encoding::{
-    LEDGER, TENANT_TREE, decode_row, encode_block, encode_row, stored_key, tree_name,
+    BLOCKS, LEDGER, TENANT_TREE, block_key, decode_row, encode_block, encode_row, stored_key,
+    tree_name,
 };
 use super::engine::{Bytes, EngineError, Tree, TreeWrites};
 use super::pulse::Pulse;
@@ -24,13 +25,15 @@ use super::shelf::{Shelf, ShelfError, Slot, Touched, Unsynced};
 use super::snapshot::Live;
 use super::{OpenError, files};
 use crate::measure;
-use crate::store::staging::stage;
-use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, StoreError};
+use crate::store::staging::{place, stage};
+use crate::store::{Batch, Change, Entry, Ledger, LedgerSeal, Row, RowKey, Space, StoreError};
 
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How much is written before a snapshot is left at the end, in keys and values:
 /// an opening takes about a second for a gigabyte of them.
 const SNAPSHOT_WORTH: u64 = 16 << 20;
+/// How many blocks of a chain one batch removes at most.
+const FORGOTTEN_AT_ONCE: usize = 4_096;
 /// How often it looks whether the copy of its database is open again.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -302,6 +305,9 @@ struct SpaceDrain {
     shelf: Arc<Shelf>,
     tree: Tree,
     rows: HashMap<Bytes, Option<Bytes>>,
+    /// What all batches append.
+    entries: Vec<Entry>,
+    /// But for its chain.
     ledger: Ledger,
     /// Of the last batch that changed something.
     seal: Option<Arc<dyn LedgerSeal>>,
@@ -316,6 +322,19 @@ impl SpaceDrain {
             None => self.tree.get(&stored)?,
         };
         bytes.map(|bytes| decode_row(&bytes)).transpose()
+    }
+
+    /// Removes blocks of before this entry, as many as one drain may.
+    fn forget_before(&mut self, first: u64) -> Result<(), EngineError> {
+        let (end, mut left) = (block_key(first), FORGOTTEN_AT_ONCE);
+        self.tree.visit(BLOCKS, |key, _| {
+            if key >= end.as_ref() || left == 0 {
+                return Ok(false);
+            }
+            left -= 1;
+            self.rows.insert(key.into(), None);
+            Ok(true)
+        })
     }
 }
 
@@ -368,14 +387,16 @@ impl Committer {
             // The first change of a row since a snapshot began finds the row of then.
             let current = |key: &RowKey| part.current(key).map_err(explain);
             shelf.snapshots.preserve(staged.rows.keys().copied(), current)?;
+            if ledger.kept_from != part.ledger.kept_from {
+                part.forget_before(ledger.kept_from.next).map_err(explain)?;
+            }
             part.ledger = ledger;
             part.seal = Some(Arc::clone(&batch.seal));
             let stored = |(key, row): (&RowKey, Option<&Row>)| {
                 (stored_key(key.as_bytes()).into(), row.map(encode_row))
             };
             part.rows.extend(staged.rows.into_iter().map(stored));
-            let appended = staged.blocks.iter().map(encode_block);
-            part.rows.extend(appended.map(|(key, block)| (key, Some(block))));
+            part.entries.extend(staged.entries.into_iter().cloned());
         }
         Ok(())
     }
@@ -390,7 +411,7 @@ impl Committer {
             match change {
                 Change::Put { .. } => puts = true,
                 Change::Append(_) => appends = true,
-                Change::Delete { .. } => deletes = true,
+                Change::Delete { .. } | Change::Forget { .. } => deletes = true,
                 Change::Expect { .. } => {}
             }
         }
@@ -414,7 +435,8 @@ impl Committer {
             },
         };
         let shelf = Arc::clone(shelf);
-        Ok(SpaceDrain { shelf, tree, rows: HashMap::new(), ledger, seal: None })
+        let (rows, entries, seal) = (HashMap::new(), Vec::new(), None);
+        Ok(SpaceDrain { shelf, tree, rows, entries, ledger, seal })
     }
 
     fn place(
@@ -441,9 +463,16 @@ impl Committer {
         let mut shelves = Vec::with_capacity(spaces.len());
         let mut ledgers = Vec::with_capacity(spaces.len());
         for (space, part) in spaces {
-            let SpaceDrain { shelf, tree, mut rows, ledger, seal } = part;
+            let SpaceDrain { shelf, tree, mut rows, entries, mut ledger, seal } = part;
+            let Some(seal) = seal else {
+                ledgers.push((space, ledger));
+                continue;
+            };
+            for placed in place(&entries, &mut ledger.chain, &*seal) {
+                let (key, block) = encode_block(&placed);
+                rows.insert(key, Some(block));
+            }
             ledgers.push((space, ledger));
-            let Some(seal) = seal else { continue };
             rows.insert(LEDGER.into(), Some(seal.seal(&ledger).into()));
             let all = rows.iter().map(|(key, value)| (key.clone(), value.clone()));
             writes.push(TreeWrites { tree, writes: all.collect() });

@@ -25,8 +25,8 @@ pub(in crate::vault) async fn check(
     // One that does not open was told already.
     let Some(ledger) = sealed.and_then(|sealed| seal.open(&sealed).ok()) else { return Ok(()) };
     let end = ledger.chain;
-    let mut chain = Chain::EMPTY;
-    let mut from = 0;
+    let mut chain = ledger.kept_from;
+    let mut from = chain.next;
     loop {
         let page = match vault.store.chain(space, from).await {
             Err(StoreError::Corrupted { what }) => {

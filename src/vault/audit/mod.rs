@@ -10,13 +10,11 @@
 
 mod check;
 mod commands;
-mod pack;
 mod query;
 mod queue;
 mod recorder;
 mod refused;
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 pub(super) use check::check;
@@ -27,14 +25,13 @@ pub(super) use recorder::Recorder;
 pub use recorder::{AuditPolicy, AuditVitals, Reads, Unrecorded};
 pub use refused::TurnedAway;
 
-use super::keyring::SpaceKeys;
 use super::tenant::Tenant;
 use super::{KeysError, Vault};
 use crate::api::audit::{AuditActor, AuditEntry, AuditOp};
 use crate::auth::{Actor, Caller, CredentialId, CredentialKind, Holder, Origin};
-use crate::crypto::{AuditKey, sha256};
+use crate::crypto::sha256;
 use crate::domain::{SecretName, TenantName, Timestamp};
-use crate::store::{Block, Chain, Change, LedgerSeal, Space, StoreError};
+use crate::store::{Chain, Change, Entry, LedgerSeal, Space, StoreError};
 
 /// The result of what was done.
 const OK: &str = "ok";
@@ -43,11 +40,8 @@ pub(super) const NOT_FOUND: &str = "not_found";
 const BEGUN: &str = "begun";
 const FAILED: &str = "failed";
 
-/// What texts of others may take. It keeps every entry within one block.
+/// What texts of others may take. It keeps every entry within [`Entry::MAX_BYTES`].
 const TEXT_MAX_BYTES: usize = 256;
-const ROOM: usize = Block::MAX_BYTES - AuditKey::BLOCK_OVERHEAD;
-/// Entries of a block. Who looks for one must look back so far for the block that it is in.
-const MOST_IN_A_BLOCK: usize = 1_024;
 
 /// Who acts, and when by the wall clock.
 #[derive(Clone, Copy)]
@@ -164,28 +158,9 @@ pub(super) fn bounded(text: &str) -> String {
     }
 }
 
-/// What appends these entries, in as few blocks as they fit.
-pub(super) fn appending(keys: &SpaceKeys, entries: &[AuditEntry]) -> Vec<Change> {
-    let texts: Vec<String> = entries.iter().map(text).collect();
-    let (mut changes, mut rest) = (Vec::new(), texts.as_slice());
-    while !rest.is_empty() {
-        let (block, after) = rest.split_at(fitting(rest, ROOM));
-        let entries = u32::try_from(block.len()).ok().and_then(NonZeroU32::new);
-        let entries = entries.expect("a block of at least one entry, and of a few");
-        let bytes = keys.anchor.audit().write(block);
-        changes.push(Change::Append(Block { entries, bytes }));
-        rest = after;
-    }
-    changes
-}
-
-/// How many of these texts fit so much room: at least one.
-fn fitting(texts: &[String], room: usize) -> usize {
-    let ends = texts.iter().scan(0, |end, text| {
-        *end += text.len() + AuditKey::ENTRY_OVERHEAD;
-        Some(*end)
-    });
-    ends.take_while(|end| *end <= room).count().max(1)
+/// What appends these entries.
+pub(super) fn appending(entries: &[AuditEntry]) -> Vec<Change> {
+    entries.iter().map(|entry| Change::Append(Entry::new(text(entry)))).collect()
 }
 
 /// Writes entries of acts. What a credential says of its holder is written once for those
@@ -201,7 +176,7 @@ impl Scribe {
         Self { holder: None, entry: None }
     }
 
-    fn text(&mut self, act: &Act) -> String {
+    fn entry(&mut self, act: &Act) -> Entry {
         let Act { at, op, about, result, caller, detail } = act;
         let blank = match self.entry.take() {
             Some(entry) if self.is_of(&caller.actor) => entry,
@@ -227,9 +202,9 @@ impl Scribe {
             detail: detail.as_deref().map(Into::into),
             ..blank
         };
-        let text = text(&entry);
+        let written = Entry::new(text(&entry));
         self.entry = Some(entry);
-        text
+        written
     }
 
     fn is_of(&self, actor: &Actor) -> bool {
@@ -252,7 +227,7 @@ mod tests {
 
     /// What can be printed takes at most twice its bytes in JSON.
     #[test]
-    fn the_longest_entry_fits_a_block() {
+    fn the_longest_entry_is_one_that_a_store_takes() {
         let longest = |bytes: usize| Some("\"".repeat(bytes));
         let entry = AuditEntry {
             at: "2030-01-02T03:04:05.123456Z".to_owned(),
@@ -269,7 +244,7 @@ mod tests {
             // The id of a token, and whom it is for.
             detail: Some(format!("{} for {}", "f".repeat(128), "😀".repeat(128))),
         };
-        assert!(text(&entry).len() + AuditKey::ENTRY_OVERHEAD <= ROOM, "{}", text(&entry).len());
+        assert!(text(&entry).len() <= Entry::MAX_BYTES, "{}", text(&entry).len());
     }
 
     #[test]
@@ -279,19 +254,5 @@ mod tests {
         assert!(bounded(&long).starts_with("sha256:"));
         assert_eq!(bounded(&long).len(), 7 + 64);
         assert!(bounded("\u{1b}[2J").starts_with("sha256:"));
-    }
-
-    #[test]
-    fn entries_are_packed_and_keep_their_order() {
-        let texts: Vec<_> = (0..40).map(|n| format!("{n:04}").repeat(100)).collect();
-        let mut rest = texts.as_slice();
-        let mut blocks = Vec::new();
-        while !rest.is_empty() {
-            let (block, after) = rest.split_at(fitting(rest, ROOM));
-            blocks.push(block.len());
-            rest = after;
-        }
-        assert_eq!(blocks, [8, 8, 8, 8, 8]);
-        assert_eq!(fitting(&["x".repeat(ROOM)], ROOM), 1);
     }
 }

@@ -174,8 +174,7 @@ impl Log<'_> {
     }
 }
 
-/// The shortest entry has some 60 bytes.
-const MOST_IN_A_BLOCK: u64 = 64;
+const MOST_IN_A_BLOCK: u64 = AuditKey::MOST_IN_A_BLOCK as u64;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use super::pack::Packer;
 use super::queue::{Act, Fill, Full, Queue, Waiting};
 use super::refused::{Refusals, TurnedAway};
 use super::{Scribe, entry};
@@ -21,8 +20,7 @@ use crate::api::audit::{AuditEntry, AuditOp};
 use crate::auth::Caller;
 use crate::domain::{Floor, Timestamp};
 use crate::measure;
-use crate::store::{Block, Change, Space, StoreError};
-use crate::vault::keyring::SpaceKeys;
+use crate::store::{Batch, Change, Entry, Space, StoreError};
 use crate::vault::tenant::Tenant;
 use crate::vault::{Vault, to_its_end};
 
@@ -77,10 +75,10 @@ pub(in crate::vault) struct Recorder {
     in_service: AtomicBool,
 }
 
-/// How much text is written at a time.
-const TEXTS_AT_ONCE: usize = 2_048;
-/// How many blocks are one commit: less than a batch may weigh.
-const BLOCKS_AT_ONCE: usize = 512;
+/// What one commit holds in text: some milliseconds' work, which the changes of others wait
+/// for, and less than a batch may weigh.
+const TEXT_AT_ONCE: usize = 1024 * 1024;
+const _: () = assert!(TEXT_AT_ONCE + Entry::MAX_BYTES < Batch::MAX_BYTES / 2);
 
 impl Recorder {
     pub(in crate::vault) fn new(policy: AuditPolicy, unended: Option<Timestamp>) -> Self {
@@ -254,14 +252,15 @@ impl Vault {
             Ok(chain) => chain,
             Err(gone) => return self.after_attempt(waiting, &Err(gone)),
         };
-        let blocks = blocks(chain.keys(), waiting).await;
-        for some in blocks.chunks(BLOCKS_AT_ONCE) {
-            let entries = some.iter().map(|block| block.entries.get() as usize).sum();
-            let outcome = chain.append(some, self.time.floor()).await;
+        let mut scribe = Scribe::new();
+        while !waiting.is_empty() {
+            let entries = entries(&mut scribe, waiting);
+            let count = entries.len();
+            let outcome = chain.append(entries, self.time.floor()).await;
             if outcome.is_err() {
                 return self.after_attempt(waiting, &outcome);
             }
-            let (stored, rest) = waiting.split_at_mut(entries);
+            let (stored, rest) = waiting.split_at_mut(count);
             self.after_attempt(stored, &outcome);
             waiting = rest;
         }
@@ -308,29 +307,25 @@ enum ChainOf<'v> {
 }
 
 impl ChainOf<'_> {
-    fn keys(&self) -> &SpaceKeys {
+    async fn append(&self, entries: Vec<Change>, floor: Floor) -> Result<(), StoreError> {
         match self {
-            Self::System(vault) => vault.system.keys(),
-            Self::Tenant(tenant) => tenant.keys().0,
-        }
-    }
-
-    async fn append(&self, blocks: &[Block], floor: Floor) -> Result<(), StoreError> {
-        let changes = blocks.iter().cloned().map(Change::Append).collect();
-        match self {
-            Self::System(vault) => vault.system.append(changes, floor).await,
-            Self::Tenant(tenant) => tenant.commit(changes, floor).await,
+            Self::System(vault) => vault.system.append(entries, floor).await,
+            Self::Tenant(tenant) => tenant.commit(entries, floor).await,
         }
     }
 }
 
-async fn blocks(keys: &SpaceKeys, waiting: &[Waiting]) -> Vec<Block> {
-    let (mut scribe, mut packer, mut blocks) = (Scribe::new(), Packer::new(), Vec::new());
-    for some in waiting.chunks(TEXTS_AT_ONCE) {
-        let texts: Vec<_> = some.iter().map(|waiting| scribe.text(&waiting.act)).collect();
-        blocks.extend(packer.blocks(keys.anchor.audit(), &texts));
-        // That was some milliseconds' work: let the requests of this thread go on.
-        tokio::task::yield_now().await;
+/// What appends the first of these: at least one, and as many as one commit holds.
+fn entries(scribe: &mut Scribe, waiting: &[Waiting]) -> Vec<Change> {
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    for one in waiting {
+        let entry = scribe.entry(&one.act);
+        // A change takes memory beside its text.
+        bytes += entry.text().len() + size_of::<Change>();
+        entries.push(Change::Append(entry));
+        if bytes >= TEXT_AT_ONCE {
+            break;
+        }
     }
-    blocks
+    entries
 }

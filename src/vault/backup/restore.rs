@@ -442,8 +442,9 @@ impl Filler {
 fn weight(change: &Change) -> usize {
     let payload = match change {
         Change::Put { key, row } => key.as_bytes().len() + row.bytes.len(),
-        Change::Append(block) => block.bytes.len(),
+        Change::Append(entry) => entry.text().len(),
         Change::Expect { key, .. } | Change::Delete { key } => key.as_bytes().len(),
+        Change::Forget { .. } => 0,
     };
     payload + size_of::<Change>()
 }

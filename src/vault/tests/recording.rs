@@ -265,9 +265,8 @@ async fn thousands_of_acts_of_several_chains_leave_one_entry_each_in_their_order
     bench.vault.record_waiting().await;
     bench.assert_chains_hold().await;
     let names = async |tenant: &str, from: u64, limit: usize| {
-        let (all, next) = bench
-            .query(Some(tenant), AuditFilter::default(), AuditFrom::Entry(from), limit)
-            .await;
+        let (all, next) =
+            bench.query(Some(tenant), AuditFilter::default(), AuditFrom::Entry(from), limit).await;
         let names = all.into_iter().map(|found| (found.number, found.entry.name.unwrap()));
         (names.collect::<Vec<_>>(), next)
     };

@@ -523,8 +523,9 @@ def check_vectors(folder):
     readers = {"apiKey": read_api_key, "revoked": read_revocation, "roots": read_roots}
     for name, plain in credentials.items():
         next(read for stem, read in readers.items() if name.startswith(stem))(plain)
-    check_audit(unhex(sample("audit-v1.json")))
-    count = len(envelopes) + 3 + len(records) + len(credentials)
+    for name in ("audit-v1.json", "audit-v2.json"):
+        check_audit(unhex(sample(name)))
+    count = len(envelopes) + 4 + len(records) + len(credentials)
     print(f"{count} samples are as docs/keys.md has them")
 
 
@@ -554,10 +555,14 @@ def check_audit(v):
     """A block of two entries, its commitment and its link."""
     tenant, key = v["tenant"], hkdf(v["anchorSeed"], v["tenant"], b"tenure/v1/audit")
     fields = Fields(v["block"])
-    fields.format(1)
+    form = fields.format(1, 2)
     committed, envelope = fields.take(32), fields.rest()
     entries = Fields(decrypt(key, 0, envelope, binding("audit", tenant, b"", 0)))
     salt, commitment = entries.take(32), bytes(32)
+    if form == 2:
+        length = entries.number(4)
+        entries = Fields(lz4_expand(entries.rest()))
+        require(len(entries.data) == length, "the length of what was compressed")
     for count, text in enumerate((v["one"], v["two"])):
         require(entries.take(entries.number(2)) == text, "the text of an entry")
         salted = hmac(salt, number(count, 4))
@@ -566,9 +571,31 @@ def check_audit(v):
     entries.end()
     require(commitment == committed, "the commitment of a block")
     place = v["before"] + number(9, 8) + number(2, 4)
-    link = b"tenure/v1/audit-link" + tenant + place + b"\x01" + committed
+    link = b"tenure/v1/audit-link" + tenant + place + number(form, 1) + committed
     link = sha256(link + sha256(envelope).digest()).digest()
     require(link == v["link"], "the link of a block")
+
+
+def lz4_expand(data):
+    """A block of LZ4: literals and copies of what came before, in turns."""
+    fields, out = Fields(data), bytearray()
+
+    def length(nibble):
+        total, more = nibble, 255 if nibble == 15 else 0
+        while more == 255:
+            more = fields.number(1)
+            total += more
+        return total
+
+    while True:
+        token = fields.number(1)
+        out += fields.take(length(token >> 4))
+        if fields.at == len(data):
+            return bytes(out)
+        back = int.from_bytes(fields.take(2), "little")
+        require(0 < back <= len(out), "a copy of what is not there")
+        for _ in range(length(token & 15) + 4):
+            out.append(out[-back])
 
 
 def main(arguments):
