@@ -83,7 +83,7 @@ fn cases() -> Vec<Case> {
         (list("?limt=1"), 400, Some("secret.list - validation_failed")),
         (put("db", "{"), 400, Some("secret.write db malformed_json")),
         (put("db", "{}"), 400, Some("secret.write db validation_failed")),
-        (put("db", &huge), 413, Some("secret.write db body_too_large")),
+        (put("db", &huge), 413, Some("secret.write db value_too_large")),
         (
             put("db", &value).header("If-None-Match", "*"),
             412,
@@ -192,9 +192,9 @@ fn calls_on_api_keys_and_looks_of_operators_are_in_the_systems_chain() {
     let beta = found.iter().find(|entry| entry["result"] == "forbidden").expect("it is there");
     assert_eq!(beta["detail"], "asked for tenant beta");
     // Without a server they are recorded when the store is closed.
-    assert_eq!(maintain(&data, &["token", "revocations"]).code, Some(0));
-    let found = query(&data, &["--op", "token.revocations"]);
-    assert_eq!(all_said(&found), ["token.revocations - ok"]);
+    assert_eq!(maintain(&data, &["token", "list"]).code, Some(0));
+    let found = query(&data, &["--op", "token.list"]);
+    assert_eq!(all_said(&found), ["token.list - ok"]);
     assert_eq!(found[0]["by"], "local");
 }
 

@@ -40,9 +40,7 @@ impl Told {
             }
             Command::TenantList => look(AuditOp::TenantList, None),
             Command::TenantShow { name } => look(AuditOp::TenantShow, Some(name)),
-            Command::TokenRevocations { tenant, .. } => {
-                look(AuditOp::TokenRevocations, tenant.as_ref())
-            }
+            Command::TokenRevocations { tenant, .. } => look(AuditOp::TokenList, tenant.as_ref()),
             Command::TokenRoots => look(AuditOp::RootList, None),
             Command::ApiKeyList { tenant } => look(AuditOp::ApiKeyList, tenant.as_ref()),
             Command::KekStatus => look(AuditOp::KekStatus, None),

@@ -431,7 +431,7 @@ async fn looks_and_refused_commands_of_operators_are_recorded() {
     let expected = [
         "tenant.list - ok",
         "tenant.show acme ok",
-        "token.revocations acme ok",
+        "token.list acme ok",
         "root.list - ok",
         "api_key.list acme ok",
         "kek.status - ok",
