@@ -358,6 +358,8 @@ def read_system(keys, rows):
             require(keys.locate(read_told(plain)) == locator, "notices in another's place")
         elif key == b"r":
             read_roots(plain)
+        elif key == b"w":
+            read_service(plain)
         else:
             require(key == b"s", "a row of no known kind")
             read_sweep(plain)
@@ -423,6 +425,14 @@ def read_roots(plain):
             fields.time()
     require(roots, "no token roots")
     return roots
+
+
+def read_service(plain):
+    fields = Fields(plain)
+    fields.format(1)
+    since = fields.time()
+    fields.end()
+    return since
 
 
 def read_sweep(plain):
@@ -519,6 +529,7 @@ def check_vectors(folder):
         read_head(records[name])
     read_tenant_record(records["tenant"])
     read_sweep(records["sweep"])
+    read_service(unhex(sample("records-v6.json"))["service"])
     credentials = unhex(sample("credentials-v1.json"))
     readers = {"apiKey": read_api_key, "revoked": read_revocation, "roots": read_roots}
     for name, plain in credentials.items():
