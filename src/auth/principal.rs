@@ -11,7 +11,7 @@ use crate::domain::{Now, Operation, Scope, ScopeSet, SecretName, TenantId, Tenan
 use super::caveat::Caveats;
 use super::{
     Caller, CredentialId, CredentialKind, Family, Holder, Identity, ListPermit, ManagePermit,
-    Permit, Read, Subject, Write, WriterPermit,
+    Origin, Permit, Read, Subject, Write, WriterPermit,
 };
 
 /// A good credential that does not allow the act (403). It says no more, so that
@@ -181,6 +181,11 @@ impl Principal {
     /// For who counts requests.
     pub fn family(&self) -> Family {
         self.family
+    }
+
+    /// Who acts by it, for what is recorded of a request.
+    pub fn requested_by(&self, origin: Origin) -> Caller {
+        Caller { origin, ..self.caller() }
     }
 
     fn caller(&self) -> Caller {

@@ -21,6 +21,8 @@ use crate::vault::{OpenError, SealedVault, Tended, Vault};
 
 /// How often the vault is kept in order.
 const HOUSE_EVERY: Duration = Duration::from_secs(1);
+/// How often what waits to be recorded is stored: within a second is promised.
+const RECORD_EVERY: Duration = Duration::from_millis(250);
 /// How often it is asked whether a database is worn.
 const COMPACT_EVERY: Duration = Duration::from_secs(5);
 /// How often it is asked whether keys are old, or something is to be encrypted anew.
@@ -116,7 +118,7 @@ impl Keeper {
         };
         match self.opened(sealed, with).await {
             Ok(Some(vault)) => {
-                vault.note(&Caller::local(None), AuditOp::Unseal).await;
+                vault.enter_service(&Caller::local(None), AuditOp::Unseal).await;
                 self.open(vault)
             }
             Ok(None) => {
@@ -140,6 +142,7 @@ impl Keeper {
     fn open(self, vault: Arc<Vault>) -> (Self, Result<Reply, Failure>) {
         // The configuration may have been read again while it was sealed.
         vault.set_rates(access::rates(&self.config.limits));
+        vault.set_reads(access::audited_reads(&self.config));
         match Self::begin(self.config.clone(), &self.state, self.locking, Held::Open(vault)) {
             Ok(keeper) => {
                 log::info!("unsealed");
@@ -211,6 +214,7 @@ impl Keeper {
                 if config.limits != before.limits {
                     vault.set_rates(access::rates(&config.limits));
                 }
+                vault.set_reads(access::audited_reads(&config));
                 let background = background.adopt(&before, &config, &vault).await?;
                 Keeps::Open { vault, background }
             }
@@ -251,6 +255,7 @@ impl Held {
 
 /// What works beside requests. Each part of it holds the vault until it is stopped.
 struct Background {
+    recording: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
     sweeping: JoinHandle<()>,
     keys: JoinHandle<()>,
@@ -266,6 +271,7 @@ impl Background {
         let notices = notices::start(config, vault)?;
         let backups = Schedule::start(&config.backup, vault)?;
         Ok(Self {
+            recording: tokio::spawn(keep_recorded(vault.clone())),
             housekeeping: tokio::spawn(keep_house(vault.clone())),
             sweeping: sweeping(config, vault),
             keys: tokio::spawn(keep_keys(vault.clone())),
@@ -299,9 +305,18 @@ impl Background {
     }
 
     async fn stop(self) {
-        let Self { housekeeping, sweeping, keys, compacting, surveying, backups, issuers, notices } =
-            self;
-        for task in [housekeeping, sweeping, keys, compacting, surveying] {
+        let Self {
+            recording,
+            housekeeping,
+            sweeping,
+            keys,
+            compacting,
+            surveying,
+            backups,
+            issuers,
+            notices,
+        } = self;
+        for task in [recording, housekeeping, sweeping, keys, compacting, surveying] {
             task.abort();
         }
         drop((issuers, notices));
@@ -314,6 +329,14 @@ impl Background {
 fn sweeping(config: &Config, vault: &Arc<Vault>) -> JoinHandle<()> {
     let (every, retain) = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
     tokio::spawn(keep_swept(vault.clone(), every, retain))
+}
+
+async fn keep_recorded(vault: Arc<Vault>) {
+    let mut every = tokio::time::interval(RECORD_EVERY);
+    loop {
+        every.tick().await;
+        vault.record_waiting().await;
+    }
 }
 
 async fn keep_house(vault: Arc<Vault>) {

@@ -268,7 +268,7 @@ async fn open(folder: &DataFolder, config: &Config) -> Result<Held, CliError> {
         Err(error) => Err(error),
     };
     let vault = access::or_close(&store, opened).await?;
-    vault.note(&Caller::server(), AuditOp::Start).await;
+    vault.enter_service(&Caller::server(), AuditOp::Start).await;
     Ok(Held::Open(vault))
 }
 

@@ -36,7 +36,9 @@ pub use load::{Loaded, environment};
 pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use profiles::{CredentialPlace, Credentials, Profile, ProfileName, Profiles};
 pub use project::{ProjectFile, project};
-pub use settings::{LogFormat, LogLevel, MemoryLock, NoticeEvent, NoticeNames, Setting, keys};
+pub use settings::{
+    AuditReads, LogFormat, LogLevel, MemoryLock, NoticeEvent, NoticeNames, Setting, keys,
+};
 pub use validate::Exposure;
 
 /// Everything that can be configured. `config/tenure.toml` explains each key.
@@ -61,6 +63,7 @@ pub struct Config {
     pub memory: Memory,
     pub log: Log,
     pub metrics: Metrics,
+    pub audit: Audit,
     /// Issuers whose tokens are accepted beside our own.
     pub oidc: Vec<Oidc>,
 }
@@ -278,6 +281,14 @@ pub struct Metrics {
     pub allow_remote: bool,
 }
 
+/// What is recorded beside changes, which always are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    pub reads: AuditReads,
+    /// What may wait to be recorded.
+    pub queue_bytes: ByteSize,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -348,6 +359,7 @@ impl Default for Config {
             memory: Memory { lock: MemoryLock::Auto },
             log: Log { level: LogLevel::Info, format: LogFormat::Auto, requests: false },
             metrics: Metrics::default(),
+            audit: Audit { reads: AuditReads::Buffered, queue_bytes: ByteSize::mib(16) },
             oidc: Vec::new(),
         }
     }

@@ -109,6 +109,8 @@ impl Check<'_> {
         self.within("store.cache_bytes", store.cache_bytes, least_memory..=most_memory)?;
         self.within("store.queue_bytes", store.queue_bytes, LEAST_QUEUE..=most_memory)?;
         self.within("store.list_cache_bytes", store.list_cache_bytes, least_memory..=most_memory)?;
+        let least_audit = ByteSize::kib(64);
+        self.within("audit.queue_bytes", config.audit.queue_bytes, least_audit..=most_memory)?;
         if store.compact_after.get() > 0 {
             let least = ByteSize::mib(16);
             self.within("store.compact_after", store.compact_after, least..=most_disk)?;

@@ -29,6 +29,7 @@ use super::idle::Busy;
 use super::live::Live;
 use super::meter::{RequestLog, Seen};
 use super::problem::{self, Refused};
+use super::record::{self, Asking};
 use super::routes::{self, ApiKeyCall, Captures, Endpoint, Found, SecretCall};
 use super::secrets::{self, Call};
 use super::state::{AppState, Phase};
@@ -180,38 +181,45 @@ async fn secret_call(
     let request = asked.request;
     let names = || path::secret(captures.segment, captures.tail);
     let context = Call { vault, headers: request.headers(), now };
-    match call {
-        SecretCall::Read => {
-            let (tenant, name) = names()?;
-            secrets::read(&context, principal.may_read(&tenant, name, now)?).await
+    let outcome = async {
+        match call {
+            SecretCall::Read => {
+                let (tenant, name) = names()?;
+                secrets::read(&context, principal.may_read(&tenant, name, now)?).await
+            }
+            SecretCall::Write => {
+                let (tenant, name) = names()?;
+                let permit =
+                    principal.may_write(&tenant, name, now)?.requested_by(origin(shared, asked));
+                let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
+                let bounds = Bounds { holds, timeout: shared.live.load().body_timeout };
+                secrets::write(&context, permit, payload, bounds).await
+            }
+            SecretCall::WriteAll => {
+                let tenant = path::tenant(captures.segment)?;
+                let permit =
+                    principal.may_write_some(&tenant, now)?.requested_by(origin(shared, asked));
+                let bounds =
+                    Bounds { holds: Holds::Values, timeout: shared.live.load().body_timeout };
+                secrets::write_all(&context, permit, payload, bounds).await
+            }
+            SecretCall::Delete => {
+                let (tenant, name) = names()?;
+                let permit =
+                    principal.may_write(&tenant, name, now)?.requested_by(origin(shared, asked));
+                secrets::delete(&context, permit).await
+            }
+            SecretCall::List => {
+                let tenant = path::tenant(captures.segment)?;
+                let permit = principal.may_list(&tenant, now)?;
+                secrets::list(&context, permit, request).await
+            }
         }
-        SecretCall::Write => {
-            let (tenant, name) = names()?;
-            let permit =
-                principal.may_write(&tenant, name, now)?.requested_by(origin(shared, asked));
-            let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
-            let bounds = Bounds { holds, timeout: shared.live.load().body_timeout };
-            secrets::write(&context, permit, payload, bounds).await
-        }
-        SecretCall::WriteAll => {
-            let tenant = path::tenant(captures.segment)?;
-            let permit =
-                principal.may_write_some(&tenant, now)?.requested_by(origin(shared, asked));
-            let bounds = Bounds { holds: Holds::Values, timeout: shared.live.load().body_timeout };
-            secrets::write_all(&context, permit, payload, bounds).await
-        }
-        SecretCall::Delete => {
-            let (tenant, name) = names()?;
-            let permit =
-                principal.may_write(&tenant, name, now)?.requested_by(origin(shared, asked));
-            secrets::delete(&context, permit).await
-        }
-        SecretCall::List => {
-            let tenant = path::tenant(captures.segment)?;
-            let permit = principal.may_list(&tenant, now)?;
-            secrets::list(&context, permit, request).await
-        }
-    }
+    };
+    let outcome = outcome.await;
+    let origin = || origin(shared, asked);
+    let asking = Asking { vault, principal: &principal, now, captures, origin };
+    asking.answered_with(call, outcome).await
 }
 
 /// In the same order.
@@ -231,37 +239,57 @@ async fn api_key_call(
         let permit = permit.map_err(|_| problem::no_administrator())?;
         Ok(permit.requested_by(origin(shared, asked)))
     };
-    match call {
-        ApiKeyCall::Create => {
-            let permit = permitted(&path::tenant(captures.segment)?)?;
-            let bounds =
-                Bounds { holds: Holds::Properties, timeout: shared.live.load().body_timeout };
-            api_keys::create(vault, &permit, request.headers(), payload, bounds).await
+    let outcome = async {
+        match call {
+            ApiKeyCall::Create => {
+                let permit = permitted(&path::tenant(captures.segment)?)?;
+                let bounds =
+                    Bounds { holds: Holds::Properties, timeout: shared.live.load().body_timeout };
+                api_keys::create(vault, &permit, request.headers(), payload, bounds).await
+            }
+            ApiKeyCall::List => {
+                let permit = permitted(&path::tenant(captures.segment)?)?;
+                api_keys::list(vault, &permit, request)
+            }
+            ApiKeyCall::Show => {
+                let (tenant, id) = path::api_key(captures.segment, captures.tail)?;
+                api_keys::show(vault, &permitted(&tenant)?, id)
+            }
+            ApiKeyCall::Revoke => {
+                let (tenant, id) = path::api_key(captures.segment, captures.tail)?;
+                api_keys::revoke(vault, &permitted(&tenant)?, id).await
+            }
         }
-        ApiKeyCall::List => {
-            let permit = permitted(&path::tenant(captures.segment)?)?;
-            api_keys::list(vault, &permit, request)
-        }
-        ApiKeyCall::Show => {
-            let (tenant, id) = path::api_key(captures.segment, captures.tail)?;
-            api_keys::show(vault, &permitted(&tenant)?, id)
-        }
-        ApiKeyCall::Revoke => {
-            let (tenant, id) = path::api_key(captures.segment, captures.tail)?;
-            api_keys::revoke(vault, &permitted(&tenant)?, id).await
-        }
-    }
+    };
+    let outcome = outcome.await;
+    let origin = || origin(shared, asked);
+    let asking = Asking { vault, principal: &principal, now, captures, origin };
+    asking.answered_of_keys(call, outcome).await
+}
+
+/// Who is turned away is counted for the audit.
+fn authenticated(
+    shared: &Shared,
+    vault: &Arc<Vault>,
+    asked: Asked<'_>,
+    now: Now,
+) -> Result<Arc<Principal>, Refused> {
+    let client = client(shared, asked.request);
+    let admitted = admitted(vault, client, asked, now);
+    admitted.inspect_err(|refused| {
+        record::turned_away(vault, client, refused, asked.seen.refusal(), now);
+    })
 }
 
 /// Who asks too often is told before the credential is looked at, or at the latest
 /// before it is used for anything.
-fn authenticated(
-    shared: &Shared,
+fn admitted(
     vault: &Arc<Vault>,
+    client: Option<IpAddr>,
     Asked { request, id: _, seen }: Asked<'_>,
     now: Now,
 ) -> Result<Arc<Principal>, Refused> {
-    let source = source(shared, request);
+    let source = client.map_or(Source::UNKNOWN, Source::of);
     vault.limits().request_of(source)?;
     let sent = credential::sent(request.headers())?;
     seen.credential(sent);
@@ -271,6 +299,7 @@ fn authenticated(
     };
     // Who sets an issuer up must be told; a client learns no more than that it is refused.
     let principal = judged.inspect_err(|refusal| {
+        seen.refused(refusal.word());
         measure::refused(refusal.word());
         log::debug!("a credential was refused: {refusal}");
     })?;
@@ -287,8 +316,4 @@ fn client(shared: &Shared, request: &HttpRequest) -> Option<IpAddr> {
 /// For the audit. An id is plain text, or it would have been replaced.
 fn origin(shared: &Shared, Asked { request, id, seen: _ }: Asked<'_>) -> Origin {
     Origin { request: id.to_str().ok().map(Into::into), address: client(shared, request) }
-}
-
-fn source(shared: &Shared, request: &HttpRequest) -> Source {
-    client(shared, request).map_or(Source::UNKNOWN, Source::of)
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::domain::Timestamp;
 use crate::measure::{self, Meters};
-use crate::vault::{Survey, Vault, Vitals};
+use crate::vault::{AuditVitals, Survey, Vault, Vitals};
 
 use super::process_facts::ProcessFacts;
 use super::state::{AppState, Phase};
@@ -56,11 +56,12 @@ fn note_state(meters: &Meters, state: &AppState) {
 }
 
 fn note_vault(meters: &Meters, vault: &Vault) {
-    let Vitals { writable, free_bytes, tenants, clock_disputed, last_sweep, survey } =
+    let Vitals { writable, free_bytes, tenants, clock_disputed, last_sweep, survey, audit } =
         vault.vitals();
     meters.set(&measure::WRITABLE, &[], from(writable));
     meters.set(&measure::TENANTS, &[], count(tenants as u64));
     meters.set(&measure::CLOCK_DISPUTED, &[], from(clock_disputed));
+    note_audit(meters, audit, vault.now().wall());
     if let Some(bytes) = free_bytes {
         meters.set(&measure::FREE_BYTES, &[], count(bytes));
     }
@@ -70,6 +71,14 @@ fn note_vault(meters: &Meters, vault: &Vault) {
     if let Some(survey) = survey {
         note_survey(meters, &survey);
     }
+}
+
+fn note_audit(meters: &Meters, AuditVitals { bytes, since }: AuditVitals, now: Timestamp) {
+    meters.set(&measure::AUDIT_QUEUE_BYTES, &[], count(bytes as u64));
+    let waits = since.map_or(0, |since| now.unix_micros().saturating_sub(since.unix_micros()));
+    // A clock that was set back makes none of it younger than nothing.
+    let waits = Duration::from_micros(waits.max(0).unsigned_abs());
+    meters.set(&measure::AUDIT_QUEUE_AGE, &[], waits.as_secs_f64());
 }
 
 fn note_survey(meters: &Meters, survey: &Survey) {

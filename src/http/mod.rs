@@ -35,6 +35,7 @@ mod path;
 mod problem;
 mod process_facts;
 mod pulse;
+mod record;
 mod request_id;
 mod routes;
 mod secrets;

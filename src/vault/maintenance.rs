@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::audit;
+use super::audit::{self, Told};
 use super::backup::restore::{Mode, Wanted};
 use super::backup::{self, BackupError};
 use super::compact::{CompactMode, compact};
@@ -85,6 +85,19 @@ impl Exchange {
 /// Carries out one command. The exchange is let go of at its end, which tells who
 /// asked that nothing more will flow.
 pub async fn execute(
+    vault: &Arc<Vault>,
+    command: Command,
+    exchange: Exchange,
+) -> Result<Reply, Failure> {
+    let (told, caller) = (Told::of(&command), exchange.caller.clone());
+    let outcome = carry_out(vault, command, exchange).await;
+    if let Some(told) = told {
+        vault.record_command(told, caller, &outcome);
+    }
+    outcome
+}
+
+async fn carry_out(
     vault: &Arc<Vault>,
     command: Command,
     exchange: Exchange,

@@ -62,8 +62,11 @@ use crate::store::{
     Batch, Compacted, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
 };
 
-use audit::{By, Checkpointer};
-pub use audit::{Trust, verify_copy, verify_export};
+pub use audit::{
+    About, Act, AuditPolicy, AuditVitals, Reads, Trust, TurnedAway, Unrecorded, verify_copy,
+    verify_export,
+};
+use audit::{By, Checkpointer, Recorder};
 use heads::{Budget, Heads};
 use keyring::{Header, Keyring, Phase, SpaceKeys};
 pub use list::{Detail, ListPage, ListRequest, PageSize, Shows};
@@ -118,7 +121,8 @@ pub enum Precondition {
 pub enum Deleted {
     /// It was there, and is gone.
     Removed,
-    /// Nothing was there; an expired secret, if there was one, is gone too.
+    /// It had expired, and is gone: whoever deletes is told that nothing was there.
+    Expired,
     NothingThere,
 }
 
@@ -209,6 +213,7 @@ pub struct VaultOptions {
     pub tenant_limits: TenantLimits,
     /// What is told of secrets that come to their end; `None`: nothing.
     pub notices: Option<NoticePolicy>,
+    pub audit: AuditPolicy,
     /// Whose tokens are accepted beside our own.
     pub issuers: Vec<IssuerPolicy>,
     pub deks: DekPolicy,
@@ -232,6 +237,7 @@ impl Default for VaultOptions {
             max_api_keys: 1_000,
             tenant_limits: TenantLimits::default(),
             notices: None,
+            audit: AuditPolicy::default(),
         }
     }
 }
@@ -273,6 +279,7 @@ pub struct Vault {
     opened_on: Timestamp,
     survey: RwLock<Option<Survey>>,
     checkpoints: Checkpointer,
+    recorder: Recorder,
     /// Tenants that exist no more, or never came to exist, and whose keys and
     /// rows are still to be destroyed.
     doomed: Mutex<Vec<TenantId>>,
@@ -403,6 +410,7 @@ impl Vault {
         let remembered = options.token_cache_entries;
         let authenticator = Authenticator::new(standing, remembered, limits.clone())
             .trusting(Issuers::new(options.issuers.clone()));
+        let recorder = Recorder::new(options.audit, contents.served_since);
         let vault = Arc::new(Self {
             authenticator,
             limits,
@@ -424,6 +432,7 @@ impl Vault {
             opened_on,
             survey: RwLock::default(),
             checkpoints,
+            recorder,
             doomed: Mutex::new(Vec::new()),
             held: watch::Sender::new(()),
         });
@@ -686,6 +695,7 @@ impl Vault {
         if let Err(error) = self.store_uses().await {
             log::warn!("when API keys were last used was not stored: {error}");
         }
+        self.settle_audit().await;
         if let Err(error) = self.checkpoint_here().await {
             log::warn!("no checkpoint of the audit was signed at this stop: {error}");
         }

@@ -4,6 +4,7 @@
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use super::audit::AuditVitals;
 use super::heads::{Look, Place};
 use super::tenant::Tenant;
 use super::{Vault, VaultError};
@@ -79,6 +80,7 @@ pub struct Vitals {
     pub last_sweep: Option<Timestamp>,
     /// `None` until secrets were counted once.
     pub survey: Option<Survey>,
+    pub audit: AuditVitals,
 }
 
 impl Vault {
@@ -91,6 +93,7 @@ impl Vault {
             clock_disputed: self.time.is_disputed(),
             last_sweep: *self.last_sweep.read().unwrap_or_else(PoisonError::into_inner),
             survey: *self.survey.read().unwrap_or_else(PoisonError::into_inner),
+            audit: self.audit_vitals(),
         }
     }
 

@@ -11,6 +11,7 @@
 //! | `n` ‖ HMAC(tenant id) | up to when notices of a tenant were told |
 //! | `k` | the key that signs checkpoints of the audit |
 //! | `c` | which checkpoint of the audit is the newest |
+//! | `w` | while a server serves, since when |
 //!
 //! Every row is bound to its key and version, and all are under the system's
 //! ledger, which is checked at open: whoever can write the disk can neither
@@ -66,6 +67,8 @@ pub(super) struct SystemContents {
     pub(super) told: HashMap<TenantId, Told>,
     pub(super) audit_signer: Option<AuditSigner>,
     pub(super) last_checkpoint: Option<LastCheckpoint>,
+    /// Since when somebody serves who has not ended in good order.
+    pub(super) served_since: Option<Timestamp>,
     pub(super) floor: Floor,
     pub(super) next_version: u64,
 }
@@ -77,7 +80,7 @@ impl SystemContents {
         let ledger = export.prove(&seal, "the system database")?;
         let (mut roots, mut last_sweep, mut tenants) = (None, None, Vec::new());
         let (mut api_keys, mut revocations) = (Vec::new(), Vec::new());
-        let mut told = HashMap::new();
+        let (mut told, mut served_since) = (HashMap::new(), None);
         let (mut audit_signer, mut last_checkpoint) = (None, None);
         for (key, row) in &export.rows {
             match Record::read(key, &decrypt(keys, key, row)?)? {
@@ -89,6 +92,7 @@ impl SystemContents {
                 Record::Told(tenant, up_to) => drop(told.insert(tenant, up_to)),
                 Record::AuditSigner(signer) => audit_signer = Some(signer),
                 Record::LastCheckpoint(last) => last_checkpoint = Some(last),
+                Record::Service(since) => served_since = Some(since),
             }
         }
         let roots = roots.ok_or_else(|| damaged("token roots"))?;
@@ -103,6 +107,7 @@ impl SystemContents {
             told,
             audit_signer,
             last_checkpoint,
+            served_since,
             floor,
             next_version,
         })
@@ -119,12 +124,16 @@ enum Record {
     Told(TenantId, Told),
     AuditSigner(AuditSigner),
     LastCheckpoint(LastCheckpoint),
+    Service(Timestamp),
 }
 
 impl Record {
     fn read(key: &RowKey, plaintext: &[u8]) -> Result<Self, OpenError> {
         match key.as_bytes() {
             ROOTS => Roots::decode(plaintext).map(Self::Roots).map_err(|_| damaged("token roots")),
+            SERVICE => {
+                decode_service(plaintext).map(Self::Service).map_err(|_| damaged("the service"))
+            }
             SWEEP => decode_sweep(plaintext).map(Self::Sweep).map_err(|_| damaged("last sweep")),
             AUDIT_SIGNER => {
                 let read = decode_audit_signer(plaintext).map(Self::AuditSigner);
@@ -303,7 +312,8 @@ impl System {
             Record::Roots(_)
             | Record::Sweep(_)
             | Record::AuditSigner(_)
-            | Record::LastCheckpoint(_) => true,
+            | Record::LastCheckpoint(_)
+            | Record::Service(_) => true,
         });
         if known { Ok(()) } else { Err("a row is of no known form".to_owned()) }
     }
@@ -392,6 +402,24 @@ impl System {
         self.commit(vec![Change::Put { key, row }], floor).await
     }
 
+    /// Remembers that somebody serves, which is true until [`System::leave_service`].
+    pub(super) async fn enter_service(
+        &self,
+        since: Timestamp,
+        floor: Floor,
+        said: &[AuditEntry],
+    ) -> Result<(), StoreError> {
+        let _writing = self.writing.read().await;
+        let row = self.encrypt(&service_key(), &encode_service(since));
+        let mut changes = vec![Change::Put { key: service_key(), row }];
+        changes.extend(self.appending(said));
+        self.commit(changes, floor).await
+    }
+
+    pub(super) async fn leave_service(&self, floor: Floor) -> Result<(), StoreError> {
+        self.commit(vec![Change::Delete { key: service_key() }], floor).await
+    }
+
     /// Persists a floor and nothing else: the ledger keeps it.
     pub(super) async fn persist_floor(&self, floor: Floor) -> Result<(), StoreError> {
         self.commit(Vec::new(), floor).await
@@ -400,6 +428,15 @@ impl System {
     /// Appends to the audit, and persists a floor with it.
     pub(super) async fn record(&self, said: &[AuditEntry], floor: Floor) -> Result<(), StoreError> {
         self.commit(self.appending(said), floor).await
+    }
+
+    /// The same of entries that were written already.
+    pub(super) async fn append(
+        &self,
+        entries: Vec<Change>,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        self.commit(entries, floor).await
     }
 
     fn appending(&self, said: &[AuditEntry]) -> Vec<Change> {
@@ -531,6 +568,7 @@ const ROOTS: &[u8] = b"r";
 const SWEEP: &[u8] = b"s";
 const AUDIT_SIGNER: &[u8] = b"k";
 const LAST_CHECKPOINT: &[u8] = b"c";
+const SERVICE: &[u8] = b"w";
 
 fn roots_key() -> RowKey {
     RowKey::new(ROOTS.to_vec())
@@ -538,6 +576,24 @@ fn roots_key() -> RowKey {
 
 fn sweep_key() -> RowKey {
     RowKey::new(SWEEP.to_vec())
+}
+
+fn service_key() -> RowKey {
+    RowKey::new(SERVICE.to_vec())
+}
+
+const SERVICE_FORMAT: u8 = 1;
+
+pub(super) fn encode_service(since: Timestamp) -> Vec<u8> {
+    [[SERVICE_FORMAT].as_slice(), &since.unix_micros().to_be_bytes()].concat()
+}
+
+pub(super) fn decode_service(bytes: &[u8]) -> Result<Timestamp, Malformed> {
+    let mut fields = Reader::new(bytes);
+    fields.format(SERVICE_FORMAT)?;
+    let since = fields.timestamp()?;
+    fields.end()?;
+    Ok(since)
 }
 
 const SWEEP_FORMAT: u8 = 1;

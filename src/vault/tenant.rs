@@ -281,7 +281,7 @@ impl Tenant {
             }
             match self.remove(&locator, &old, floor, said).await {
                 Ok(()) => {
-                    return Ok(if expired { Deleted::NothingThere } else { Deleted::Removed });
+                    return Ok(if expired { Deleted::Expired } else { Deleted::Removed });
                 }
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),

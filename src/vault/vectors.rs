@@ -29,6 +29,7 @@ fn frozen(record: &str) -> Vec<u8> {
         include_str!("../../tests/vectors/records-v3.json"),
         include_str!("../../tests/vectors/records-v4.json"),
         include_str!("../../tests/vectors/records-v5.json"),
+        include_str!("../../tests/vectors/records-v6.json"),
         include_str!("../../tests/vectors/checkpoints-v1.json"),
     ];
     let vectors = files.map(|file| serde_json::from_str::<Value>(file).unwrap());
@@ -184,6 +185,13 @@ fn frozen_roots_are_read_and_written_alike() {
 #[test]
 fn a_frozen_sweep_is_read() {
     assert_eq!(system::decode_sweep(&frozen("sweep")), Ok(at(1_900_000_000_000_000)));
+}
+
+#[test]
+fn a_frozen_beginning_of_a_service_is_read_and_written_alike() {
+    let since = at(1_900_000_000_000_000);
+    assert_eq!(system::encode_service(since), frozen("service"));
+    assert_eq!(system::decode_service(&frozen("service")), Ok(since));
 }
 
 #[test]

@@ -50,6 +50,7 @@ mod oidc;
 mod operations;
 mod packages;
 mod power_loss;
+mod recording;
 mod revocation;
 mod sealing;
 mod service;

@@ -128,6 +128,8 @@ async fn settle_system(
     }
     settle_credentials(&contents.system, &system, whole, credentials).await?;
     system.record(&[said], ledger.floor).await?;
+    // Whoever served when the backup was made serves another store.
+    system.leave_service(ledger.floor).await?;
     Ok(version)
 }
 

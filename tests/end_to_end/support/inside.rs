@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tenure::api::admin::{Command, HiddenText, LimitChange, OtherLimits, Reply, Revocable, When};
+use tenure::api::audit::{AuditFilter, AuditFrom};
 use tenure::auth::Rates;
 use tenure::auth::oidc::{IssuerPolicy, KeySet, OtherTenants};
 use tenure::crypto::{Kek, KekWay};
@@ -152,6 +153,24 @@ impl Inside {
 
     pub fn revoke(&self, what: Revocable) {
         self.execute(Command::TokenRevoke { what, dry_run: false });
+    }
+
+    /// Stores what waits to be recorded, as a server does several times a second.
+    pub fn record(&self) {
+        self.runtime.block_on(self.vault.record_waiting());
+    }
+
+    /// The entries of a chain, as JSON.
+    pub fn audit(&self, tenant: Option<&str>) -> Vec<serde_json::Value> {
+        let (filter, from) = (AuditFilter::default(), AuditFrom::Entry(0));
+        let tenant = tenant.map(str::to_owned);
+        match self.execute(Command::AuditQuery { tenant, filter, from, limit: 1_000 }) {
+            Reply::Audit { entries, .. } => {
+                let json = |entry| serde_json::to_value(entry).expect("an entry has JSON");
+                entries.iter().map(json).collect()
+            }
+            _ => panic!("a query answers with entries"),
+        }
     }
 
     fn execute(&self, command: Command) -> Reply {

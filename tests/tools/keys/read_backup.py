@@ -362,6 +362,8 @@ def read_system(keys, rows):
             read_audit_key(plain)
         elif key == b"c":
             read_last_checkpoint(plain)
+        elif key == b"w":
+            read_service(plain)
         else:
             require(key == b"s", "a row of no known kind")
             read_sweep(plain)
@@ -443,6 +445,14 @@ def read_roots(plain):
             fields.time()
     require(roots, "no token roots")
     return roots
+
+
+def read_service(plain):
+    fields = Fields(plain)
+    fields.format(1)
+    since = fields.time()
+    fields.end()
+    return since
 
 
 def read_sweep(plain):
@@ -539,6 +549,7 @@ def check_vectors(folder):
         read_head(records[name])
     read_tenant_record(records["tenant"])
     read_sweep(records["sweep"])
+    read_service(unhex(sample("records-v6.json"))["service"])
     credentials = unhex(sample("credentials-v1.json"))
     readers = {"apiKey": read_api_key, "revoked": read_revocation, "roots": read_roots}
     for name, plain in credentials.items():
