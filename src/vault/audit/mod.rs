@@ -9,7 +9,7 @@
 //! is recorded by way of a queue ([`recorder`]).
 
 mod check;
-mod commands;
+mod looks;
 mod query;
 mod queue;
 mod recorder;
@@ -18,7 +18,7 @@ mod refused;
 use std::sync::Arc;
 
 pub(super) use check::check;
-pub(super) use commands::Told;
+pub(super) use looks::Told;
 pub(super) use query::query;
 pub use queue::{About, Act};
 pub(super) use recorder::Recorder;
