@@ -276,6 +276,37 @@ async fn a_tenant_that_was_removed_from_the_disk_is_missed() {
 }
 
 #[tokio::test]
+async fn what_was_forgotten_on_purpose_is_signed_and_no_fault() {
+    let bench = grown().await;
+    let (id, key) = (bench.id("acme"), bench.key().await);
+    // The end of a block that a checkpoint signs.
+    let kept = bench.blocks(id).values().find(|placed| placed.first >= 18).unwrap().first;
+    let head = bench.blocks(id).range(..kept).next_back().unwrap().1.link;
+    let kept_from = Chain { next: kept, head };
+    let tenant = bench.vault.tenant_named(&acme()).unwrap();
+    let forget = vec![Change::Forget { kept_from }];
+    tenant.commit(forget, bench.vault.time.floor()).await.unwrap();
+    assert_eq!(*bench.blocks(id).first_key_value().unwrap().0, kept);
+    // Until that is signed, it looks as if somebody had done it who has no key.
+    let fault = chain(&bench.proof_of_copy(None).await, id).fault.unwrap();
+    assert!(fault.starts_with("entry 0 is missing"), "{fault}");
+    let told = bench.head_read().await;
+    let told = told.chains.iter().find(|told| told.chain == id.to_string()).unwrap();
+    assert_eq!(told.begin.as_ref().map(|begin| begin.next), Some(kept));
+    let export = bench.whole_export().await;
+    let proofs =
+        [bench.proof(None).await, bench.proof_of_copy(None).await, verified(&export, key, None)];
+    for proof in proofs {
+        assert_sound(&proof);
+        assert_eq!((chain(&proof, id).from, chain(&proof, id).signed), (kept, 36));
+    }
+    // And no more than that.
+    bench.store.tamper(space(id), |chain| drop(chain.pop_first()));
+    let fault = chain(&bench.proof_of_copy(None).await, id).fault.unwrap();
+    assert!(fault.starts_with(&format!("entry {kept} is missing")), "{fault}");
+}
+
+#[tokio::test]
 async fn nobody_elses_signature_counts() {
     let bench = grown().await;
     let other = AuditPublicKey::parse(&"01".repeat(32)).unwrap();
