@@ -145,6 +145,7 @@ const SETTINGS: &[Setting] = settings! {
     log.requests;
     metrics.listen;
     metrics.allow_remote;
+    metrics.on_main;
 };
 
 /// A value that the file, a variable and a flag can hold. Errors are clauses
