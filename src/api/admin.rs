@@ -44,6 +44,11 @@ pub enum Command {
         ttl_seconds: u64,
         subject: String,
     },
+    /// One for the server itself, which belongs to no tenant. Lifetime in seconds.
+    TokenMintServer {
+        ttl_seconds: u64,
+        subject: String,
+    },
     /// `dry_run`: only say what would end.
     TokenRevoke {
         what: Revocable,

@@ -273,12 +273,15 @@ pub struct Log {
     pub requests: bool,
 }
 
-/// Where what is measured is read without a credential.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Where what is measured is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {
+    /// Without a credential.
     pub listen: Option<SocketAddr>,
     /// Whether that may be off loopback.
     pub allow_remote: bool,
+    /// Whether it is also where the secrets are, with a token for the server itself.
+    pub on_main: bool,
 }
 
 /// What is recorded beside changes, which always are.
@@ -358,7 +361,7 @@ impl Default for Config {
             },
             memory: Memory { lock: MemoryLock::Auto },
             log: Log { level: LogLevel::Info, format: LogFormat::Auto, requests: false },
-            metrics: Metrics::default(),
+            metrics: Metrics { listen: None, allow_remote: false, on_main: true },
             audit: Audit { reads: AuditReads::Buffered, queue_bytes: ByteSize::mib(16) },
             oidc: Vec::new(),
         }

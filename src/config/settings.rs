@@ -145,6 +145,7 @@ const SETTINGS: &[Setting] = settings! {
     log.requests;
     metrics.listen;
     metrics.allow_remote;
+    metrics.on_main;
     audit.reads;
     audit.queue_bytes;
 };

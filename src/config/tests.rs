@@ -68,6 +68,7 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("log.requests", "true", "true"),
     ("metrics.listen", "'127.0.0.1:9464'", "127.0.0.1:9464"),
     ("metrics.allow_remote", "true", "true"),
+    ("metrics.on_main", "false", "false"),
     ("audit.reads", "'durable'", "durable"),
     ("audit.queue_bytes", "'1MiB'", "1MiB"),
 ];

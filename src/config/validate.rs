@@ -234,7 +234,7 @@ impl Check<'_> {
 
     /// They hold no secret and no name, yet tell strangers what this server does.
     fn metrics(&self, config: &Config) -> Result<(), ConfigError> {
-        let Metrics { listen, allow_remote } = config.metrics;
+        let Metrics { listen, allow_remote, on_main: _ } = config.metrics;
         let Some(listen) = listen.filter(|listen| !listen.ip().to_canonical().is_loopback()) else {
             return Ok(());
         };

@@ -28,6 +28,7 @@ use super::credential::Sent;
 use super::idle::Busy;
 use super::live::Live;
 use super::meter::{RequestLog, Seen};
+use super::metrics::{self, MetricsRoute};
 use super::problem::{self, Refused};
 use super::record::{self, Asking};
 use super::routes::{self, ApiKeyCall, Captures, Endpoint, Found, SecretCall};
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub state: AppState,
     pub live: ArcSwap<Live>,
     pub request_log: RequestLog,
+    pub metrics: MetricsRoute,
 }
 
 /// The application of one worker. It has no routes of actix: every request is the
@@ -139,6 +141,7 @@ async fn served(
 ) -> Result<HttpResponse, Refused> {
     let Asked { request, id: _, seen } = asked;
     let (route, captures) = match routes::find(request.method(), request.uri().path()) {
+        _ if is_absent(shared, request) => return Err(openapi::unknown()),
         Found::Route(route, captures) => (route, captures),
         Found::OtherMethods(allow) => return Err(openapi::method_not_allowed(&allow)),
         Found::Nothing => return Err(openapi::unknown()),
@@ -150,6 +153,7 @@ async fn served(
         (_, Phase::Sealing | Phase::Sealed(_)) => Err(problem::sealed()),
         (Endpoint::Readiness, Phase::Open(vault)) => system::readiness(vault),
         (Endpoint::BiscuitKeys, Phase::Open(vault)) => Ok(system::biscuit_keys(vault)),
+        (Endpoint::Metrics, Phase::Open(vault)) => metrics_call(shared, vault, asked).await,
         (Endpoint::OpenApi, _) => Ok(openapi::serve_document(&shared.state.sign_in().docs())),
         (Endpoint::DocsRoot, _) => Ok(openapi::redirect_to_docs()),
         (Endpoint::Docs, _) => {
@@ -163,6 +167,12 @@ async fn served(
             api_key_call(shared, vault, call, captures, asked, payload).await
         }
     }
+}
+
+/// Whether it asks for metrics where they are not to be: then it finds what any path finds
+/// that nothing is at.
+fn is_absent(shared: &Shared, request: &HttpRequest) -> bool {
+    shared.metrics == MetricsRoute::Absent && request.uri().path() == metrics::PATH
 }
 
 /// Credential first, so that a stranger learns nothing, not even which names are
@@ -281,6 +291,17 @@ fn authenticated(
     })
 }
 
+/// In the same order; there are no names.
+async fn metrics_call(
+    shared: &Shared,
+    vault: &Arc<Vault>,
+    asked: Asked<'_>,
+) -> Result<HttpResponse, Refused> {
+    let now = vault.now();
+    let permit = authenticated(shared, vault, asked, now)?.may_see_server(now)?;
+    metrics::scrape(permit, shared.state.clone()).await
+}
+
 /// Who asks too often is told before the credential is looked at, or at the latest
 /// before it is used for anything.
 fn admitted(
@@ -304,7 +325,9 @@ fn admitted(
         log::debug!("a credential was refused: {refusal}");
     })?;
     vault.limits().request_with(principal.family())?;
-    vault.tenant_may_ask(principal.tenant_id())?;
+    if let Some(tenant) = principal.tenant_id() {
+        vault.tenant_may_ask(tenant)?;
+    }
     Ok(principal)
 }
 

@@ -53,7 +53,7 @@ pub use issuers::{IssuerSource, IssuerWatch};
 pub use listener::{NotListening, adopt, listen};
 pub use live::Live;
 pub use meter::RequestLog;
-pub use metrics::MetricsServer;
+pub use metrics::{MetricsRoute, MetricsServer};
 pub use notices::{NoticeNames, NoticeWatch, Webhook, WebhookError};
 pub use openapi::document as openapi_document;
 pub use routes::{Access, ApiKeyCall, Endpoint, ROUTES, Route, SecretCall};

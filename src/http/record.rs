@@ -49,9 +49,10 @@ impl<O: FnOnce() -> Origin> Asking<'_, O> {
             SecretCall::Delete => (AuditOp::SecretDelete, Kind::Change),
         };
         let Some(result) = self.to_record(kind, &outcome) else { return outcome };
-        let about = About::Secret {
-            tenant: self.principal.tenant_id(),
-            name: path::secret_name(self.captures.tail),
+        let about = match self.principal.tenant_id() {
+            Some(tenant) => About::Secret { tenant, name: path::secret_name(self.captures.tail) },
+            // Of the server itself: it was refused, whichever tenant it asked for.
+            None => About::System { tenant: None },
         };
         let vault = self.vault;
         recorded(vault, kind, self.act(op, about, result, None), outcome).await
@@ -66,7 +67,8 @@ impl<O: FnOnce() -> Origin> Asking<'_, O> {
             ApiKeyCall::Revoke => (AuditOp::ApiKeyRevoke, Kind::Change),
         };
         let Some(result) = self.to_record(kind, &outcome) else { return outcome };
-        let about = About::System { tenant: Some(self.principal.tenant().as_str().into()) };
+        let tenant = self.principal.tenant().map(|tenant| tenant.as_str().into());
+        let about = About::System { tenant };
         let id = path::api_key_id(self.captures.tail).map(|id| id.to_string());
         let vault = self.vault;
         recorded(vault, kind, self.act(op, about, result, id), outcome).await
@@ -94,10 +96,10 @@ impl<O: FnOnce() -> Origin> Asking<'_, O> {
 
     fn other_tenant(&self) -> Option<TenantName> {
         let own = self.principal.tenant();
-        if self.captures.segment == own.as_str() {
+        if own.is_some_and(|own| self.captures.segment == own.as_str()) {
             return None;
         }
-        path::tenant(self.captures.segment).ok().filter(|asked| asked != own)
+        path::tenant(self.captures.segment).ok().filter(|asked| Some(asked) != own)
     }
 }
 

@@ -92,6 +92,8 @@ series! {
         "When the certificate in use expires; absent without TLS.";
     OLDEST_DEK: Gauge "tenure_oldest_dek_timestamp_seconds" []
         "When the oldest DEK that encrypts was drawn.";
+    KEK: Gauge "tenure_kek_timestamp_seconds" []
+        "When the KEK came into use; absent where a store is older than what notes it.";
     BUILD_INFO: Gauge "tenure_build_info" ["version"]
         "Always 1.";
     PROCESS_CPU: Counter "process_cpu_seconds_total" []

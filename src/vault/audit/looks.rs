@@ -29,6 +29,7 @@ impl Told {
             Command::TenantDelete { name } => change(AuditOp::TenantDelete, Some(name)),
             Command::TenantLimit { name, .. } => change(AuditOp::TenantLimit, Some(name)),
             Command::TokenMint { tenant, .. } => change(AuditOp::TokenMint, Some(tenant)),
+            Command::TokenMintServer { .. } => change(AuditOp::TokenMint, None),
             Command::TokenRevoke { .. } => change(AuditOp::TokenRevoke, None),
             Command::TokenRotateRoot { .. } => change(AuditOp::RootRotate, None),
             Command::ApiKeyCreate { tenant, .. } => change(AuditOp::ApiKeyCreate, Some(tenant)),

@@ -31,7 +31,10 @@ impl Bench {
         Act {
             at: self.vault.now().wall(),
             op: AuditOp::SecretRead,
-            about: About::Secret { tenant: principal.tenant_id(), name: Some(secret(name)) },
+            about: About::Secret {
+                tenant: principal.tenant_id().unwrap(),
+                name: Some(secret(name)),
+            },
             result: Act::OK,
             caller: principal.requested_by(origin),
             detail: None,

@@ -236,6 +236,7 @@ pub trait Operated {
     fn create_tenant(&self, name: &str) -> String;
     fn delete_tenant(&self, name: &str);
     fn mint(&self, tenant: &str, scopes: &[&str]) -> String;
+    fn mint_server_admin(&self) -> String;
     fn api_key(&self, tenant: &str, scopes: &[&str]) -> ApiKey;
     fn revoke_api_key(&self, id: &str);
     fn revoke_token(&self, token: &str);
@@ -280,6 +281,14 @@ impl Operated for Inside {
         self.mint_for(tenant, scopes, 3_600)
     }
 
+    fn mint_server_admin(&self) -> String {
+        let (ttl_seconds, subject) = (3_600, "test".to_owned());
+        match self.execute(Command::TokenMintServer { ttl_seconds, subject }) {
+            Reply::Token { token, .. } => token,
+            _ => panic!("the mint answers with a token"),
+        }
+    }
+
     fn api_key(&self, tenant: &str, scopes: &[&str]) -> ApiKey {
         self.api_key_for(tenant, scopes, None)
     }
@@ -312,6 +321,12 @@ impl Operated for super::Dev {
 
     fn mint(&self, tenant: &str, scopes: &[&str]) -> String {
         Self::mint(self, tenant, scopes)
+    }
+
+    fn mint_server_admin(&self) -> String {
+        let output = self.run(&["token", "mint", "--server-admin"]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        output.stdout.trim().to_owned()
     }
 
     fn api_key(&self, tenant: &str, scopes: &[&str]) -> ApiKey {
