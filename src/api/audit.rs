@@ -51,10 +51,12 @@ pub enum AuditOp {
     Lost,
     /// Entries may be missing.
     Gap,
+    /// Old entries were moved out of the store.
+    AuditArchive,
 }
 
 impl AuditOp {
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::SecretRead,
         Self::SecretList,
         Self::SecretWrite,
@@ -89,6 +91,7 @@ impl AuditOp {
         Self::Start,
         Self::Lost,
         Self::Gap,
+        Self::AuditArchive,
     ];
 
     /// As it stands in an entry.
@@ -128,6 +131,7 @@ impl AuditOp {
             Self::Start => "start",
             Self::Lost => "lost",
             Self::Gap => "gap",
+            Self::AuditArchive => "audit.archive",
         }
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::backup_schedule::Schedule;
+use super::aside::Aside;
 use super::failure::CliError;
 use super::memory::Locking;
-use super::{access, issuers, kek, notices};
+use super::{access, audit_archive, backup_schedule, issuers, kek, notices};
 use crate::api::admin::{Failure, FailureKind, Reply, Unsealing};
 use crate::api::audit::AuditOp;
 use crate::auth::Caller;
@@ -261,7 +261,8 @@ struct Background {
     keys: JoinHandle<()>,
     compacting: JoinHandle<()>,
     surveying: JoinHandle<()>,
-    backups: Option<Schedule>,
+    backups: Option<Aside>,
+    archiving: Option<Aside>,
     issuers: IssuerWatch,
     notices: Option<NoticeWatch>,
 }
@@ -269,7 +270,8 @@ struct Background {
 impl Background {
     fn start(config: &Config, state: &AppState, vault: &Arc<Vault>) -> Result<Self, CliError> {
         let notices = notices::start(config, vault)?;
-        let backups = Schedule::start(&config.backup, vault)?;
+        let backups = backup_schedule::start(&config.backup, vault)?;
+        let archiving = audit_archive::start(&config.audit, vault)?;
         Ok(Self {
             recording: tokio::spawn(keep_recorded(vault.clone())),
             housekeeping: tokio::spawn(keep_house(vault.clone())),
@@ -278,6 +280,7 @@ impl Background {
             compacting: tokio::spawn(keep_compact(vault.clone())),
             surveying: tokio::spawn(keep_surveyed(vault.clone())),
             backups,
+            archiving,
             issuers: IssuerWatch::start(issuers::sources(config), vault, state),
             notices,
         })
@@ -299,7 +302,14 @@ impl Background {
             if let Some(backups) = self.backups.take() {
                 backups.stop().await;
             }
-            self.backups = Schedule::start(&config.backup, vault)?;
+            self.backups = backup_schedule::start(&config.backup, vault)?;
+        }
+        let wanted = |config: &Config| (config.audit.keep, config.audit.archive.clone());
+        if wanted(config) != wanted(before) {
+            if let Some(archiving) = self.archiving.take() {
+                archiving.stop().await;
+            }
+            self.archiving = audit_archive::start(&config.audit, vault)?;
         }
         Ok(self)
     }
@@ -313,6 +323,7 @@ impl Background {
             compacting,
             surveying,
             backups,
+            archiving,
             issuers,
             notices,
         } = self;
@@ -320,8 +331,8 @@ impl Background {
             task.abort();
         }
         drop((issuers, notices));
-        if let Some(backups) = backups {
-            backups.stop().await;
+        for aside in [backups, archiving].into_iter().flatten() {
+            aside.stop().await;
         }
     }
 }

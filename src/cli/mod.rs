@@ -8,7 +8,9 @@
 mod access;
 mod allocator;
 mod args;
+mod aside;
 mod audit;
+mod audit_archive;
 mod backup;
 mod backup_file;
 mod backup_schedule;

@@ -51,6 +51,8 @@ fn adopted(present: &Config, fresh: &Config) -> Config {
     config.limits = Limits { tenant: present.limits.tenant.clone(), ..fresh.limits.clone() };
     config.log.level = fresh.log.level;
     config.audit.reads = fresh.audit.reads;
+    config.audit.keep = fresh.audit.keep;
+    config.audit.archive.clone_from(&fresh.audit.archive);
     config
 }
 

@@ -290,6 +290,10 @@ pub struct Audit {
     pub reads: AuditReads,
     /// What may wait to be recorded.
     pub queue_bytes: ByteSize,
+    /// Zero is for good.
+    pub keep: TimeSpan,
+    /// Where older entries go. Set where `keep` is not zero.
+    pub archive: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -362,7 +366,12 @@ impl Default for Config {
             memory: Memory { lock: MemoryLock::Auto },
             log: Log { level: LogLevel::Info, format: LogFormat::Auto, requests: false },
             metrics: Metrics { listen: None, allow_remote: false, on_main: true },
-            audit: Audit { reads: AuditReads::Buffered, queue_bytes: ByteSize::mib(16) },
+            audit: Audit {
+                reads: AuditReads::Buffered,
+                queue_bytes: ByteSize::mib(16),
+                keep: TimeSpan::ZERO,
+                archive: None,
+            },
             oidc: Vec::new(),
         }
     }

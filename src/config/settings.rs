@@ -148,6 +148,8 @@ const SETTINGS: &[Setting] = settings! {
     metrics.on_main;
     audit.reads;
     audit.queue_bytes;
+    audit.keep;
+    audit.archive;
 };
 
 /// A value that the file, a variable and a flag can hold. Errors are clauses

@@ -81,6 +81,7 @@ impl Config {
         check.tls(self)?;
         check.kek(self)?;
         check.backup(self)?;
+        check.audit(self)?;
         check.notify(self)?;
         check.metrics(self)?;
         check.floors(self)
@@ -111,6 +112,9 @@ impl Check<'_> {
         self.within("store.list_cache_bytes", store.list_cache_bytes, least_memory..=most_memory)?;
         let least_audit = ByteSize::kib(64);
         self.within("audit.queue_bytes", config.audit.queue_bytes, least_audit..=most_memory)?;
+        if !config.audit.keep.is_zero() {
+            self.within("audit.keep", config.audit.keep, TimeSpan::seconds(1)..=TEN_YEARS)?;
+        }
         if store.compact_after.get() > 0 {
             let least = ByteSize::mib(16);
             self.within("store.compact_after", store.compact_after, least..=most_disk)?;
@@ -209,6 +213,16 @@ impl Check<'_> {
         }
         let remedy = "set backup.folder to where they go, best on another disk".to_owned();
         Err(self.refused("backup.every", "is set without `backup.folder`", remedy))
+    }
+
+    fn audit(&self, config: &Config) -> Result<(), ConfigError> {
+        if config.audit.keep.is_zero() || config.audit.archive.is_some() {
+            return Ok(());
+        }
+        let remedy = "set audit.archive to where older entries go; they are removed from the \
+                      store when they are there"
+            .to_owned();
+        Err(self.refused("audit.keep", "is set without `audit.archive`", remedy))
     }
 
     fn notify(&self, config: &Config) -> Result<(), ConfigError> {

@@ -63,8 +63,8 @@ use crate::store::{
 };
 
 pub use audit::{
-    About, Act, AuditPolicy, AuditVitals, Reads, Trust, TurnedAway, Unrecorded, verify_copy,
-    verify_export,
+    About, Act, AuditPolicy, AuditVitals, OldAudit, Reads, Trust, TurnedAway, Unrecorded,
+    verify_copy, verify_export,
 };
 use audit::{By, Checkpointer, Recorder};
 use heads::{Budget, Heads};

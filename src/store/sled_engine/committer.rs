@@ -387,7 +387,7 @@ impl Committer {
             // The first change of a row since a snapshot began finds the row of then.
             let current = |key: &RowKey| part.current(key).map_err(explain);
             shelf.snapshots.preserve(staged.rows.keys().copied(), current)?;
-            if ledger.kept_from != part.ledger.kept_from {
+            if batch.changes.iter().any(|change| matches!(change, Change::Forget { .. })) {
                 part.forget_before(ledger.kept_from.next).map_err(explain)?;
             }
             part.ledger = ledger;

@@ -67,7 +67,7 @@ pub(in crate::vault) struct LastCheckpoint {
     hash: [u8; 32],
     /// The newest ones that tell of every chain stand in the system's chain behind this
     /// entry.
-    complete_from: u64,
+    pub(super) complete_from: u64,
 }
 
 const LAST_FORMAT: u8 = 1;
@@ -143,6 +143,13 @@ impl Extent {
     }
 }
 
+/// Of which chains a checkpoint tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    OfWhatGrew,
+    OfAll,
+}
+
 /// What the checkpoints say together.
 #[derive(Default)]
 struct Signed {
@@ -181,8 +188,18 @@ impl Vault {
         self.checkpoint().await
     }
 
-    /// The same, by a caller that does not go away.
+    /// One that tells of every chain, whether or not something was done.
+    pub(super) async fn checkpoint_of_all(self: &Arc<Self>) -> Result<(), StoreError> {
+        let vault = self.clone();
+        to_its_end(async move { vault.checkpoint_as(Telling::OfAll).await }).await
+    }
+
+    /// As [`Vault::checkpoint`], by a caller that does not go away.
     pub(in crate::vault) async fn checkpoint_here(&self) -> Result<(), StoreError> {
+        self.checkpoint_as(Telling::OfWhatGrew).await
+    }
+
+    async fn checkpoint_as(&self, telling: Telling) -> Result<(), StoreError> {
         // Whoever makes or deletes a tenant is not half-way.
         let _one = self.administration.lock().await;
         let mut state = self.checkpoints.0.lock().await;
@@ -193,7 +210,11 @@ impl Vault {
         };
         let grown = self.grown(&mut state, &signed).await;
         let ended = self.ended(&signed);
-        let outcome = if grown.is_empty() && ended.is_empty() {
+        if telling == Telling::OfAll {
+            signed.since_complete = COMPLETE_EVERY;
+        }
+        let is_idle = grown.is_empty() && ended.is_empty();
+        let outcome = if is_idle && telling == Telling::OfWhatGrew {
             Ok(())
         } else {
             self.sign(&mut state, &mut signed, grown, ended).await

@@ -25,6 +25,7 @@ use super::super::keyring::SYSTEM;
 use super::super::maintenance::{failure, find_tenant};
 use super::super::tenant::Tenant;
 use super::checkpoint::{self, Extent, Pieces, Walk, is_piece};
+use super::retention::OldAudit;
 
 /// How much is sent on at once.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -46,14 +47,14 @@ pub(in crate::vault) async fn export(
     // What can be read is exported even where nothing can be written.
     let unsigned = vault.checkpoint().await.err();
     let ends = vault.signed_ends().await?;
-    let mut lines = Lines { to, ready: Vec::new(), written: 0, made: ExportMade::default() };
+    let mut lines = Lines::new(to);
     lines.made.incomplete = unsigned
         .map(|error| format!("what was done since the newest checkpoint is not in it: {error}"));
-    lines.write(&ExportLine::Header(header(vault, of, &start).await?)).await?;
-    checkpoints(vault, ends.newest, &mut lines).await?;
-    let keys = vault.system.keys();
-    let system = Whose { id: SYSTEM, tenant: None, key: keys.anchor.audit() };
-    let system = (!matches!(of, ExportOf::Tenant(_))).then_some(system);
+    let complete = *of == ExportOf::Everything && matches!(start, Start::Beginning);
+    lines.write(&ExportLine::Header(header(vault, complete).await?)).await?;
+    let extent = ends.chains.get(&SYSTEM).copied().unwrap_or(Extent::EMPTY);
+    checkpoints(vault, extent.begin, ends.newest, &mut lines).await?;
+    let system = (!matches!(of, ExportOf::Tenant(_))).then(|| Whose::system(vault));
     let whose: Vec<_> = system.into_iter().chain(tenants.iter().map(Whose::of)).collect();
     let count = whose.len() as u64;
     for (whose, done) in whose.iter().zip(0..) {
@@ -66,8 +67,29 @@ pub(in crate::vault) async fn export(
             done => done?,
         }
     }
-    let end = ExportEnd { lines: lines.written };
-    lines.write(&ExportLine::End(end)).await?;
+    Ok(lines.finish().await?)
+}
+
+/// Writes what is to be removed, in the same form. `system`: where what is kept of the
+/// system's chain begins.
+pub(super) async fn old(
+    vault: &Vault,
+    old: &OldAudit,
+    system: Chain,
+    to: mpsc::Sender<Vec<u8>>,
+) -> Result<ExportMade, Failure> {
+    let mut lines = Lines::new(to);
+    lines.write(&ExportLine::Header(header(vault, false).await?)).await?;
+    checkpoints(vault, system, Some(old.newest), &mut lines).await?;
+    let tenants = vault.all_tenants();
+    let whose = std::iter::once(Whose::system(vault)).chain(tenants.iter().map(Whose::of));
+    for whose in whose {
+        let Some(extent) = old.chains.get(&whose.id) else { continue };
+        match chain(vault, &whose, *extent, &Start::Beginning, &mut lines).await {
+            Err(Halt::Store(StoreError::TenantGone)) if vault.tenant(whose.id).is_err() => {}
+            done => done?,
+        }
+    }
     Ok(lines.finish().await?)
 }
 
@@ -115,19 +137,24 @@ fn written_on(entry: &OpenedEntry) -> Option<Timestamp> {
     Timestamp::parse(&entry.at).ok()
 }
 
-async fn header(vault: &Vault, of: &ExportOf, start: &Start) -> Result<ExportHeader, StoreError> {
+async fn header(vault: &Vault, complete: bool) -> Result<ExportHeader, StoreError> {
     Ok(ExportHeader {
         tenure: ExportHeader::FORM.to_owned(),
         store: vault.store_id(),
         at: vault.time.now().wall().to_string(),
         key: vault.audit_public_key().await?.to_string(),
-        complete: *of == ExportOf::Everything && matches!(start, Start::Beginning),
+        complete,
     })
 }
 
-/// All of them up to the newest: what each signs of one chain hangs on all others.
-async fn checkpoints(vault: &Vault, newest: Option<u64>, lines: &mut Lines) -> Result<(), Halt> {
-    let (mut pieces, mut walk) = (Pieces::default(), Walk::from(Space::System, 0));
+/// All that are kept, up to the newest: what each signs of one chain hangs on all others.
+async fn checkpoints(
+    vault: &Vault,
+    begin: Chain,
+    newest: Option<u64>,
+    lines: &mut Lines,
+) -> Result<(), Halt> {
+    let (mut pieces, mut walk) = (Pieces::default(), Walk::from(Space::System, begin.next));
     while let Some(blocks) = walk.next(&*vault.store).await? {
         let read = blocks.iter().filter_map(|placed| pieces.take(&placed.block.bytes));
         let is_wanted = |signed: &SignedCheckpoint| {
@@ -150,6 +177,10 @@ struct Whose<'k> {
 }
 
 impl<'k> Whose<'k> {
+    fn system(vault: &'k Vault) -> Self {
+        Self { id: SYSTEM, tenant: None, key: vault.system.keys().anchor.audit() }
+    }
+
     fn of(tenant: &'k Arc<Tenant>) -> Self {
         let name = tenant.name.to_string();
         Self { id: tenant.id, tenant: Some(name), key: tenant.keys().0.anchor.audit() }
@@ -256,6 +287,10 @@ struct Lines {
 }
 
 impl Lines {
+    fn new(to: mpsc::Sender<Vec<u8>>) -> Self {
+        Self { to, ready: Vec::new(), written: 0, made: ExportMade::default() }
+    }
+
     async fn begin(&mut self, whose: &Whose<'_>, before: Chain) -> Result<(), Halt> {
         self.made.chains += 1;
         let chain = ExportedChain {
@@ -286,6 +321,8 @@ impl Lines {
     }
 
     async fn finish(mut self) -> Result<ExportMade, Halt> {
+        let end = ExportEnd { lines: self.written };
+        self.write(&ExportLine::End(end)).await?;
         if !self.ready.is_empty() {
             self.send().await?;
         }

@@ -18,6 +18,7 @@ mod query;
 mod queue;
 mod recorder;
 mod refused;
+mod retention;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ pub use queue::{About, Act};
 pub(super) use recorder::Recorder;
 pub use recorder::{AuditPolicy, AuditVitals, Reads, Unrecorded};
 pub use refused::TurnedAway;
+pub use retention::OldAudit;
 
 use super::tenant::Tenant;
 use super::{KeysError, Vault};

@@ -725,3 +725,106 @@ async fn the_signing_key_is_in_no_export_and_in_clear_in_no_row() {
     let rows = bench.store.snapshot(Space::System, &[b""]).await.unwrap().next(0).await.unwrap();
     assert!(!rows.rows.iter().any(|(_, row)| is_in(&row.bytes)));
 }
+
+// Retention.
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Bench {
+    /// Moves what is older than a day, and answers the lines it is in.
+    async fn archive(&self) -> Option<Vec<String>> {
+        let old = self.vault.old_audit(DAY, Duration::ZERO).await.unwrap()?;
+        let (sender, mut pieces) = tokio::sync::mpsc::channel::<Vec<u8>>(1);
+        let taking = async {
+            let mut bytes = Vec::new();
+            while let Some(piece) = pieces.recv().await {
+                bytes.extend(piece);
+            }
+            bytes
+        };
+        let (made, bytes) = tokio::join!(self.vault.export_old_audit(&old, sender), taking);
+        assert_eq!(made.unwrap().bytes, bytes.len() as u64);
+        self.vault.forget_old_audit(old, "a file").await.unwrap();
+        Some(String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect())
+    }
+
+    fn first(&self, id: TenantId) -> u64 {
+        *self.blocks(id).first_key_value().unwrap().0
+    }
+}
+
+#[tokio::test]
+async fn what_is_old_is_moved_and_both_parts_prove_themselves() {
+    let mut bench = grown().await;
+    let (acme, beta, key) = (bench.id("acme"), bench.id("beta"), bench.key().await);
+    assert_eq!(bench.archive().await, None, "nothing is old");
+    bench.clock.pass(25 * 60 * 60);
+    bench.grow("acme", 1).await;
+    let head = bench.head().await;
+    let moved = bench.archive().await.unwrap();
+    let proof = verified(&moved, key, None);
+    assert_sound(&proof);
+    let part = |id| (chain(&proof, id).from, chain(&proof, id).signed);
+    assert_eq!((part(acme), part(beta)), ((0, 36), (0, 18)));
+    assert_eq!((bench.first(acme), bench.first(beta)), (36, 18));
+    let head = [Some(&head), None];
+    for proof in [bench.proof(head[0]).await, bench.proof_of_copy(head[1]).await] {
+        assert_sound(&proof);
+        // With an entry that says where the others are.
+        assert_eq!((chain(&proof, acme).from, chain(&proof, acme).signed), (36, 46));
+        assert_eq!((chain(&proof, beta).from, chain(&proof, beta).signed), (18, 19));
+    }
+    bench.reopen().await;
+    assert_sound(&bench.proof(None).await);
+    assert_sound(&verified(&bench.whole_export().await, key, None));
+    assert_eq!(bench.archive().await, None, "the rest is younger");
+}
+
+#[tokio::test]
+async fn an_audit_is_moved_again_and_again_and_nothing_of_it_is_lost() {
+    let mut bench = grown().await;
+    let (acme, key) = (bench.id("acme"), bench.key().await);
+    let (mut next, mut files) = (0, 0);
+    for round in 0..6 {
+        bench.grow("acme", 2).await;
+        if round == 3 {
+            bench.run(Command::TenantDelete { name: "beta".into() }).await.unwrap();
+        }
+        bench.clock.pass(13 * 60 * 60);
+        let Some(moved) = bench.archive().await else { continue };
+        let proof = verified(&moved, key, None);
+        assert_sound(&proof);
+        if let Some(part) = proof.chains.iter().find(|part| part.chain == acme.to_string()) {
+            assert_eq!(part.from, next);
+            next = part.signed;
+        }
+        files += 1;
+        assert_sound(&bench.proof(None).await);
+        assert_sound(&bench.proof_of_copy(None).await);
+        bench.reopen().await;
+    }
+    assert!(files > 3 && next > 60, "{files} files, up to entry {next}");
+    assert_eq!(bench.first(acme), next);
+}
+
+#[tokio::test]
+async fn what_no_checkpoint_signs_is_not_old() {
+    let bench = Bench::new().await;
+    bench.put("a", None, OPEN()).await.unwrap();
+    bench.clock.pass(48 * 60 * 60);
+    assert_eq!(bench.archive().await, None);
+    bench.head().await;
+    assert_eq!(bench.archive().await, None, "it was signed only now");
+    bench.clock.pass(25 * 60 * 60);
+    assert!(bench.archive().await.is_some());
+}
+
+#[tokio::test]
+async fn while_the_clock_is_disputed_nothing_is_old() {
+    let bench = grown().await;
+    bench.clock.step(400 * 24 * 60 * 60);
+    bench.vault.now();
+    assert_eq!(bench.archive().await, None);
+    bench.run(Command::ClockAccept).await.unwrap();
+    assert!(bench.archive().await.is_some());
+}
