@@ -122,7 +122,8 @@ fn recorded(dev: &Dev) -> BTreeMap<(String, String), u64> {
             last = entry["number"].as_u64();
             let text = |member: &str| entry[member].as_str().unwrap_or_default().to_owned();
             let op = text("op");
-            if op == "secret.write" || op == "secret.delete" {
+            // What was not there to be deleted is told too, and is no change.
+            if text("result") == "ok" && (op == "secret.write" || op == "secret.delete") {
                 *found.entry((op, text("name"))).or_default() += 1;
             }
         }
