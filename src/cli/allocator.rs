@@ -1,16 +1,11 @@
-//! The program's allocator: mimalloc's, and nothing that is freed keeps its contents.
-//!
-//! A request and its rows are some hundred small blocks; with the system's allocator a
-//! sixth of a PUT's processor time went there, and with musl's it would be more.
+//! The program's allocator: the system's, and nothing that is freed keeps its contents.
 //!
 //! What holds plaintext or a key here is wiped by its type. What libraries hold of it
 //! is not: the buffers that a connection reads into and writes from, those of TLS, key
 //! schedules, texts that serde put together. All of it goes through here when it is freed,
 //! or when it grows and leaves its old place.
 
-use std::alloc::{GlobalAlloc, Layout};
-
-use mimalloc::MiMalloc;
+use std::alloc::{GlobalAlloc, Layout, System};
 
 /// Wipes what is freed.
 pub struct WipingAllocator;
@@ -20,18 +15,18 @@ pub struct WipingAllocator;
     reason = "an allocator can be written in no other way; this one passes everything on and \
               only adds that a block is overwritten before it is given back"
 )]
-// SAFETY: every block is one of mimalloc's, with the layout that it was asked
+// SAFETY: every block is one of the system's allocator, with the layout that it was asked
 // for. `realloc` is the trait's own, which allocates, copies and calls `dealloc`: a block
 // that grew in place would be as good, but one that moved would leave a copy.
 unsafe impl GlobalAlloc for WipingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise is the one that is asked for.
-        unsafe { MiMalloc.alloc(layout) }
+        unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the same.
-        unsafe { MiMalloc.alloc_zeroed(layout) }
+        unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -39,7 +34,7 @@ unsafe impl GlobalAlloc for WipingAllocator {
         // written. explicit_bzero(3) is not removed as a write that nobody reads.
         unsafe { libc::explicit_bzero(block.cast(), layout.size()) };
         // SAFETY: the caller's promise is the one that is asked for.
-        unsafe { MiMalloc.dealloc(block, layout) }
+        unsafe { System.dealloc(block, layout) }
     }
 }
 
