@@ -4,7 +4,6 @@
 //! when theirs is whole, durable and under its name.
 
 use std::fs::DirBuilder;
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::aside::Aside;
-use super::backup_file::NewFile;
+use super::backup_file::{NewFile, stamp, write_pieces};
 use super::clock::SystemClock;
 use super::data::cannot;
 use super::failure::CliError;
@@ -83,13 +82,11 @@ impl Archive {
 
     async fn write(&self, old: &OldAudit, path: &Path) -> Result<ExportMade, CliError> {
         let new = NewFile::create(path)?;
-        let mut file = new.writer().map_err(internal)?;
-        let (sender, mut pieces) = mpsc::channel::<Vec<u8>>(8);
+        let (sender, pieces) = mpsc::channel(8);
+        let file = new.writer().map_err(internal)?;
         let writing = async {
-            while let Some(piece) = pieces.recv().await {
-                file.write_all(&piece).map_err(|error| cannot("write", path, &error))?;
-            }
-            Ok::<_, CliError>(())
+            let written = write_pieces(file, pieces).await;
+            written.map_err(|error| cannot("write", path, &error))
         };
         let making = async { Ok(self.vault.export_old_audit(old, sender).await?) };
         let (made, ()) = tokio::try_join!(making, writing)?;
@@ -100,6 +97,5 @@ impl Archive {
 
 /// `audit-20300131T120000Z.jsonl`
 fn name_of(at: Timestamp) -> String {
-    let whole = Timestamp::from_unix_seconds(at.unix_seconds()).to_string();
-    format!("audit-{}.jsonl", whole.replace(['-', ':'], ""))
+    format!("audit-{}.jsonl", stamp(at))
 }

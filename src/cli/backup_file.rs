@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
+use tokio::sync::mpsc;
 
 use super::data::cannot;
 use super::failure::{CliError, Exit};
 use super::internal;
+use crate::domain::Timestamp;
 
 /// Standard input or output.
 const STANDARD: &str = "-";
@@ -22,6 +24,22 @@ pub(super) const PARTIAL: &str = "partial";
 pub(super) enum Existing {
     Refused,
     Replaced,
+}
+
+/// A moment as it stands in a file's name: `20300131T120000Z`.
+pub(super) fn stamp(at: Timestamp) -> String {
+    Timestamp::from_unix_seconds(at.unix_seconds()).to_string().replace(['-', ':'], "")
+}
+
+/// Writes what comes, until nothing does any more.
+pub(super) async fn write_pieces(
+    mut file: File,
+    mut pieces: mpsc::Receiver<Vec<u8>>,
+) -> io::Result<()> {
+    while let Some(piece) = pieces.recv().await {
+        file.write_all(&piece)?;
+    }
+    Ok(())
 }
 
 /// A file that is being written to `<name>.partial`, which is gone again unless

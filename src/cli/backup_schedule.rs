@@ -6,7 +6,6 @@
 //! writes no more of them.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::access::send_pieces;
 use super::aside::Aside;
-use super::backup_file::{NewFile, PARTIAL};
+use super::backup_file::{NewFile, PARTIAL, stamp, write_pieces};
 use super::clock::SystemClock;
 use super::data::cannot;
 use super::failure::CliError;
@@ -123,14 +122,8 @@ fn now() -> Timestamp {
 }
 
 async fn written(vault: &Arc<Vault>, new: &NewFile) -> Result<BackupMade, CliError> {
-    let (exchange, Ends { mut download, .. }) = Exchange::new();
-    let mut file = new.writer().map_err(internal)?;
-    let writing = async {
-        while let Some(piece) = download.recv().await {
-            file.write_all(&piece)?;
-        }
-        Ok(())
-    };
+    let (exchange, Ends { download, .. }) = Exchange::new();
+    let writing = write_pieces(new.writer().map_err(internal)?, download);
     let making =
         maintenance::execute(vault, Command::BackupCreate, exchange.for_caller(Caller::server()));
     let (reply, ()) = tokio::try_join!(async { Ok(making.await) }, writing)
@@ -157,8 +150,7 @@ async fn checked(vault: &Arc<Vault>, new: &NewFile, bytes: u64) -> Result<Checke
 
 /// `tenure-20300131T120000Z.backup`
 fn name_of(at: Timestamp) -> String {
-    let whole = Timestamp::from_unix_seconds(at.unix_seconds()).to_string();
-    format!("{PREFIX}{}{SUFFIX}", whole.replace(['-', ':'], ""))
+    format!("{PREFIX}{}{SUFFIX}", stamp(at))
 }
 
 /// Of a name that [`name_of`] makes, and of no other.

@@ -37,8 +37,6 @@ use crate::domain::TenantId;
 const PLAIN: u8 = 1;
 const COMPRESSED: u8 = 2;
 const LENGTH_LEN: usize = 4;
-/// What a block holds at most before it is compressed. It bounds what reading one takes.
-const MOST_BYTES: usize = 16 * 1024;
 const HASH_LEN: usize = 32;
 const HEADER_LEN: usize = 1 + HASH_LEN;
 const SALT_LEN: usize = 32;
@@ -61,8 +59,9 @@ impl AuditKey {
     /// What a block has beside the texts and [`AuditKey::ENTRY_OVERHEAD`] for each.
     pub const BLOCK_OVERHEAD: usize = HEADER_LEN + Dek::ENVELOPE_OVERHEAD + SALT_LEN;
     pub const ENTRY_OVERHEAD: usize = 2;
-    /// No entry is that short.
-    pub const MOST_IN_A_BLOCK: usize = MOST_BYTES / Self::ENTRY_OVERHEAD;
+    /// What a block holds at most before it is compressed. It bounds what reading one
+    /// takes.
+    pub const MOST_BYTES: usize = 16 * 1024;
 
     pub(super) fn new(tenant: TenantId, key: Zeroizing<[u8; 32]>) -> Self {
         Self { tenant, key: Dek::derived(key) }
@@ -157,7 +156,7 @@ struct Laid {
 fn lay_out(texts: &[impl AsRef<str>], room: usize) -> Laid {
     let plain = Joined::of(texts);
     // What repeats is most of it, so this is a good guess.
-    let mut taken = plain.within(MOST_BYTES.min(4 * room));
+    let mut taken = plain.within(AuditKey::MOST_BYTES.min(4 * room));
     while taken > 1 {
         let body = compress(plain.first(taken));
         let smaller = body.len() < plain.first(taken).len();
@@ -188,7 +187,7 @@ impl Joined {
         for text in texts {
             let text = text.as_ref();
             let Ok(length) = u16::try_from(text.len()) else { break };
-            if joined.bytes.len() + AuditKey::ENTRY_OVERHEAD + text.len() > MOST_BYTES {
+            if joined.bytes.len() + AuditKey::ENTRY_OVERHEAD + text.len() > AuditKey::MOST_BYTES {
                 break;
             }
             joined.bytes.extend_from_slice(&length.to_be_bytes());
@@ -218,7 +217,7 @@ fn compress(plain: &[u8]) -> Zeroizing<Vec<u8>> {
 fn expand(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Undecryptable> {
     let (length, compressed) = body.split_first_chunk::<LENGTH_LEN>().ok_or(Undecryptable)?;
     let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| Undecryptable)?;
-    if length > MOST_BYTES {
+    if length > AuditKey::MOST_BYTES {
         return Err(Undecryptable);
     }
     let expanded = lz4_flex::block::decompress(compressed, length);

@@ -70,12 +70,13 @@ async fn answer(shared: &Shared, request: ServiceRequest) -> ServiceResponse<Box
     let seen = Seen::now();
     // What outlives a panic is the vault alone, and nothing of it is borrowed
     // mutably here: its own locks say what a panic left behind.
-    let asked = Asked { request: &request, id: &id, seen: &seen };
+    let client = client(shared, &request);
+    let asked = Asked { request: &request, id: &id, seen: &seen, client };
     let outcome = AssertUnwindSafe(served(shared, asked, &mut payload)).catch_unwind().await;
     let mut response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(refused)) => {
-            note(shared, &request, &id, &refused);
+            note(asked, &refused);
             refused.into_response(request.uri().path())
         }
         Err(_) => {
@@ -116,10 +117,9 @@ fn template(request: &HttpRequest) -> &'static str {
     }
 }
 
-fn note(shared: &Shared, request: &HttpRequest, id: &HeaderValue, refused: &Refused) {
+fn note(Asked { request, id, seen: _, client }: Asked<'_>, refused: &Refused) {
     refused.log(id, request.method().as_str(), template(request));
     if log::log_enabled!(log::Level::Debug) {
-        let client = client(shared, request);
         let client = client.map_or_else(|| "?".to_owned(), |address| address.to_string());
         let (id, code) = (problem::printable(id), refused.code().as_str());
         log::debug!("request {id} from {client}: {} {code}", template(request));
@@ -132,6 +132,7 @@ struct Asked<'r> {
     request: &'r HttpRequest,
     id: &'r HeaderValue,
     seen: &'r Seen,
+    client: Option<IpAddr>,
 }
 
 async fn served(
@@ -139,7 +140,7 @@ async fn served(
     asked: Asked<'_>,
     payload: &mut Payload,
 ) -> Result<HttpResponse, Refused> {
-    let Asked { request, id: _, seen } = asked;
+    let Asked { request, id: _, seen, client: _ } = asked;
     let (route, captures) = match routes::find(request.method(), request.uri().path()) {
         _ if is_absent(shared, request) => return Err(openapi::unknown()),
         Found::Route(route, captures) => (route, captures),
@@ -187,7 +188,7 @@ async fn secret_call(
     payload: &mut Payload,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
-    let principal = authenticated(shared, vault, asked, now)?;
+    let principal = authenticated(vault, asked, now)?;
     let request = asked.request;
     let names = || path::secret(captures.segment, captures.tail);
     let context = Call { vault, headers: request.headers(), now };
@@ -199,24 +200,21 @@ async fn secret_call(
             }
             SecretCall::Write => {
                 let (tenant, name) = names()?;
-                let permit =
-                    principal.may_write(&tenant, name, now)?.requested_by(origin(shared, asked));
+                let permit = principal.may_write(&tenant, name, now)?.requested_by(origin(asked));
                 let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
                 let bounds = Bounds { holds, timeout: shared.live.load().body_timeout };
                 secrets::write(&context, permit, payload, bounds).await
             }
             SecretCall::WriteAll => {
                 let tenant = path::tenant(captures.segment)?;
-                let permit =
-                    principal.may_write_some(&tenant, now)?.requested_by(origin(shared, asked));
+                let permit = principal.may_write_some(&tenant, now)?.requested_by(origin(asked));
                 let bounds =
                     Bounds { holds: Holds::Values, timeout: shared.live.load().body_timeout };
                 secrets::write_all(&context, permit, payload, bounds).await
             }
             SecretCall::Delete => {
                 let (tenant, name) = names()?;
-                let permit =
-                    principal.may_write(&tenant, name, now)?.requested_by(origin(shared, asked));
+                let permit = principal.may_write(&tenant, name, now)?.requested_by(origin(asked));
                 secrets::delete(&context, permit).await
             }
             SecretCall::List => {
@@ -227,7 +225,7 @@ async fn secret_call(
         }
     };
     let outcome = outcome.await;
-    let origin = || origin(shared, asked);
+    let origin = || origin(asked);
     let asking = Asking { vault, principal: &principal, now, captures, origin };
     asking.answered_with(call, outcome).await
 }
@@ -242,12 +240,12 @@ async fn api_key_call(
     payload: &mut Payload,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
-    let principal = authenticated(shared, vault, asked, now)?;
+    let principal = authenticated(vault, asked, now)?;
     let request = asked.request;
     let permitted = |tenant: &TenantName| -> Result<ManagePermit, Refused> {
         let permit = principal.may_manage_credentials(tenant, now);
         let permit = permit.map_err(|_| problem::no_administrator())?;
-        Ok(permit.requested_by(origin(shared, asked)))
+        Ok(permit.requested_by(origin(asked)))
     };
     let outcome = async {
         match call {
@@ -272,22 +270,19 @@ async fn api_key_call(
         }
     };
     let outcome = outcome.await;
-    let origin = || origin(shared, asked);
+    let origin = || origin(asked);
     let asking = Asking { vault, principal: &principal, now, captures, origin };
     asking.answered_of_keys(call, outcome).await
 }
 
 /// Who is turned away is counted for the audit.
 fn authenticated(
-    shared: &Shared,
     vault: &Arc<Vault>,
     asked: Asked<'_>,
     now: Now,
 ) -> Result<Arc<Principal>, Refused> {
-    let client = client(shared, asked.request);
-    let admitted = admitted(vault, client, asked, now);
-    admitted.inspect_err(|refused| {
-        record::turned_away(vault, client, refused, asked.seen.refusal(), now);
+    admitted(vault, asked, now).inspect_err(|refused| {
+        record::turned_away(vault, asked.client, refused, asked.seen.refusal(), now);
     })
 }
 
@@ -298,7 +293,7 @@ async fn metrics_call(
     asked: Asked<'_>,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
-    let permit = authenticated(shared, vault, asked, now)?.may_see_server(now)?;
+    let permit = authenticated(vault, asked, now)?.may_see_server(now)?;
     metrics::scrape(permit, shared.state.clone()).await
 }
 
@@ -306,8 +301,7 @@ async fn metrics_call(
 /// before it is used for anything.
 fn admitted(
     vault: &Arc<Vault>,
-    client: Option<IpAddr>,
-    Asked { request, id: _, seen }: Asked<'_>,
+    Asked { request, id: _, seen, client }: Asked<'_>,
     now: Now,
 ) -> Result<Arc<Principal>, Refused> {
     let source = client.map_or(Source::UNKNOWN, Source::of);
@@ -337,6 +331,6 @@ fn client(shared: &Shared, request: &HttpRequest) -> Option<IpAddr> {
 }
 
 /// For the audit. An id is plain text, or it would have been replaced.
-fn origin(shared: &Shared, Asked { request, id, seen: _ }: Asked<'_>) -> Origin {
-    Origin { request: id.to_str().ok().map(Into::into), address: client(shared, request) }
+fn origin(Asked { request: _, id, seen: _, client }: Asked<'_>) -> Origin {
+    Origin { request: id.to_str().ok().map(Into::into), address: client }
 }

@@ -74,7 +74,7 @@ use notices::NoticePolicy;
 use quota::Quota;
 pub use quota::TenantLimited;
 pub use rotation::{DekPolicy, Tended};
-use seal::SpaceSeal;
+use seal::{SpaceSeal, ledger_of};
 pub use sealed::{NoShares, SHARES_KEPT, SealedVault};
 pub use survey::{Survey, Vitals};
 use system::{CredentialChange, System, TenantRecord};
@@ -1036,10 +1036,7 @@ async fn open_tenant(
 ) -> Result<(Tenant, Floor), OpenError> {
     let keys = keyring.keys(record.id).await?;
     let seal = SpaceSeal::Anchor(keys.anchor.clone());
-    let ledger = match store.ledger(Space::Tenant(record.id)).await {
-        Ok(sealed) => sealed.and_then(|sealed| seal.open(&sealed).ok()),
-        Err(_) => None,
-    };
+    let ledger = ledger_of(&**store, Space::Tenant(record.id), &seal).await.ok().flatten();
     // Damage to one tenant must not keep the others from being served; this one
     // is read-only then.
     if ledger.is_none() {

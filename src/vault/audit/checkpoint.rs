@@ -32,12 +32,11 @@ use crate::api::audit_export::{
 };
 use crate::crypto::{AuditPublicKey, AuditSigner, sha256};
 use crate::domain::TenantId;
-use crate::store::{
-    Appended, Block, Chain, Change, Ledger, LedgerSeal, PlacedBlock, Space, Store, StoreError,
-};
+use crate::store::{Appended, Block, Chain, Change, Ledger, PlacedBlock, Space, Store, StoreError};
 
 use super::super::codec::{Malformed, Reader};
 use super::super::keyring::SYSTEM;
+use super::super::seal::ledger_of;
 use super::super::{Vault, to_its_end};
 use super::export::SignedEnds;
 
@@ -204,20 +203,14 @@ impl Vault {
         let _one = self.administration.lock().await;
         let mut state = self.checkpoints.0.lock().await;
         state.last_tried = self.time.clock().read().since_boot;
-        let mut signed = match state.signed.take() {
-            Some(signed) => signed,
-            None => self.read_signed(&mut state).await?,
-        };
+        let mut signed = self.take_signed(&mut state).await?;
         let grown = self.grown(&mut state, &signed).await;
         let ended = self.ended(&signed);
-        if telling == Telling::OfAll {
-            signed.since_complete = COMPLETE_EVERY;
-        }
         let is_idle = grown.is_empty() && ended.is_empty();
         let outcome = if is_idle && telling == Telling::OfWhatGrew {
             Ok(())
         } else {
-            self.sign(&mut state, &mut signed, grown, ended).await
+            self.sign(&mut state, &mut signed, telling, (grown, ended)).await
         };
         match outcome {
             // It is read anew: one more may be there.
@@ -235,20 +228,14 @@ impl Vault {
         &self,
     ) -> Result<Option<SignedCheckpoint>, StoreError> {
         let mut state = self.checkpoints.0.lock().await;
-        let signed = match state.signed.take() {
-            Some(signed) => signed,
-            None => self.read_signed(&mut state).await?,
-        };
+        let signed = self.take_signed(&mut state).await?;
         Ok(state.signed.insert(signed).newest.clone())
     }
 
     /// Where every chain ends by what is signed.
     pub(super) async fn signed_ends(&self) -> Result<SignedEnds, StoreError> {
         let mut state = self.checkpoints.0.lock().await;
-        let signed = match state.signed.take() {
-            Some(signed) => signed,
-            None => self.read_signed(&mut state).await?,
-        };
+        let signed = self.take_signed(&mut state).await?;
         let signed = state.signed.insert(signed);
         let newest = signed.newest.as_ref().and_then(|newest| parse(&newest.text).ok());
         let newest = newest.map(|newest| newest.number);
@@ -279,17 +266,23 @@ impl Vault {
         Ok(state.signer.insert(Arc::new(signer)).clone())
     }
 
+    /// What is signed, read where nobody knows it yet. Whoever takes it puts it back.
+    async fn take_signed(&self, state: &mut State) -> Result<Signed, StoreError> {
+        match state.signed.take() {
+            Some(signed) => Ok(signed),
+            None => self.read_signed(state).await,
+        }
+    }
+
     /// Reads what is signed. Where the newest checkpoint is not where it was written,
     /// as in a store that was restored, nothing counts as signed.
     async fn read_signed(&self, state: &mut State) -> Result<Signed, StoreError> {
         let Some(last) = state.last else { return Ok(Signed::default()) };
         let mut signed = Signed::default();
         let mut found = None;
-        let mut pieces = Pieces::default();
-        let mut walk = Walk::from(Space::System, last.complete_from);
-        while let Some(blocks) = walk.next(&*self.store).await? {
-            for placed in blocks {
-                let Some(read) = pieces.take(&placed.block.bytes) else { continue };
+        let mut walk = CheckpointWalk::from(last.complete_from);
+        while let Some(page) = walk.next(&*self.store).await? {
+            for read in page {
                 let Ok(checkpoint) = parse(&read.text) else { continue };
                 found = Some((checkpoint.number, sha256(read.text.as_bytes())));
                 signed.learn(&checkpoint, read);
@@ -329,8 +322,7 @@ impl Vault {
             }
             // What is damaged is told by `tenure verify`, and keeps no other from
             // being signed.
-            let Ok(Some(sealed)) = self.store.ledger(space).await else { continue };
-            let Ok(ledger) = seal.open(&sealed) else { continue };
+            let Ok(Some(ledger)) = ledger_of(&*self.store, space, seal).await else { continue };
             let now = Extent::of(&ledger);
             let before = signed.chains.get(&id).copied().unwrap_or(Extent::EMPTY);
             let is_new = now.begin != before.begin
@@ -367,12 +359,13 @@ impl Vault {
         &self,
         state: &mut State,
         signed: &mut Signed,
-        grown: Vec<(TenantId, Extent)>,
-        mut ended: Vec<TenantId>,
+        telling: Telling,
+        (grown, mut ended): (Vec<(TenantId, Extent)>, Vec<TenantId>),
     ) -> Result<(), StoreError> {
         let signer = self.signer(state).await?;
-        let is_complete =
-            signed.newest.is_none() || signed.since_complete.saturating_add(1) >= COMPLETE_EVERY;
+        let is_complete = telling == Telling::OfAll
+            || signed.newest.is_none()
+            || signed.since_complete.saturating_add(1) >= COMPLETE_EVERY;
         let mut chains: HashMap<TenantId, Extent> = grown.into_iter().collect();
         let system = self.system_extent().await?;
         // In every one: the checkpoints before it are in there too.
@@ -436,8 +429,7 @@ impl Vault {
     }
 
     async fn system_extent(&self) -> Result<Extent, StoreError> {
-        let sealed = self.store.ledger(Space::System).await?;
-        let ledger = sealed.and_then(|sealed| self.system.seal().open(&sealed).ok());
+        let ledger = ledger_of(&*self.store, Space::System, self.system.seal()).await?;
         let damaged = || StoreError::Corrupted { what: "the ledger of system".to_owned() };
         ledger.map(|ledger| Extent::of(&ledger)).ok_or_else(damaged)
     }
@@ -507,7 +499,7 @@ fn in_blocks(signed: &SignedCheckpoint) -> Vec<Change> {
 
 /// Puts checkpoints together from their pieces.
 #[derive(Default)]
-pub(super) struct Pieces {
+struct Pieces {
     bytes: Vec<u8>,
     next: u16,
 }
@@ -515,7 +507,7 @@ pub(super) struct Pieces {
 impl Pieces {
     /// The checkpoint that this block completes. What belongs to none is passed over:
     /// whoever follows the chain sees that it was altered.
-    pub(super) fn take(&mut self, block: &[u8]) -> Option<SignedCheckpoint> {
+    fn take(&mut self, block: &[u8]) -> Option<SignedCheckpoint> {
         let mut fields = Reader::new(block);
         let read = fields.format(KIND).and_then(|()| Ok((fields.u16()?, fields.u16()?)));
         let Ok((number, count)) = read else {
@@ -562,6 +554,28 @@ impl Walk {
         let last = page.blocks.last().filter(|_| page.more);
         self.from = last.map(|last| last.first.saturating_add(1));
         Ok(Some(page.blocks))
+    }
+}
+
+/// Reads the checkpoints that stand in the system's chain, page by page.
+pub(super) struct CheckpointWalk {
+    walk: Walk,
+    pieces: Pieces,
+}
+
+impl CheckpointWalk {
+    pub(super) fn from(entry: u64) -> Self {
+        Self { walk: Walk::from(Space::System, entry), pieces: Pieces::default() }
+    }
+
+    /// The next ones, if there are any in the next page; `None` after the last page.
+    pub(super) async fn next(
+        &mut self,
+        store: &dyn Store,
+    ) -> Result<Option<Vec<SignedCheckpoint>>, StoreError> {
+        let Some(blocks) = self.walk.next(store).await? else { return Ok(None) };
+        let whole = blocks.iter().filter_map(|placed| self.pieces.take(&placed.block.bytes));
+        Ok(Some(whole.collect()))
     }
 }
 

@@ -18,13 +18,13 @@ use crate::api::audit_export::{
 };
 use crate::crypto::{AuditKey, BlockDigest, Commitment, OpenedEntry};
 use crate::domain::{TenantId, Timestamp};
-use crate::store::{Chain, PlacedBlock, Space, StoreError};
+use crate::store::{Chain, PlacedBlock, StoreError};
 
 use super::super::Vault;
-use super::super::keyring::SYSTEM;
+use super::super::keyring::{SYSTEM, space_of};
 use super::super::maintenance::{failure, find_tenant};
 use super::super::tenant::Tenant;
-use super::checkpoint::{self, Extent, Pieces, Walk, is_piece};
+use super::checkpoint::{self, CheckpointWalk, Extent, Walk, is_piece};
 use super::retention::OldAudit;
 
 /// How much is sent on at once.
@@ -121,9 +121,7 @@ impl Start {
     fn is_in(&self, placed: &PlacedBlock, opened: Option<&[OpenedEntry]>) -> bool {
         match self {
             Self::Beginning => true,
-            Self::Entry(number) => {
-                placed.first.saturating_add(placed.block.entries.get().into()) > *number
-            }
+            Self::Entry(number) => placed.end() > *number,
             Self::Since(since) => opened.is_some_and(|entries| {
                 entries.iter().any(|entry| written_on(entry).is_none_or(|at| at >= *since))
             }),
@@ -154,14 +152,12 @@ async fn checkpoints(
     newest: Option<u64>,
     lines: &mut Lines,
 ) -> Result<(), Halt> {
-    let (mut pieces, mut walk) = (Pieces::default(), Walk::from(Space::System, begin.next));
-    while let Some(blocks) = walk.next(&*vault.store).await? {
-        let read = blocks.iter().filter_map(|placed| pieces.take(&placed.block.bytes));
+    let mut walk = CheckpointWalk::from(begin.next);
+    while let Some(page) = walk.next(&*vault.store).await? {
         let is_wanted = |signed: &SignedCheckpoint| {
             checkpoint::parse(&signed.text).is_ok_and(|read| Some(read.number) <= newest)
         };
-        let wanted: Vec<_> = read.filter(is_wanted).collect();
-        for signed in wanted {
+        for signed in page.into_iter().filter(is_wanted) {
             lines.made.checkpoints += 1;
             lines.write(&ExportLine::Checkpoint(signed)).await?;
         }
@@ -185,10 +181,6 @@ impl<'k> Whose<'k> {
         let name = tenant.name.to_string();
         Self { id: tenant.id, tenant: Some(name), key: tenant.keys().0.anchor.audit() }
     }
-
-    fn space(&self) -> Space {
-        if self.id == SYSTEM { Space::System } else { Space::Tenant(self.id) }
-    }
 }
 
 async fn chain(
@@ -198,7 +190,7 @@ async fn chain(
     start: &Start,
     lines: &mut Lines,
 ) -> Result<(), Halt> {
-    let mut walk = Walk::from(whose.space(), begin.next);
+    let mut walk = Walk::from(space_of(whose.id), begin.next);
     let (mut before, mut begun) = (begin, false);
     while let Some(blocks) = walk.next(&*vault.store).await? {
         for placed in blocks.iter().filter(|placed| placed.first < end.next) {
@@ -216,8 +208,7 @@ async fn chain(
                 lines.made.entries += opened.len() as u64;
                 lines.write(&ExportLine::Block(shown(whose.id, placed, opened))).await?;
             }
-            let next = placed.first.saturating_add(placed.block.entries.get().into());
-            before = Chain { next, head: placed.link };
+            before = Chain { next: placed.end(), head: placed.link };
         }
         if before.next >= end.next {
             break;

@@ -35,13 +35,14 @@ pub use recorder::{AuditPolicy, AuditVitals, Reads, Unrecorded};
 pub use refused::TurnedAway;
 pub use retention::OldAudit;
 
+use super::seal::ledger_of;
 use super::tenant::Tenant;
 use super::{KeysError, Vault};
 use crate::api::audit::{AuditActor, AuditEntry, AuditOp};
 use crate::auth::{Actor, Caller, CredentialId, CredentialKind, Holder, Origin};
 use crate::crypto::sha256;
 use crate::domain::{SecretName, TenantName, Timestamp};
-use crate::store::{Appended, Chain, Change, Entry, LedgerSeal, Space, StoreError};
+use crate::store::{Appended, Chain, Change, Entry, Space, StoreError};
 
 /// The result of what was done.
 const OK: &str = "ok";
@@ -78,8 +79,8 @@ impl Vault {
 
     /// Where a tenant's chain ends, for the entry that says that the tenant went.
     pub(super) async fn end_of_audit(&self, tenant: &Tenant) -> Option<String> {
-        let sealed = self.store.ledger(Space::Tenant(tenant.id)).await.ok().flatten()?;
-        let Chain { next, head } = tenant.keys().1.open(&sealed).ok()?.chain;
+        let (space, seal) = (Space::Tenant(tenant.id), tenant.keys().1);
+        let Chain { next, head } = ledger_of(&*self.store, space, seal).await.ok()??.chain;
         Some(format!("its audit had {next} entries; the last link is {}", hex::encode(head)))
     }
 
@@ -255,6 +256,26 @@ mod tests {
             detail: Some(format!("{} for {}", "f".repeat(128), "😀".repeat(128))),
         };
         assert!(text(&entry).len() <= Entry::MAX_BYTES, "{}", text(&entry).len());
+    }
+
+    /// A query that begins at an entry looks so far back for the block that holds it.
+    #[test]
+    fn no_entry_is_shorter_than_a_query_takes_it_to_be() {
+        let entry = AuditEntry {
+            at: "2030-01-02T03:04:05Z".to_owned(),
+            op: AuditOp::ALL.into_iter().min_by_key(|op| op.word().len()).unwrap(),
+            tenant: None,
+            name: None,
+            result: String::new(),
+            by: AuditActor::Token,
+            credential: None,
+            subject: None,
+            issuer: None,
+            from: None,
+            request: None,
+            detail: None,
+        };
+        assert!(text(&entry).len() >= query::LEAST_BYTES, "{}", text(&entry));
     }
 
     #[test]

@@ -24,9 +24,10 @@ use crate::domain::TenantId;
 use crate::store::{Chain, LedgerSeal, PlacedBlock, Space, Store, StoreError};
 
 use super::super::Vault;
-use super::super::keyring::SYSTEM;
+use super::super::keyring::{SYSTEM, space_of};
+use super::super::seal::ledger_of;
 use super::super::tenant::Tenant;
-use super::checkpoint::{self, Extent, Pieces, Walk, parse_hash, parse_id};
+use super::checkpoint::{self, CheckpointWalk, Extent, Walk, parse_hash, parse_id};
 
 /// What whoever verifies brings along.
 #[derive(Debug, Clone, Default)]
@@ -643,17 +644,10 @@ async fn follow_all(
 
 /// The checkpoints that stand in the system's chain.
 async fn signed_in(store: &dyn Store, key: AuditPublicKey) -> Result<Checkpoints, StoreError> {
-    let (mut checkpoints, mut pieces) = (Checkpoints::new(key), Pieces::default());
-    let mut walk = Walk::from(Space::System, 0);
+    let (mut checkpoints, mut walk) = (Checkpoints::new(key), CheckpointWalk::from(0));
     loop {
         match walk.next(store).await {
-            Ok(Some(blocks)) => {
-                for placed in blocks {
-                    if let Some(signed) = pieces.take(&placed.block.bytes) {
-                        checkpoints.add(&signed);
-                    }
-                }
-            }
+            Ok(Some(page)) => page.iter().for_each(|signed| checkpoints.add(signed)),
             Ok(None) => return Ok(checkpoints),
             Err(StoreError::Corrupted { what }) => {
                 let fault = format!("{what} is corrupted: checkpoints behind it are not read");
@@ -672,10 +666,9 @@ async fn follow(
     checkpoints: &Checkpoints,
 ) -> Result<ProvedChain, StoreError> {
     let Whose { id, tenant, keys } = whose;
-    let space = if *id == SYSTEM { Space::System } else { Space::Tenant(*id) };
     let signed = checkpoints.of(*id);
     let mut follower = Follower::new(*id, checkpoints.begin_of(*id), signed);
-    let fault = match follow_blocks(store, space, *keys, &mut follower, signed).await {
+    let fault = match follow_blocks(store, space_of(*id), *keys, &mut follower, signed).await {
         Ok(()) => None,
         Err(Halt::Fault(fault)) => Some(fault),
         Err(Halt::Store(StoreError::Corrupted { what })) => {
@@ -717,8 +710,7 @@ async fn follow_blocks(
     let ledger = match keys {
         None => None,
         Some((_, seal)) => {
-            let sealed = store.ledger(space).await?;
-            let ledger = sealed.and_then(|sealed| seal.open(&sealed).ok());
+            let ledger = ledger_of(store, space, seal).await?;
             let ledger = ledger.ok_or("its ledger is missing or damaged".to_owned())?;
             // The beginning may be another one than any checkpoint says yet.
             *follower = Follower::new(follower.id, ledger.kept_from, signed);

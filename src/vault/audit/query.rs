@@ -117,6 +117,9 @@ impl Log<'_> {
             let page = self.vault.store.chain(self.space, at).await?;
             for placed in &page.blocks {
                 at = placed.first.saturating_add(1);
+                if placed.end() <= from {
+                    continue;
+                }
                 let opened = self.opened(placed)?;
                 for found in opened.into_iter().filter(|found| found.number >= from) {
                     if entries.len() == limit {
@@ -178,7 +181,9 @@ impl Log<'_> {
     }
 }
 
-const MOST_IN_A_BLOCK: u64 = AuditKey::MOST_IN_A_BLOCK as u64;
+const MOST_IN_A_BLOCK: u64 = (AuditKey::MOST_BYTES / LEAST_BYTES) as u64;
+/// No entry is shorter.
+pub(super) const LEAST_BYTES: usize = 60;
 
 #[cfg(test)]
 mod tests {

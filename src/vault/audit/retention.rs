@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::checkpoint::{Extent, Pieces, Walk, parse, parse_id};
+use super::checkpoint::{CheckpointWalk, Extent, parse, parse_id};
 use super::{By, entry, export};
 use crate::api::admin::Failure;
 use crate::api::audit::{AuditEntry, AuditOp};
 use crate::api::audit_export::{Checkpoint, ExportMade};
 use crate::auth::Caller;
 use crate::domain::{TenantId, Timestamp};
-use crate::store::{Chain, Change, LedgerSeal, Space, StoreError};
-use crate::vault::keyring::SYSTEM;
-use crate::vault::seal::SpaceSeal;
+use crate::store::{Chain, Change, Space, StoreError};
+use crate::vault::keyring::{SYSTEM, space_of};
+use crate::vault::seal::ledger_of;
 use crate::vault::{Vault, to_its_end};
 
 /// What was signed so long ago that it is to go.
@@ -136,17 +136,15 @@ impl Vault {
 
     /// `None` where there is no such chain any more, or its ledger is damaged.
     async fn kept_from(&self, id: TenantId) -> Result<Option<Chain>, StoreError> {
-        let kept_from = |seal: &SpaceSeal, sealed: Option<Vec<u8>>| {
-            sealed.and_then(|sealed| seal.open(&sealed).ok()).map(|ledger| ledger.kept_from)
+        let ledger = if id == SYSTEM {
+            ledger_of(&*self.store, Space::System, self.system.seal()).await
+        } else {
+            let Ok(tenant) = self.tenant(id) else { return Ok(None) };
+            ledger_of(&*self.store, Space::Tenant(id), tenant.keys().1).await
         };
-        if id == SYSTEM {
-            let sealed = self.store.ledger(Space::System).await?;
-            return Ok(kept_from(self.system.seal(), sealed));
-        }
-        let Ok(tenant) = self.tenant(id) else { return Ok(None) };
-        match self.store.ledger(Space::Tenant(id)).await {
+        match ledger {
             Err(StoreError::TenantGone) => Ok(None),
-            sealed => Ok(kept_from(tenant.keys().1, sealed?)),
+            ledger => Ok(ledger?.map(|ledger| ledger.kept_from)),
         }
     }
 
@@ -157,11 +155,9 @@ impl Vault {
             return Ok(None);
         };
         let begin = self.kept_from(SYSTEM).await?.unwrap_or(Chain::EMPTY);
-        let (mut pieces, mut walk) = (Pieces::default(), Walk::from(Space::System, begin.next));
-        let mut signed = None;
-        while let Some(blocks) = walk.next(&*self.store).await? {
-            let read = blocks.iter().filter_map(|placed| pieces.take(&placed.block.bytes));
-            for checkpoint in read.filter_map(|read| parse(&read.text).ok()) {
+        let (mut walk, mut signed) = (CheckpointWalk::from(begin.next), None);
+        while let Some(page) = walk.next(&*self.store).await? {
+            for checkpoint in page.iter().filter_map(|read| parse(&read.text).ok()) {
                 if Timestamp::parse(&checkpoint.at).map_or(true, |at| at >= before) {
                     return Ok(signed);
                 }
@@ -199,8 +195,4 @@ impl SignedBefore {
             self.ends.insert(id, end);
         }
     }
-}
-
-fn space_of(id: TenantId) -> Space {
-    if id == SYSTEM { Space::System } else { Space::Tenant(id) }
 }

@@ -13,7 +13,7 @@ use crate::api::audit_export::{
 use crate::crypto::{AuditPublicKey, BlockDigest, Commitment};
 use crate::domain::{ByName, TenantId};
 use crate::store::{Chain, PlacedBlock};
-use crate::vault::keyring::SYSTEM;
+use crate::vault::keyring::{SYSTEM, space_of};
 use crate::vault::maintenance::Ends;
 
 type Blocks = BTreeMap<u64, PlacedBlock>;
@@ -81,12 +81,12 @@ impl Bench {
 
     fn blocks(&self, id: TenantId) -> Blocks {
         let mut found = Blocks::new();
-        self.store.tamper(space(id), |chain| found = chain.clone());
+        self.store.tamper(space_of(id), |chain| found = chain.clone());
         found
     }
 
     fn replace(&self, id: TenantId, blocks: &Blocks) {
-        self.store.tamper(space(id), |chain| *chain = blocks.clone());
+        self.store.tamper(space_of(id), |chain| *chain = blocks.clone());
     }
 
     /// Several blocks, one of them of several entries, between checkpoints.
@@ -120,10 +120,6 @@ async fn grown() -> Bench {
     bench.grow("acme", 4).await;
     bench.grow("beta", 2).await;
     bench
-}
-
-fn space(id: TenantId) -> Space {
-    if id == SYSTEM { Space::System } else { Space::Tenant(id) }
 }
 
 fn verified(lines: &[String], key: AuditPublicKey, head: Option<&SignedCheckpoint>) -> AuditProof {
@@ -301,7 +297,7 @@ async fn what_was_forgotten_on_purpose_is_signed_and_no_fault() {
         assert_eq!((chain(&proof, id).from, chain(&proof, id).signed), (kept, 36));
     }
     // And no more than that.
-    bench.store.tamper(space(id), |chain| drop(chain.pop_first()));
+    bench.store.tamper(space_of(id), |chain| drop(chain.pop_first()));
     let fault = chain(&bench.proof_of_copy(None).await, id).fault.unwrap();
     assert!(fault.starts_with(&format!("entry {kept} is missing")), "{fault}");
 }

@@ -363,10 +363,10 @@ def read_system(keys, rows):
         elif key == b"c":
             read_last_checkpoint(plain)
         elif key == b"w":
-            read_service(plain)
+            read_moment(plain)
         else:
             require(key == b"s", "a row of no known kind")
-            read_sweep(plain)
+            read_moment(plain)
     return tenants
 
 
@@ -447,15 +447,8 @@ def read_roots(plain):
     return roots
 
 
-def read_service(plain):
-    fields = Fields(plain)
-    fields.format(1)
-    since = fields.time()
-    fields.end()
-    return since
-
-
-def read_sweep(plain):
+def read_moment(plain):
+    """Since when somebody serves, or when every tenant was last swept."""
     fields = Fields(plain)
     fields.format(1)
     at = fields.time()
@@ -548,8 +541,8 @@ def check_vectors(folder):
     for name in ("head", "headOfNull", "headBeside"):
         read_head(records[name])
     read_tenant_record(records["tenant"])
-    read_sweep(records["sweep"])
-    read_service(unhex(sample("records-v6.json"))["service"])
+    read_moment(records["sweep"])
+    read_moment(unhex(sample("records-v6.json"))["service"])
     credentials = unhex(sample("credentials-v1.json"))
     readers = {"apiKey": read_api_key, "revoked": read_revocation, "roots": read_roots}
     for name, plain in credentials.items():
