@@ -5,6 +5,7 @@ mod issuer;
 
 use std::path::Path;
 use std::rc::Rc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use issuer::Issuer;
@@ -21,6 +22,8 @@ const NAMES: usize = 1000;
 const NAME: &str = "secret-0500";
 /// How many tokens are in rotation in one of the lines.
 const TOKENS: usize = 100_000;
+/// How many are minted at once.
+const MINTERS: usize = 20;
 
 /// One line of the table, summed over the rounds.
 struct Line<'a> {
@@ -107,7 +110,7 @@ impl Credentials {
             if start.elapsed() > Duration::from_secs(10) {
                 return Err("an access token was refused".into());
             }
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
         Ok(credentials)
     }
@@ -116,12 +119,21 @@ impl Credentials {
 /// Requests with a minted token each, all of which the server has seen once.
 fn rotation(server: &Server) -> Outcome<Rc<[Vec<u8>]>> {
     eprintln!("minting {} tokens", count(TOKENS as f64));
-    let admin = server.admin()?;
-    let request = |_| {
-        let token = Server::token_in(&admin, "dev")?;
-        Ok(server.caller.with_token(&token).get(NAME))
+    // Each mint waits for the disk, and those that wait are made durable together.
+    let some = || {
+        let admin = server.admin().map_err(|error| error.to_string())?;
+        let request = |_| {
+            let token = Server::token_in(&admin, "dev").map_err(|error| error.to_string())?;
+            Ok(server.caller.with_token(&token).get(NAME))
+        };
+        (0..TOKENS / MINTERS).map(request).collect::<Result<Vec<_>, String>>()
     };
-    let requests: Rc<[Vec<u8>]> = (0..TOKENS).map(request).collect::<Outcome<_>>()?;
+    let minted = thread::scope(|scope| {
+        let minters: Vec<_> = (0..MINTERS).map(|_| scope.spawn(some)).collect();
+        minters.into_iter().map(|minter| minter.join().expect("a minter returns")).collect()
+    });
+    let minted: Result<Vec<_>, _> = minted;
+    let requests: Rc<[_]> = minted?.concat().into();
     let all = Rc::clone(&requests);
     client::send_all(server.caller.address, TOKENS, move |n| {
         all.get(n).cloned().unwrap_or_default()
@@ -142,20 +154,22 @@ fn starts(folder: &Path) -> Outcome<(Duration, Duration)> {
 pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
     let (first, second) = starts(folder)?;
     let (tls, issuer) = (Certificate::make(folder)?, Issuer::start()?);
-    let server = filled(&folder.join("http"), &issuer.table(), None)?;
+    // What is compared is alike but for what is compared: this one has seen no more tokens.
+    let server = filled(&folder.join("http"), "", None)?;
+    let crowded = filled(&folder.join("crowded"), &issuer.table(), None)?;
     let reads = |mode: &str| format!("[audit]\nreads = \"{mode}\"\n");
     let unrecorded = filled(&folder.join("unrecorded"), &reads("off"), None)?;
     let durable = filled(&folder.join("durable"), &reads("durable"), None)?;
     let files = "[tls]\ncertificate = \"../certificate.pem\"\nkey = \"../key.pem\"\n";
     let secure = filled(&folder.join("https"), files, Some(&tls))?;
     let (bare, secure_bare) = (Server::bare(None)?, Server::bare(Some(&tls))?);
-    let credentials = Credentials::of(&server, &issuer)?;
+    let credentials = Credentials::of(&crowded, &issuer)?;
 
-    let get = |name, caller: &Caller| Line::new(name, &server, caller.get(NAME)).beside(0);
+    let get = |name, caller: &Caller| Line::new(name, &crowded, caller.get(NAME)).beside(0);
     let of = |name, server| Line::new(name, server, server.caller.get(NAME)).beside(0);
     let mut lines = [
         Line::new("bare handler", &bare, bare.caller.get(NAME)),
-        get("GET, token", &server.caller),
+        of("GET, token", &server),
         of("GET, audit off", &unrecorded),
         of("GET, audit durable", &durable),
         get("GET, narrowed token", &credentials.narrowed),
@@ -163,7 +177,7 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
         get("GET, access token", &credentials.access_token),
         Line {
             requests: Rc::clone(&credentials.rotation),
-            ..get("GET, 100,000 tokens", &server.caller)
+            ..get("GET, 100,000 tokens", &crowded.caller)
         },
         Line::new("bare handler, TLS", &secure_bare, secure_bare.caller.get(NAME)).over(&tls),
         Line::new("GET, token, TLS", &secure, secure.caller.get(NAME)).over(&tls).beside(8),
@@ -175,7 +189,7 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
             line.measure(options.time())?;
         }
     }
-    let memory = server.memory();
+    let memory = crowded.memory();
     let [_, buffered, off, ..] = &lines;
     let kept = ratio(buffered.sample.per_second(), off.sample.per_second());
     let table = tabulate(&mut lines);

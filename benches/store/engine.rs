@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tenure::crypto::AnchorKeys;
 use tenure::domain::{Floor, TenantId, Timestamp};
 use tenure::store::{
-    Appended, Batch, Block, Chain, Change, Entry, ForgedLedger, Ledger, LedgerSeal, Row, RowKey,
+    Appended, Batch, Block, Chain, Change, Entries, ForgedLedger, Ledger, LedgerSeal, Row, RowKey,
     SledOptions, SledStore, Space, Store, StoreError,
 };
 
@@ -141,7 +141,7 @@ async fn replace(engine: &Engine, name: usize) -> Result<(), StoreError> {
         Change::Put { key: key(b'x', name, 0), row: row(version, EXPIRY_BYTES) },
     ];
     changes.extend(old.map(|old| Change::Delete { key: key(b'h', name, old) }));
-    changes.push(Change::Append(Appended::Entry(entry(name, version))));
+    changes.push(Change::Append(Appended::Entries(entry(name, version))));
     let floor = Floor { epoch: 0, at: Timestamp::from_unix_seconds(0) };
     store.commit(space, Batch { changes, floor, seal: Arc::clone(seal) }).await
 }
@@ -155,14 +155,15 @@ fn key(kind: u8, name: usize, version: u64) -> RowKey {
 }
 
 /// As the audit has of a PUT: most of it is what the one before says.
-fn entry(name: usize, version: u64) -> Entry {
+fn entry(name: usize, version: u64) -> Entries {
     let at = version % 1_000_000;
-    Entry::new(format!(
+    let text = format!(
         "{{\"at\":\"2030-01-02T03:04:05.{at:06}Z\",\"op\":\"secret.write\",\"name\":\"put-{name:04}\",\
          \"result\":\"ok\",\"by\":\"token\",\"credential\":\"{CREDENTIAL}\",\"subject\":\"bench\",\
          \"from\":\"127.0.0.1\",\"request\":\"{:032x}\"}}",
         u128::from_be_bytes(scattered(version)[..16].try_into().unwrap_or_default()),
-    ))
+    );
+    Entries::from_iter([text.as_str()])
 }
 
 /// As incompressible as ciphertext.
@@ -189,7 +190,7 @@ impl LedgerSeal for KeyedSeal {
         self.0.ledger().digest_row(key.as_bytes(), row.version, &row.bytes)
     }
 
-    fn pack(&self, entries: &[Entry]) -> Block {
+    fn pack(&self, entries: &[&str]) -> Block {
         let (entries, bytes) = self.0.audit().pack(entries, Block::MAX_BYTES);
         Block { entries, bytes }
     }
@@ -217,10 +218,10 @@ impl LedgerSeal for PlainSeal {
         scattered(hasher.finish())
     }
 
-    fn pack(&self, entries: &[Entry]) -> Block {
+    fn pack(&self, entries: &[&str]) -> Block {
         let mut bytes = Vec::with_capacity(Block::MAX_BYTES);
-        let fits = |entry: &&Entry| {
-            bytes.extend(entry.text().as_bytes().iter().take(Block::MAX_BYTES - bytes.len()));
+        let fits = |entry: &&&str| {
+            bytes.extend(entry.as_bytes().iter().take(Block::MAX_BYTES - bytes.len()));
             bytes.len() < Block::MAX_BYTES
         };
         let taken = entries.iter().take_while(fits).count().max(1);

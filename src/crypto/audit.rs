@@ -86,9 +86,9 @@ impl AuditKey {
         let mut plaintext = Zeroizing::new(Vec::with_capacity(SALT_LEN + body.len()));
         plaintext.extend_from_slice(salt);
         plaintext.extend_from_slice(&body);
-        let mut commitment = Commitment::new();
+        let (mut commitment, salts) = (Commitment::new(), Salts::of(salt));
         for (text, number) in texts.iter().take(taken).zip(0..) {
-            commitment = commitment.with(&entry_salt(salt, number), text.as_ref());
+            commitment = commitment.with(&salts.of_entry(number), text.as_ref());
         }
         let envelope = self.key.encrypt(&self.binding(), &plaintext);
         let block = [&[format], commitment.as_bytes().as_slice(), &envelope].concat();
@@ -112,12 +112,13 @@ impl AuditKey {
             _ => return Err(Undecryptable),
         };
         let (mut entries, mut commitment) = (Vec::new(), Commitment::new());
+        let salts = Salts::of(salt);
         while let Some((length, after)) = rest.split_first_chunk() {
             let length = usize::from(u16::from_be_bytes(*length));
             let (text, after) = after.split_at_checked(length).ok_or(Undecryptable)?;
             let text = String::from_utf8(text.to_vec()).map_err(|_| Undecryptable)?;
             let number = u32::try_from(entries.len()).map_err(|_| Undecryptable)?;
-            let salt = entry_salt(salt, number);
+            let salt = salts.of_entry(number);
             commitment = commitment.with(&salt, &text);
             entries.push(OpenedEntry { text, salt });
             rest = after;
@@ -141,8 +142,17 @@ impl fmt::Debug for AuditKey {
     }
 }
 
-fn entry_salt(salt: &[u8; SALT_LEN], number: u32) -> [u8; SALT_LEN] {
-    ring::hmac_sha256(salt, &number.to_be_bytes())
+/// Those of a block's entries.
+struct Salts(ring::PassingMac);
+
+impl Salts {
+    fn of(salt: &[u8; SALT_LEN]) -> Self {
+        Self(ring::PassingMac::new(salt))
+    }
+
+    fn of_entry(&self, number: u32) -> [u8; SALT_LEN] {
+        self.0.tag(&number.to_be_bytes())
+    }
 }
 
 /// How the first of some texts stand in a block.

@@ -46,12 +46,19 @@ pub(super) fn sha256_of(parts: &[&[u8]]) -> [u8; 32] {
     hash
 }
 
-/// HMAC-SHA256 (RFC 2104) under a key for few messages.
-pub(super) fn hmac_sha256(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
-    let mut tag = [0; 32];
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    tag.copy_from_slice(hmac::sign(&key, message).as_ref());
-    tag
+/// HMAC-SHA256 (RFC 2104) under a key for few messages, which is not kept.
+pub(super) struct PassingMac(hmac::Key);
+
+impl PassingMac {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    pub(super) fn tag(&self, message: &[u8]) -> [u8; 32] {
+        let mut tag = [0; 32];
+        tag.copy_from_slice(hmac::sign(&self.0, message).as_ref());
+        tag
+    }
 }
 
 /// HKDF-SHA256 (RFC 5869) to 32 bytes.

@@ -93,6 +93,18 @@ fn has_rfc3339_shape(text: &[u8]) -> bool {
     matches(stem, b"0000-00-00T00:00:00") && (rest == b"Z" || matches(rest, b"+00:00"))
 }
 
+impl Timestamp {
+    const LONGEST: usize = "9999-12-31T23:59:59.999999Z".len();
+
+    /// `None`: it is outside the calendar of RFC 3339, which ends with the year 9999.
+    fn rfc3339(self, text: &mut [u8; Self::LONGEST]) -> Option<&str> {
+        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000).ok()?;
+        let mut room = text.as_mut_slice();
+        let written = moment.format_into(&mut room, &Rfc3339).ok()?;
+        std::str::from_utf8(text.get(..written)?).ok()
+    }
+}
+
 impl std::str::FromStr for Timestamp {
     type Err = TimeError;
     fn from_str(text: &str) -> Result<Self, TimeError> {
@@ -102,12 +114,9 @@ impl std::str::FromStr for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000)
-            .ok()
-            .and_then(|moment| moment.to_offset(UtcOffset::UTC).format(&Rfc3339).ok());
-        match text {
-            Some(text) => f.write_str(&text),
-            // Outside the calendar of RFC 3339, which ends with the year 9999.
+        let mut text = [0; Self::LONGEST];
+        match self.rfc3339(&mut text) {
+            Some(text) => f.write_str(text),
             None => write!(f, "{}s since 1970", self.unix_seconds()),
         }
     }

@@ -28,7 +28,7 @@ pub(super) fn sent(headers: &HeaderMap) -> Result<Sent<'_>, Refused> {
             token(authorization).map(Sent::Bearer).ok_or_else(problem::credential_invalid)
         }
         (None, None, Some(key), None) => {
-            key.to_str().map(Sent::ApiKey).map_err(|_| problem::credential_invalid())
+            ascii(key).map(Sent::ApiKey).ok_or_else(problem::credential_invalid)
         }
         _ => Err(Refused::new(
             Code::AmbiguousCredential,
@@ -39,9 +39,16 @@ pub(super) fn sent(headers: &HeaderMap) -> Result<Sent<'_>, Refused> {
 
 /// `Bearer <token>`; the scheme has no case (RFC 9110, 11.1).
 fn token(authorization: &HeaderValue) -> Option<&str> {
-    let (scheme, token) = authorization.to_str().ok()?.split_once(' ')?;
+    let (scheme, token) = ascii(authorization)?.split_once(' ')?;
     let token = token.trim_matches(' ');
     (scheme.eq_ignore_ascii_case("Bearer") && !token.is_empty()).then_some(token)
+}
+
+/// As [`HeaderValue::to_str`], which looks at one byte after the other; controls are in no
+/// header's value.
+fn ascii(value: &HeaderValue) -> Option<&str> {
+    let bytes = value.as_bytes();
+    std::str::from_utf8(bytes).ok().filter(|_| bytes.is_ascii())
 }
 
 #[cfg(test)]

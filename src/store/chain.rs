@@ -36,8 +36,8 @@ impl Chain {
 /// What a commit adds to a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
-    /// It stands in a block with others.
-    Entry(Entry),
+    /// They stand in blocks with others.
+    Entries(Entries),
     /// As it is.
     Block(Block),
 }
@@ -46,46 +46,69 @@ impl Appended {
     /// Its bytes.
     pub fn weight(&self) -> usize {
         match self {
-            Self::Entry(entry) => entry.text().len(),
+            Self::Entries(entries) => entries.bytes(),
             Self::Block(block) => block.bytes.len(),
         }
     }
 
     pub(super) fn is_too_large(&self) -> bool {
         match self {
-            Self::Entry(entry) => entry.text().len() > Entry::MAX_BYTES,
+            Self::Entries(entries) => {
+                entries.iter().any(|entry| entry.len() > Entries::EACH_MAX_BYTES)
+            }
             Self::Block(block) => block.bytes.len() > Block::MAX_BYTES,
         }
     }
 }
 
-/// A text that means nothing to a store, and that only a seal turns into what is
-/// stored.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Entry(String);
+/// Texts that mean nothing to a store, and that only a seal turns into what is stored.
+/// They are in one piece of memory: of some there is one for every read.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Entries {
+    texts: String,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
 
-impl Entry {
+impl Entries {
     /// What a seal must be able to make a block of.
-    pub const MAX_BYTES: usize = Block::MAX_BYTES - 200;
+    pub const EACH_MAX_BYTES: usize = Block::MAX_BYTES - 200;
 
-    pub fn new(text: String) -> Self {
-        Self(text)
+    pub fn push(&mut self, entry: &str) {
+        self.texts.push_str(entry);
+        self.ends.push(self.texts.len());
     }
 
-    pub fn text(&self) -> &str {
-        &self.0
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Of all their texts.
+    pub fn bytes(&self) -> usize {
+        self.texts.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let begins = std::iter::once(&0).chain(&self.ends);
+        begins.zip(&self.ends).filter_map(|(begin, end)| self.texts.get(*begin..*end))
     }
 }
 
-impl AsRef<str> for Entry {
-    fn as_ref(&self) -> &str {
-        &self.0
+impl<'e> FromIterator<&'e str> for Entries {
+    fn from_iter<T: IntoIterator<Item = &'e str>>(texts: T) -> Self {
+        let mut entries = Self::default();
+        texts.into_iter().for_each(|text| entries.push(text));
+        entries
     }
 }
 
-impl fmt::Debug for Entry {
+impl fmt::Debug for Entries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Entry([{} bytes])", self.0.len())
+        write!(f, "Entries({} of [{} bytes])", self.len(), self.bytes())
     }
 }
 

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::{
-    Appended, Batch, Block, Chain, Change, Entry, ForgedLedger, Ledger, LedgerSeal, MemoryStore,
+    Appended, Batch, Block, Chain, Change, Entries, ForgedLedger, Ledger, LedgerSeal, MemoryStore,
     Page, PlacedBlock, Row, RowKey, Scan, SledOptions, SledStore, Snapshot, Space, Store,
     StoreError,
 };
@@ -48,15 +48,15 @@ impl LedgerSeal for TestSeal {
     }
 
     /// Three at most, each behind its length.
-    fn pack(&self, entries: &[Entry]) -> Block {
+    fn pack(&self, entries: &[&str]) -> Block {
         let mut bytes = Vec::new();
         let mut taken = 0;
         for entry in entries.iter().take(3) {
-            if bytes.len() + 2 + entry.text().len() > Block::MAX_BYTES {
+            if bytes.len() + 2 + entry.len() > Block::MAX_BYTES {
                 break;
             }
-            bytes.extend((entry.text().len() as u16).to_be_bytes());
-            bytes.extend(entry.text().as_bytes());
+            bytes.extend((entry.len() as u16).to_be_bytes());
+            bytes.extend(entry.as_bytes());
             taken += 1;
         }
         Block { entries: NonZeroU32::new(taken).unwrap(), bytes }
@@ -136,8 +136,12 @@ pub(super) fn expect(name: &str, version: Option<u64>) -> Change {
     Change::Expect { key: key(name), version }
 }
 
-pub(super) fn append(text: impl Into<String>) -> Change {
-    Change::Append(Appended::Entry(Entry::new(text.into())))
+pub(super) fn append(text: impl AsRef<str>) -> Change {
+    append_all(&[text.as_ref()])
+}
+
+fn append_all(texts: &[&str]) -> Change {
+    Change::Append(Appended::Entries(texts.iter().copied().collect()))
 }
 
 pub(super) fn batch(changes: Vec<Change>) -> Batch {
@@ -434,7 +438,7 @@ async fn a_block_that_is_appended_stands_as_it_is(store: &dyn Store) {
         let entries = NonZeroU32::new(entries).unwrap();
         Change::Append(Appended::Block(Block { entries, bytes: vec![0xff; bytes] }))
     };
-    let changes = vec![append("one"), append("two"), whole(7, 9), whole(1, 1), append("three")];
+    let changes = vec![append_all(&["one", "two"]), whole(7, 9), whole(1, 1), append("three")];
     store.commit(A, batch(changes)).await.unwrap();
     let found = blocks(store, A).await.unwrap();
     let places: Vec<_> = found.iter().map(|placed| placed.first).collect();
@@ -466,12 +470,12 @@ async fn what_is_refused_appends_nothing(store: &dyn Store) {
     let before = ledger(store, A).await;
     let refused = vec![append("two"), expect("a", None), put("a", 6, "six")];
     assert_eq!(store.commit(A, batch(refused)).await, Err(StoreError::Conflict));
-    let too_large = vec![append("x".repeat(Entry::MAX_BYTES + 1))];
+    let too_large = vec![append("x".repeat(Entries::EACH_MAX_BYTES + 1))];
     assert_eq!(store.commit(A, batch(too_large)).await, Err(StoreError::TooLarge));
-    let many = (0..800).map(|_| append("x".repeat(Entry::MAX_BYTES))).collect();
+    let many = (0..800).map(|_| append("x".repeat(Entries::EACH_MAX_BYTES))).collect();
     assert_eq!(store.commit(A, batch(many)).await, Err(StoreError::TooLarge));
     assert_eq!(ledger(store, A).await, before);
-    store.commit(A, batch(vec![append("x".repeat(Entry::MAX_BYTES))])).await.unwrap();
+    store.commit(A, batch(vec![append("x".repeat(Entries::EACH_MAX_BYTES))])).await.unwrap();
     assert_eq!(blocks(store, A).await.unwrap().len(), 2);
     assert_chain_holds(store, A).await;
 }
@@ -498,7 +502,7 @@ async fn writers_who_append_at_the_same_time_have_places_of_their_own(store: &dy
 
 async fn a_page_of_a_chain_ends_at_its_bytes(store: &dyn Store) {
     for _ in 0..2 {
-        let full = (0..200).map(|_| append("x".repeat(Entry::MAX_BYTES))).collect();
+        let full = (0..200).map(|_| append("x".repeat(Entries::EACH_MAX_BYTES))).collect();
         store.commit(A, batch(full)).await.unwrap();
     }
     let page = store.chain(A, 0).await.unwrap();
@@ -855,7 +859,7 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => Just(Kind::ExpectOther),
         6 => prop_oneof![0..64usize, Just(Row::MAX_BYTES)].prop_map(Kind::Put),
         3 => Just(Kind::Delete),
-        3 => prop_oneof![0..64usize, Just(Entry::MAX_BYTES)].prop_map(Kind::Append),
+        3 => prop_oneof![0..64usize, Just(Entries::EACH_MAX_BYTES)].prop_map(Kind::Append),
         1 => (0..3usize).prop_map(Kind::Forget),
     ];
     let changes = prop::collection::btree_map(0..24u8, kind, 0..6);

@@ -141,7 +141,7 @@ impl Rows {
             self.chain = self.chain.split_off(&ledger.kept_from.next);
         }
         let appended = batch.changes.into_iter().filter_map(Change::into_appended);
-        let blocks = place(appended, &mut ledger.chain, &*batch.seal);
+        let blocks = place(&appended.collect::<Vec<_>>(), &mut ledger.chain, &*batch.seal);
         self.chain.extend(blocks.into_iter().map(|placed| (placed.first, placed)));
         self.ledger = Some(batch.seal.seal(&ledger));
         Ok(())

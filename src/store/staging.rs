@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Appended, Batch, Block, Chain, Change, Entry, Ledger, LedgerSeal, Page, PlacedBlock, Row,
-    RowKey, Scan, StoreError,
+    Appended, Batch, Block, Chain, Change, Ledger, LedgerSeal, Page, PlacedBlock, Row, RowKey,
+    Scan, StoreError,
 };
 use crate::domain::Floor;
 
@@ -119,7 +119,7 @@ pub(super) fn stage<'b>(
 /// If a seal makes a block of no entry, or a larger one than a block may be: an engine
 /// must not store it (see [`Row::MAX_BYTES`]).
 pub(super) fn place(
-    appended: impl IntoIterator<Item = Appended>,
+    appended: &[Appended],
     chain: &mut Chain,
     seal: &dyn LedgerSeal,
 ) -> Vec<PlacedBlock> {
@@ -127,10 +127,10 @@ pub(super) fn place(
     let mut entries = Vec::new();
     for one in appended {
         match one {
-            Appended::Entry(entry) => entries.push(entry),
+            Appended::Entries(some) => entries.extend(some.iter()),
             Appended::Block(block) => {
                 placing.pack(&std::mem::take(&mut entries));
-                placing.put(block);
+                placing.put(block.clone());
             }
         }
     }
@@ -145,7 +145,7 @@ struct Placing<'c> {
 }
 
 impl Placing<'_> {
-    fn pack(&mut self, mut entries: &[Entry]) {
+    fn pack(&mut self, mut entries: &[&str]) {
         while !entries.is_empty() {
             let block = self.seal.pack(entries);
             let taken = usize::try_from(block.entries.get()).unwrap_or(usize::MAX);

@@ -7,12 +7,13 @@ use super::codec::{Malformed, Reader};
 use crate::crypto::{AnchorKeys, AuditKey, LedgerKey, StoreKeys};
 use crate::domain::Floor;
 use crate::store::{
-    Block, Chain, Entry, ForgedLedger, Ledger, LedgerSeal, Row, RowKey, Space, Store, StoreError,
+    Block, Chain, Entries, ForgedLedger, Ledger, LedgerSeal, Row, RowKey, Space, Store, StoreError,
 };
 
 /// Every entry fits a block.
 const _: () = assert!(
-    Entry::MAX_BYTES + AuditKey::BLOCK_OVERHEAD + AuditKey::ENTRY_OVERHEAD <= Block::MAX_BYTES
+    Entries::EACH_MAX_BYTES + AuditKey::BLOCK_OVERHEAD + AuditKey::ENTRY_OVERHEAD
+        <= Block::MAX_BYTES
 );
 
 /// A space's ledger key, wherever it is held.
@@ -38,7 +39,7 @@ impl LedgerSeal for SpaceSeal {
 
     /// # Panics
     /// For the keyring, which has no audit: nothing here appends to it.
-    fn pack(&self, entries: &[Entry]) -> Block {
+    fn pack(&self, entries: &[&str]) -> Block {
         let Self::Anchor(keys) = self else { panic!("nothing is appended to the keyring") };
         let (entries, bytes) = keys.audit().pack(entries, Block::MAX_BYTES);
         Block { entries, bytes }

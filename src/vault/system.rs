@@ -427,19 +427,19 @@ impl System {
 
     /// Appends to the audit, and persists a floor with it.
     pub(super) async fn record(&self, said: &[AuditEntry], floor: Floor) -> Result<(), StoreError> {
-        self.commit(self.appending(said), floor).await
+        self.commit(self.appending(said).into_iter().collect(), floor).await
     }
 
     /// The same of entries that were written already.
     pub(super) async fn append(
         &self,
-        entries: Vec<Change>,
+        changes: Vec<Change>,
         floor: Floor,
     ) -> Result<(), StoreError> {
-        self.commit(entries, floor).await
+        self.commit(changes, floor).await
     }
 
-    fn appending(&self, said: &[AuditEntry]) -> Vec<Change> {
+    fn appending(&self, said: &[AuditEntry]) -> Option<Change> {
         audit::appending(said)
     }
 

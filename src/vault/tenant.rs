@@ -496,7 +496,7 @@ impl Tenant {
     }
 
     /// What appends entries to the tenant's audit.
-    pub(super) fn appending(&self, entries: &[AuditEntry]) -> Vec<Change> {
+    pub(super) fn appending(&self, entries: &[AuditEntry]) -> Option<Change> {
         audit::appending(entries)
     }
 

@@ -464,7 +464,7 @@ impl Committer {
                 ledgers.push((space, ledger));
                 continue;
             };
-            for placed in place(appended, &mut ledger.chain, &*seal) {
+            for placed in place(&appended, &mut ledger.chain, &*seal) {
                 let (key, block) = encode_block(&placed);
                 rows.insert(key, Some(block));
             }

@@ -14,7 +14,7 @@ use crate::store::conformance::{
     TestSeal, assert_ledger_adds_up, batch, delete, everything, expect, key, ledger, open, put,
     row, seal, small, tenant,
 };
-use crate::store::{Block, Chain, Entry, Ledger};
+use crate::store::{Block, Chain, Ledger};
 
 const A: Space = Space::Tenant(TenantId::from_bytes([1; 16]));
 
@@ -340,7 +340,7 @@ impl LedgerSeal for Panicking {
     fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32] {
         seal().digest_row(key, row)
     }
-    fn pack(&self, entries: &[Entry]) -> Block {
+    fn pack(&self, entries: &[&str]) -> Block {
         seal().pack(entries)
     }
     fn link(&self, chain: &Chain, block: &Block) -> [u8; 32] {
@@ -493,7 +493,7 @@ impl LedgerSeal for Blocking {
     fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32] {
         seal().digest_row(key, row)
     }
-    fn pack(&self, entries: &[Entry]) -> Block {
+    fn pack(&self, entries: &[&str]) -> Block {
         seal().pack(entries)
     }
     fn link(&self, chain: &Chain, block: &Block) -> [u8; 32] {

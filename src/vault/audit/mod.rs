@@ -19,8 +19,7 @@ mod queue;
 mod recorder;
 mod refused;
 mod retention;
-
-use std::sync::Arc;
+mod scribe;
 
 pub(super) use check::check;
 pub(super) use checkpoint::{Checkpointer, LastCheckpoint};
@@ -34,15 +33,16 @@ pub(super) use recorder::Recorder;
 pub use recorder::{AuditPolicy, AuditVitals, Reads, Unrecorded};
 pub use refused::TurnedAway;
 pub use retention::OldAudit;
+use scribe::{Who, text};
 
 use super::seal::ledger_of;
 use super::tenant::Tenant;
 use super::{KeysError, Vault};
-use crate::api::audit::{AuditActor, AuditEntry, AuditOp};
-use crate::auth::{Actor, Caller, CredentialId, CredentialKind, Holder, Origin};
+use crate::api::audit::{AuditEntry, AuditOp};
+use crate::auth::Caller;
 use crate::crypto::sha256;
 use crate::domain::{SecretName, TenantName, Timestamp};
-use crate::store::{Appended, Chain, Change, Entry, Space, StoreError};
+use crate::store::{Appended, Chain, Change, Entries, Space, StoreError};
 
 /// The result of what was done.
 const OK: &str = "ok";
@@ -51,7 +51,7 @@ pub(super) const NOT_FOUND: &str = "not_found";
 const BEGUN: &str = "begun";
 const FAILED: &str = "failed";
 
-/// What texts of others may take. It keeps every entry within [`Entry::MAX_BYTES`].
+/// What texts of others may take. It keeps every entry within [`Entries::EACH_MAX_BYTES`].
 const TEXT_MAX_BYTES: usize = 256;
 
 /// Who acts, and when by the wall clock.
@@ -109,12 +109,7 @@ pub(super) async fn recorded<T>(
 /// Somebody did `op`. The rest is added by who knows it.
 pub(super) fn entry(by: By<'_>, op: AuditOp) -> AuditEntry {
     let By { caller: Caller { actor, origin }, at } = by;
-    let (by, credential, subject, issuer) = match actor {
-        Actor::Holder(holder) => of_holder(holder),
-        Actor::Local { uid } => (AuditActor::Local, None, uid.map(|uid| uid.to_string()), None),
-        Actor::Server => (AuditActor::Server, None, None, None),
-        Actor::Stranger => (AuditActor::Stranger, None, None, None),
-    };
+    let Who { by, credential, subject, issuer } = Who::of(actor);
     AuditEntry {
         at: at.to_string(),
         op,
@@ -141,25 +136,6 @@ pub(super) fn of_tenant(by: By<'_>, op: AuditOp, tenant: &TenantName) -> AuditEn
     AuditEntry { tenant: Some(tenant.to_string()), ..entry(by, op) }
 }
 
-type Who = (AuditActor, Option<String>, Option<String>, Option<String>);
-
-fn of_holder(holder: &Holder) -> Who {
-    let Holder { id, identity } = holder;
-    let by = match identity.kind {
-        CredentialKind::Biscuit => AuditActor::Token,
-        CredentialKind::ApiKey => AuditActor::ApiKey,
-        CredentialKind::Oidc => AuditActor::AccessToken,
-    };
-    let credential = match id {
-        // The last block: what was narrowed is revoked by it alone.
-        CredentialId::Biscuit(blocks) => blocks.last().map(ToString::to_string),
-        CredentialId::ApiKey(id) => Some(id.to_string()),
-        CredentialId::Oidc(id) => id.as_deref().map(bounded),
-    };
-    let issuer = identity.issuer.as_deref().map(bounded);
-    (by, credential, Some(identity.subject.to_string()), issuer)
-}
-
 /// A text as it is, or its hash where it is too long or could steer a terminal.
 pub(super) fn bounded(text: &str) -> String {
     if text.len() <= TEXT_MAX_BYTES && !text.chars().any(char::is_control) {
@@ -170,71 +146,16 @@ pub(super) fn bounded(text: &str) -> String {
 }
 
 /// What appends these entries.
-pub(super) fn appending(entries: &[AuditEntry]) -> Vec<Change> {
-    entries.iter().map(|entry| Change::Append(Appended::Entry(Entry::new(text(entry))))).collect()
-}
-
-/// Writes entries of acts. What a credential says of its holder is written once for those
-/// that follow one another.
-struct Scribe {
-    holder: Option<Arc<Holder>>,
-    /// The one before.
-    entry: Option<AuditEntry>,
-}
-
-impl Scribe {
-    fn new() -> Self {
-        Self { holder: None, entry: None }
-    }
-
-    fn entry(&mut self, act: &Act) -> Entry {
-        let Act { at, op, about, result, caller, detail } = act;
-        let blank = match self.entry.take() {
-            Some(entry) if self.is_of(&caller.actor) => entry,
-            _ => entry(By { caller, at: *at }, *op),
-        };
-        self.holder = match &caller.actor {
-            Actor::Holder(holder) => Some(Arc::clone(holder)),
-            Actor::Local { .. } | Actor::Server | Actor::Stranger => None,
-        };
-        let (tenant, name) = match about {
-            About::Secret { name, .. } => (None, name.as_ref().map(|name| name.as_str().into())),
-            About::System { tenant } => (tenant.as_deref().map(Into::into), None),
-        };
-        let Origin { request, address } = &caller.origin;
-        let entry = AuditEntry {
-            at: at.to_string(),
-            op: *op,
-            tenant,
-            name,
-            result: (*result).to_owned(),
-            from: address.map(|address| address.to_string()),
-            request: request.as_deref().map(Into::into),
-            detail: detail.as_deref().map(Into::into),
-            ..blank
-        };
-        let written = Entry::new(text(&entry));
-        self.entry = Some(entry);
-        written
-    }
-
-    fn is_of(&self, actor: &Actor) -> bool {
-        match (&self.holder, actor) {
-            (Some(before), Actor::Holder(holder)) => Arc::ptr_eq(before, holder),
-            _ => false,
-        }
-    }
-}
-
-/// # Panics
-/// Never: an entry is made of texts alone, and those have JSON.
-fn text(entry: &AuditEntry) -> String {
-    serde_json::to_string(entry).expect("texts have JSON")
+pub(super) fn appending(said: &[AuditEntry]) -> Option<Change> {
+    let mut entries = Entries::default();
+    said.iter().for_each(|entry| entries.push(&text(entry)));
+    (!entries.is_empty()).then_some(Change::Append(Appended::Entries(entries)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::audit::AuditActor;
 
     /// What can be printed takes at most twice its bytes in JSON.
     #[test]
@@ -255,7 +176,7 @@ mod tests {
             // The id of a token, and whom it is for.
             detail: Some(format!("{} for {}", "f".repeat(128), "😀".repeat(128))),
         };
-        assert!(text(&entry).len() <= Entry::MAX_BYTES, "{}", text(&entry).len());
+        assert!(text(&entry).len() <= Entries::EACH_MAX_BYTES, "{}", text(&entry).len());
     }
 
     /// A query that begins at an entry looks so far back for the block that holds it.

@@ -1,8 +1,10 @@
-//! Acts that wait to be recorded.
+//! Entries that wait to be stored.
 //!
-//! A request leaves here what it knows, unformatted, and goes on. What waits is bounded in
+//! A request leaves here what it did, in writing, and goes on. What waits is bounded in
 //! bytes, and counts until it is stored or given up, so that nothing gathers before a slow
-//! disk. What does not fit is counted for its chain, and the number becomes an entry.
+//! disk. What does not fit is counted for its chain, and the number becomes an entry. The
+//! entries of a chain stand in one piece of memory, as they will be committed: memory for
+//! each alone would cost as much as all else that is done with it.
 
 use std::collections::HashMap;
 use std::mem;
@@ -11,10 +13,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::OK;
+use super::scribe::write;
 use crate::api::audit::AuditOp;
 use crate::auth::Caller;
 use crate::domain::{SecretName, TenantId, Timestamp};
-use crate::store::Space;
+use crate::store::{Batch, Entries, Space};
 
 /// What somebody did, or was not let do. A change has its entry in its own commit.
 #[derive(Debug, Clone)]
@@ -59,32 +62,86 @@ impl Act {
     }
 }
 
-/// An act that is not stored yet.
+/// Entries of one chain that are not stored yet, for one commit.
 pub(super) struct Waiting {
-    pub(super) act: Act,
-    /// How many it stands for.
-    pub(super) acts: u64,
-    /// Told when it is stored; dropped when it will not be.
-    pub(super) answer: Option<oneshot::Sender<()>>,
-    /// Whether it is stored, or given up.
+    pub(super) space: Space,
+    pub(super) entries: Entries,
+    /// When the first act was done.
+    since: Timestamp,
+    /// Who waits for one of them, by its place: told when it is stored, dropped when it
+    /// will not be.
+    answers: Vec<(usize, oneshot::Sender<()>)>,
+    /// So many acts were lost: that is what it tells.
+    loss: Option<u64>,
+    /// What it counts for in the queue, as of the last look.
+    counted: usize,
+    /// Whether they are stored, or given up.
     pub(super) settled: bool,
 }
 
 impl Waiting {
-    fn new(act: Act, answer: Option<oneshot::Sender<()>>) -> Self {
-        Self { act, acts: 1, answer, settled: false }
+    /// What one commit holds in text: some milliseconds' work, which the changes of others
+    /// wait for, and less than a batch may weigh.
+    const MAX_BYTES: usize = 1024 * 1024;
+
+    fn new(space: Space, since: Timestamp) -> Self {
+        let (entries, answers) = (Entries::default(), Vec::new());
+        Self { space, entries, since, answers, loss: None, counted: 0, settled: false }
+    }
+
+    /// Tells that acts are missing.
+    fn of_loss(space: Space, acts: u64, at: Timestamp) -> Self {
+        let mut waiting = Self { loss: Some(acts), ..Self::new(space, at) };
+        write(&Act::of_lost(space, acts, at), |entry| waiting.entries.push(entry));
+        waiting.counted = waiting.bytes();
+        waiting
+    }
+
+    /// How many acts are lost where it is.
+    pub(super) fn acts(&self) -> u64 {
+        self.loss.unwrap_or(self.entries.len() as u64)
+    }
+
+    /// Whether it only tells of others, which were counted when they were lost.
+    pub(super) fn is_of_loss(&self) -> bool {
+        self.loss.is_some()
+    }
+
+    /// They are stored.
+    pub(super) fn answer(&mut self) {
+        for (_, answer) in self.answers.drain(..) {
+            // Who waited may have gone away.
+            let _ = answer.send(());
+        }
+    }
+
+    /// Those that somebody waits for are answered as if they had not been, so they must
+    /// not be recorded later.
+    pub(super) fn give_up_awaited(&mut self) {
+        let mut awaited = self.answers.drain(..).map(|(place, _)| place).peekable();
+        if awaited.peek().is_none() {
+            return;
+        }
+        let kept = |(place, entry)| awaited.next_if_eq(&place).is_none().then_some(entry);
+        self.entries = self.entries.iter().enumerate().filter_map(kept).collect();
+    }
+
+    fn takes(&self, entry: &str) -> bool {
+        self.entries.bytes() + entry.len() <= Self::MAX_BYTES
     }
 
     fn bytes(&self) -> usize {
-        let Act { about, caller, detail, at: _, op: _, result: _ } = &self.act;
-        let about = match about {
-            About::Secret { name, .. } => name.as_ref().map_or(0, |name| name.as_str().len()),
-            About::System { tenant } => tenant.as_deref().map_or(0, str::len),
-        };
-        let request = caller.origin.request.as_deref().map_or(0, str::len);
-        size_of::<Self>() + about + request + detail.as_deref().map_or(0, str::len)
+        let places = self.entries.len() * size_of::<usize>() + size_of_val(self.answers.as_slice());
+        size_of::<Self>() + self.entries.bytes() + places
+    }
+
+    /// By how much it grew since the last look; it shrinks in [`Queue::settle`] alone.
+    fn count(&mut self) -> usize {
+        let bytes = self.bytes();
+        bytes - std::mem::replace(&mut self.counted, bytes)
     }
 }
+const _: () = assert!(Waiting::MAX_BYTES + Entries::EACH_MAX_BYTES < Batch::MAX_BYTES / 2);
 
 /// How much waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,11 +164,13 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: Vec<Waiting>,
+    /// Where entries of a chain go.
+    last: HashMap<Space, usize>,
     /// Of what waits and of what was taken.
     bytes: usize,
     /// Acts that did not fit, by their chain: there are no more than there are tenants.
     lost: HashMap<Space, u64>,
-    /// When the first act came of those that were taken and are not settled.
+    /// When the first act was done of those that were taken and are not settled.
     taken_since: Option<Timestamp>,
 }
 
@@ -122,59 +181,74 @@ impl Queue {
 
     /// Who waits for the act to be stored hears it by `answer`. An act that nobody waits
     /// for is counted as lost where it does not fit.
-    pub(super) fn push(&self, act: Act, answer: Option<oneshot::Sender<()>>) -> Result<Fill, Full> {
-        let waiting = Waiting::new(act, answer);
-        let bytes = waiting.bytes();
+    pub(super) fn push(
+        &self,
+        act: &Act,
+        answer: Option<oneshot::Sender<()>>,
+    ) -> Result<Fill, Full> {
+        write(act, |entry| self.push_entry(act.space(), act.at, entry, answer))
+    }
+
+    fn push_entry(
+        &self,
+        space: Space,
+        at: Timestamp,
+        entry: &str,
+        answer: Option<oneshot::Sender<()>>,
+    ) -> Result<Fill, Full> {
         let mut state = self.lock();
-        if state.bytes.saturating_add(bytes) > self.bound {
-            if waiting.answer.is_none() {
-                state.lose(waiting.act.space(), 1);
+        let before = state.bytes;
+        if before.saturating_add(size_of::<usize>() + entry.len()) > self.bound {
+            if answer.is_none() {
+                state.lose(space, 1);
             }
             return Err(Full);
         }
+        let waiting = state.waiting_of(space, at, entry);
+        let place = waiting.entries.len();
+        waiting.entries.push(entry);
+        waiting.answers.extend(answer.map(|answer| (place, answer)));
+        state.bytes += waiting.count();
         let enough = self.bound / 4;
-        let (before, after) = (state.bytes, state.bytes + bytes);
-        state.bytes = after;
-        state.waiting.push(waiting);
-        Ok(if before < enough && after >= enough { Fill::Enough } else { Fill::Little })
+        Ok(if before < enough && state.bytes >= enough { Fill::Enough } else { Fill::Little })
     }
 
     pub(super) fn lose(&self, space: Space, acts: u64) {
         self.lock().lose(space, acts);
     }
 
-    /// Moves all that waits behind what was taken before, and an act that tells how many
+    /// Moves all that waits behind what was taken before, and an entry that tells how many
     /// were lost, for each chain that lost some.
     pub(super) fn take(&self, taken: &mut Vec<Waiting>, now: Timestamp) {
         let mut state = self.lock();
-        if taken.is_empty() {
-            // Its room is used again.
-            mem::swap(taken, &mut state.waiting);
-        } else {
-            taken.append(&mut state.waiting);
-        }
+        state.last.clear();
+        taken.append(&mut state.waiting);
         for (space, acts) in mem::take(&mut state.lost) {
-            let lost = Waiting { acts, ..Waiting::new(Act::of_lost(space, acts, now), None) };
-            state.bytes += lost.bytes();
-            taken.push(lost);
+            let waiting = Waiting::of_loss(space, acts, now);
+            state.bytes += waiting.counted;
+            taken.push(waiting);
         }
-        state.taken_since = taken.iter().map(|waiting| waiting.act.at).min();
+        state.taken_since = first_of(taken);
     }
 
     /// Drops what is settled of what was taken.
     pub(super) fn settle(&self, taken: &mut Vec<Waiting>) {
-        let bytes: usize = taken.iter().filter(|waiting| waiting.settled).map(Waiting::bytes).sum();
+        let counted: usize = taken.iter().map(|waiting| waiting.counted).sum();
         taken.retain(|waiting| !waiting.settled);
+        let mut left = 0;
+        for waiting in taken.iter_mut() {
+            waiting.counted = waiting.bytes();
+            left += waiting.counted;
+        }
         let mut state = self.lock();
-        state.bytes = state.bytes.saturating_sub(bytes);
-        state.taken_since = taken.iter().map(|waiting| waiting.act.at).min();
+        state.bytes = state.bytes.saturating_sub(counted) + left;
+        state.taken_since = first_of(taken);
     }
 
     /// What waits, in bytes, and since when.
     pub(super) fn depth(&self) -> (usize, Option<Timestamp>) {
         let state = self.lock();
-        let first = state.waiting.first().map(|waiting| waiting.act.at);
-        let since = state.taken_since.into_iter().chain(first).min();
+        let since = state.taken_since.into_iter().chain(first_of(&state.waiting)).min();
         (state.bytes, since)
     }
 
@@ -191,10 +265,24 @@ impl Queue {
 }
 
 impl State {
+    /// Where an entry goes.
+    fn waiting_of(&mut self, space: Space, at: Timestamp, entry: &str) -> &mut Waiting {
+        let last = self.last.entry(space).or_insert(usize::MAX);
+        if !self.waiting.get(*last).is_some_and(|waiting| waiting.takes(entry)) {
+            *last = self.waiting.len();
+            self.waiting.push(Waiting::new(space, at));
+        }
+        self.waiting.get_mut(*last).expect("it is there, or was put there just now")
+    }
+
     fn lose(&mut self, space: Space, acts: u64) {
         let lost = self.lost.entry(space).or_default();
         *lost = lost.saturating_add(acts);
     }
+}
+
+fn first_of(waiting: &[Waiting]) -> Option<Timestamp> {
+    waiting.iter().map(|waiting| waiting.since).min()
 }
 
 #[cfg(test)]
@@ -202,39 +290,58 @@ mod tests {
     use super::*;
 
     const TENANT: TenantId = TenantId::from_bytes([1; 16]);
+    const OTHER: TenantId = TenantId::from_bytes([2; 16]);
 
     fn act() -> Act {
+        act_in(TENANT)
+    }
+
+    fn act_at(second: i64) -> Act {
+        Act { at: Timestamp::from_unix_seconds(second), ..act() }
+    }
+
+    /// Of when an act was done.
+    fn second_of(entry: &str) -> &str {
+        entry.split_once("1970-01-01T00:00:").unwrap().1.split_once('Z').unwrap().0
+    }
+
+    fn act_in(tenant: TenantId) -> Act {
         let at = Timestamp::from_unix_seconds(1);
-        let about = About::Secret { tenant: TENANT, name: None };
+        let about = About::Secret { tenant, name: None };
         let (op, result, caller) = (AuditOp::SecretRead, Act::OK, Caller::server());
         Act { at, op, about, result, caller, detail: None }
     }
 
+    /// In one piece.
     fn room_for(acts: usize) -> usize {
-        acts * Waiting::new(act(), None).bytes()
+        let mut waiting = Waiting::new(Space::Tenant(TENANT), act().at);
+        for _ in 0..acts {
+            write(&act(), |entry| waiting.entries.push(entry));
+        }
+        waiting.bytes()
     }
 
     #[test]
     fn what_does_not_fit_is_counted_and_the_number_is_taken() {
         let queue = Queue::new(room_for(2));
         for fits in [true, true, false, false, false] {
-            assert_eq!(queue.push(act(), None).is_ok(), fits);
+            assert_eq!(queue.push(&act(), None).is_ok(), fits);
         }
         let mut taken = Vec::new();
         queue.take(&mut taken, act().at);
-        assert_eq!(taken.len(), 3);
         let lost = taken.pop().unwrap();
-        assert_eq!((lost.act.op, lost.acts), (AuditOp::Lost, 3));
-        assert_eq!(lost.act.space(), Space::Tenant(TENANT));
-        assert!(lost.act.detail.unwrap().starts_with("3 entries"));
+        assert_eq!((lost.space, lost.acts()), (Space::Tenant(TENANT), 3));
+        let entry = lost.entries.iter().next().unwrap();
+        assert!(entry.contains(r#""op":"lost""#) && entry.contains("3 entries"), "{entry}");
+        assert_eq!((taken.len(), taken[0].entries.len()), (1, 2));
     }
 
     #[test]
     fn what_somebody_waits_for_is_refused_and_not_lost() {
         let queue = Queue::new(room_for(1));
-        queue.push(act(), None).unwrap();
+        queue.push(&act(), None).unwrap();
         let (sender, mut receiver) = oneshot::channel();
-        assert_eq!(queue.push(act(), Some(sender)), Err(Full));
+        assert_eq!(queue.push(&act(), Some(sender)), Err(Full));
         assert!(receiver.try_recv().is_err());
         let mut taken = Vec::new();
         queue.take(&mut taken, act().at);
@@ -244,24 +351,61 @@ mod tests {
     /// Or a disk that hangs would let a queue grow behind the back of its bound.
     #[test]
     fn what_was_taken_counts_until_it_is_settled() {
-        let queue = Queue::new(room_for(2));
-        queue.push(act(), None).unwrap();
-        queue.push(act(), None).unwrap();
+        let queue = Queue::new(2 * room_for(1));
+        queue.push(&act(), None).unwrap();
+        queue.push(&act_in(OTHER), None).unwrap();
         let mut taken = Vec::new();
         queue.take(&mut taken, act().at);
-        assert_eq!(queue.push(act(), None), Err(Full));
+        assert_eq!(queue.push(&act(), None), Err(Full));
         assert_eq!(queue.depth().1, Some(act().at));
         taken[0].settled = true;
         queue.settle(&mut taken);
         assert_eq!(taken.len(), 1);
-        assert!(queue.push(act(), None).is_ok());
+        assert!(queue.push(&act(), None).is_ok());
         assert!(!queue.is_empty());
+    }
+
+    /// Whoever asked was told that it did not happen.
+    #[test]
+    fn what_somebody_waited_for_is_not_stored_later() {
+        let queue = Queue::new(room_for(8));
+        let mut receivers = Vec::new();
+        for place in 0..5 {
+            let (sender, receiver) = oneshot::channel();
+            let is_awaited = place == 1 || place == 4;
+            queue.push(&act_at(place), is_awaited.then_some(sender)).unwrap();
+            receivers.extend(is_awaited.then_some(receiver));
+        }
+        let mut taken = Vec::new();
+        queue.take(&mut taken, act().at);
+        let [waiting] = taken.as_mut_slice() else { panic!("one chain") };
+        waiting.give_up_awaited();
+        assert!(receivers.iter_mut().all(|receiver| receiver.try_recv().is_err()));
+        let kept: Vec<_> = waiting.entries.iter().map(second_of).collect();
+        assert_eq!(kept, ["00", "02", "03"]);
+        queue.settle(&mut taken);
+        assert_eq!(queue.depth().0, room_for(3), "what was given up takes no room");
+    }
+
+    #[test]
+    fn a_chain_that_has_much_to_store_does_it_in_several_commits() {
+        let queue = Queue::new(usize::MAX);
+        let long = Act { detail: Some("x".repeat(250).into()), ..act() };
+        let pushes = 2 * Waiting::MAX_BYTES / 250;
+        for _ in 0..pushes {
+            queue.push(&long, None).unwrap();
+        }
+        let mut taken = Vec::new();
+        queue.take(&mut taken, act().at);
+        assert!(taken.len() > 2);
+        assert!(taken.iter().all(|waiting| waiting.entries.bytes() <= Waiting::MAX_BYTES));
+        assert_eq!(taken.iter().map(|waiting| waiting.entries.len()).sum::<usize>(), pushes);
     }
 
     #[test]
     fn a_quarter_is_said_once_to_be_enough() {
-        let queue = Queue::new(room_for(8));
-        let fills: Vec<_> = (0..4).map(|_| queue.push(act(), None).unwrap()).collect();
+        let queue = Queue::new(4 * room_for(2));
+        let fills: Vec<_> = (0..4).map(|_| queue.push(&act(), None).unwrap()).collect();
         assert_eq!(fills, [Fill::Little, Fill::Enough, Fill::Little, Fill::Little]);
     }
 }

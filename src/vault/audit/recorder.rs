@@ -13,15 +13,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
+use super::entry;
 use super::queue::{Act, Fill, Full, Queue, Waiting};
 use super::refused::{Refusals, TurnedAway};
-use super::{Scribe, entry};
 use crate::api::audit::{AuditEntry, AuditOp};
 use crate::auth::Caller;
-use crate::domain::{Floor, Timestamp};
+use crate::domain::Timestamp;
 use crate::measure;
-use crate::store::{Appended, Batch, Change, Entry, Space, StoreError};
-use crate::vault::tenant::Tenant;
+use crate::store::{Appended, Change, Entries, Space, StoreError};
 use crate::vault::{Vault, to_its_end};
 
 /// When reads are recorded. Refusals are as [`Reads::Buffered`] where reads are not.
@@ -75,11 +74,6 @@ pub(in crate::vault) struct Recorder {
     in_service: AtomicBool,
 }
 
-/// What one commit holds in text: some milliseconds' work, which the changes of others wait
-/// for, and less than a batch may weigh.
-const TEXT_AT_ONCE: usize = 1024 * 1024;
-const _: () = assert!(TEXT_AT_ONCE + Entry::MAX_BYTES < Batch::MAX_BYTES / 2);
-
 impl Recorder {
     pub(in crate::vault) fn new(policy: AuditPolicy, unended: Option<Timestamp>) -> Self {
         let AuditPolicy { reads, queue_bytes } = policy;
@@ -104,7 +98,7 @@ impl Recorder {
 
     fn push(&self, act: Act, answer: Option<oneshot::Sender<()>>) -> Result<Fill, Full> {
         let is_buffered = answer.is_none();
-        let pushed = self.queue.push(act, answer);
+        let pushed = self.queue.push(&act, answer);
         match pushed {
             Err(Full) if is_buffered => measure::audit_lost(1),
             Ok(_) if self.hurried.load(Ordering::Relaxed) => return Ok(Fill::Enough),
@@ -236,96 +230,58 @@ impl Vault {
         let mut taken = self.recorder.storing.lock().await;
         self.recorder.queue.take(&mut taken, self.time.now().wall());
         // Those of a chain stay in their order.
-        taken.sort_by_key(|waiting| waiting.act.space());
-        let chains = taken.chunk_by_mut(|one, next| one.act.space() == next.act.space());
+        taken.sort_by_key(|waiting| waiting.space);
+        let chains = taken.chunk_by_mut(|one, next| one.space == next.space);
         join_all(chains.map(|waiting| self.store_chain(waiting))).await;
         self.recorder.queue.settle(&mut taken);
     }
 
-    async fn store_chain(&self, mut waiting: &mut [Waiting]) {
-        let Some(space) = waiting.first().map(|first| first.act.space()) else { return };
-        let chain = match space {
-            Space::Tenant(id) => self.tenant(id).map(ChainOf::Tenant),
-            Space::System | Space::Keyring => Ok(ChainOf::System(self)),
-        };
-        let chain = match chain {
-            Ok(chain) => chain,
-            Err(gone) => return self.after_attempt(waiting, &Err(gone)),
-        };
-        let mut scribe = Scribe::new();
-        while !waiting.is_empty() {
-            let entries = entries(&mut scribe, waiting);
-            let count = entries.len();
-            let outcome = chain.append(entries, self.time.floor()).await;
-            if outcome.is_err() {
-                return self.after_attempt(waiting, &outcome);
-            }
-            let (stored, rest) = waiting.split_at_mut(count);
-            self.after_attempt(stored, &outcome);
-            waiting = rest;
-        }
-    }
-
-    /// What becomes of acts after an attempt to store them.
-    fn after_attempt(&self, waiting: &mut [Waiting], outcome: &Result<(), StoreError>) {
-        let (mut stored, mut lost) = (0, 0);
+    /// What is behind entries that could not be stored must not be stored before them.
+    async fn store_chain(&self, waiting: &mut [Waiting]) {
+        let mut outcome = Ok(());
         for one in waiting {
-            let answer = one.answer.take();
-            let is_waited_for = answer.is_some();
-            one.settled = match outcome {
-                Ok(()) => {
-                    stored += 1;
-                    // Who waited may have gone away.
-                    answer.map(|answer| answer.send(()));
-                    true
+            if outcome.is_ok() {
+                outcome = self.append_to(one.space, one.entries.clone()).await;
+            }
+            self.after_attempt(one, &outcome);
+        }
+    }
+
+    async fn append_to(&self, space: Space, entries: Entries) -> Result<(), StoreError> {
+        let changes = vec![Change::Append(Appended::Entries(entries))];
+        let floor = self.time.floor();
+        match space {
+            Space::Tenant(id) => self.tenant(id)?.commit(changes, floor).await,
+            Space::System | Space::Keyring => self.system.append(changes, floor).await,
+        }
+    }
+
+    /// What becomes of entries after an attempt to store them.
+    fn after_attempt(&self, one: &mut Waiting, outcome: &Result<(), StoreError>) {
+        match outcome {
+            Ok(()) => {
+                one.answer();
+                measure::audit_recorded(one.entries.len() as u64);
+                one.settled = true;
+            }
+            // Its chain went with it.
+            Err(StoreError::TenantGone) => one.settled = true,
+            Err(error) => {
+                one.give_up_awaited();
+                let is_kept = matches!(error, StoreError::NotApplied { .. });
+                one.settled = !is_kept || one.entries.is_empty();
+                if one.settled && !one.entries.is_empty() {
+                    self.lose(one, error);
                 }
-                // Its chain went with it.
-                Err(StoreError::TenantGone) => true,
-                // It is answered as if it had not been, so it must not be recorded.
-                Err(_) if is_waited_for => true,
-                Err(StoreError::NotApplied { .. }) => false,
-                Err(_) => {
-                    // What only tells of others was counted when they were lost.
-                    lost += if one.act.op == AuditOp::Lost { 0 } else { one.acts };
-                    self.recorder.queue.lose(one.act.space(), one.acts);
-                    true
-                }
-            };
-        }
-        measure::audit_recorded(stored);
-        if let (1.., Err(error)) = (lost, outcome) {
-            measure::audit_lost(lost);
-            log::debug!("{lost} entries of the audit are lost: {error}");
+            }
         }
     }
-}
 
-/// Whose chain is written to.
-enum ChainOf<'v> {
-    System(&'v Vault),
-    Tenant(Arc<Tenant>),
-}
-
-impl ChainOf<'_> {
-    async fn append(&self, entries: Vec<Change>, floor: Floor) -> Result<(), StoreError> {
-        match self {
-            Self::System(vault) => vault.system.append(entries, floor).await,
-            Self::Tenant(tenant) => tenant.commit(entries, floor).await,
+    fn lose(&self, one: &Waiting, error: &StoreError) {
+        self.recorder.queue.lose(one.space, one.acts());
+        if !one.is_of_loss() {
+            measure::audit_lost(one.acts());
+            log::debug!("{} entries of the audit are lost: {error}", one.acts());
         }
     }
-}
-
-/// What appends the first of these: at least one, and as many as one commit holds.
-fn entries(scribe: &mut Scribe, waiting: &[Waiting]) -> Vec<Change> {
-    let (mut entries, mut bytes) = (Vec::new(), 0);
-    for one in waiting {
-        let entry = scribe.entry(&one.act);
-        // A change takes memory beside its text.
-        bytes += entry.text().len() + size_of::<Change>();
-        entries.push(Change::Append(Appended::Entry(entry)));
-        if bytes >= TEXT_AT_ONCE {
-            break;
-        }
-    }
-    entries
 }

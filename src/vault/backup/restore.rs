@@ -517,7 +517,7 @@ impl Visitor for Guest {
     async fn begin(&mut self, _: &Passing<'_>) -> Result<(), BackupError> {
         if self.mode == Mode::Restore {
             let tenant = self.make_room().await?;
-            self.changes = tenant.appending(std::slice::from_ref(&self.said));
+            self.changes = tenant.appending(std::slice::from_ref(&self.said)).into_iter().collect();
             self.tenant = Some(tenant);
         }
         Ok(())

@@ -161,8 +161,8 @@ async fn a_full_queue_refuses_durable_reads_and_counts_the_others() {
             tokio::spawn(async move { vault.record_read(act).await })
         })
         .collect();
-    // Whether or not they were taken out of it to be stored.
-    while bench.vault.audit_vitals().bytes < both {
+    // Whether or not they stand together, or were taken out of it to be stored.
+    while bench.vault.audit_vitals().bytes < both * 3 / 4 {
         tokio::task::yield_now().await;
     }
     for _ in 0..3 {

@@ -1,0 +1,243 @@
+//! Entries in writing.
+//!
+//! There is one for every read, and most of it is what the one before says too. So what a
+//! credential tells of its holder is written once for those acts of it that follow one
+//! another, and the room for texts is used again, in each thread.
+
+use std::cell::RefCell;
+use std::fmt::{Display, Write as _};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::bounded;
+use super::queue::{About, Act};
+use crate::api::audit::{AuditActor, AuditEntry};
+use crate::auth::{Actor, Caller, CredentialId, CredentialKind, Holder};
+use crate::domain::SecretName;
+
+const HAS_JSON: &str = "texts have JSON, and memory takes it";
+
+/// # Panics
+/// Never: an entry is made of texts alone.
+pub(super) fn text(entry: &AuditEntry) -> String {
+    serde_json::to_string(entry).expect(HAS_JSON)
+}
+
+thread_local! {
+    static SCRIBE: RefCell<Scribe> = const { RefCell::new(Scribe::new()) };
+}
+
+/// Hands over the text of an act's entry, as [`text`] would write it.
+///
+/// # Panics
+/// If `read` writes one itself.
+pub(super) fn write<T>(act: &Act, read: impl FnOnce(&str) -> T) -> T {
+    SCRIBE.with_borrow_mut(|scribe| read(scribe.write(act)))
+}
+
+struct Scribe {
+    /// Of the act before.
+    holder: Option<Arc<Holder>>,
+    /// Members of an entry: who it was.
+    who: String,
+    /// What is no text by itself.
+    shown: String,
+    entry: Vec<u8>,
+}
+
+impl Scribe {
+    const fn new() -> Self {
+        Self { holder: None, who: String::new(), shown: String::new(), entry: Vec::new() }
+    }
+
+    /// The members in the order of [`AuditEntry`].
+    fn write(&mut self, act: &Act) -> &str {
+        let Act { at, op, about, result, caller: Caller { actor, origin }, detail } = act;
+        let (tenant, name) = match about {
+            About::Secret { name, .. } => (None, name.as_ref().map(SecretName::as_str)),
+            About::System { tenant } => (tenant.as_deref(), None),
+        };
+        self.turn_to(actor);
+        self.entry.clear();
+        self.shown_member("{\"at\":", at);
+        self.member(",\"op\":", op.word());
+        self.member_of(",\"tenant\":", tenant);
+        self.member_of(",\"name\":", name);
+        self.member(",\"result\":", result);
+        self.entry.push(b',');
+        self.entry.extend_from_slice(self.who.as_bytes());
+        if let Some(address) = origin.address {
+            self.shown_member(",\"from\":", address);
+        }
+        self.member_of(",\"request\":", origin.request.as_deref());
+        self.member_of(",\"detail\":", detail.as_deref());
+        self.entry.push(b'}');
+        std::str::from_utf8(&self.entry).expect("JSON is UTF-8")
+    }
+
+    fn member(&mut self, begin: &str, text: &str) {
+        member(&mut self.entry, begin, text);
+    }
+
+    fn member_of(&mut self, begin: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.member(begin, text);
+        }
+    }
+
+    fn shown_member(&mut self, begin: &str, shown: impl Display) {
+        self.shown.clear();
+        // A string takes all that is written to it.
+        let _ = write!(self.shown, "{shown}");
+        member(&mut self.entry, begin, &self.shown);
+    }
+
+    fn turn_to(&mut self, actor: &Actor) {
+        let holder = match actor {
+            Actor::Holder(holder) => Some(holder),
+            Actor::Local { .. } | Actor::Server | Actor::Stranger => None,
+        };
+        match (&self.holder, holder) {
+            (Some(before), Some(holder)) if Arc::ptr_eq(before, holder) => {}
+            _ => {
+                self.who = members_of(&Who::of(actor));
+                self.holder = holder.cloned();
+            }
+        }
+    }
+}
+
+fn member(entry: &mut Vec<u8>, begin: &str, text: &str) {
+    entry.extend_from_slice(begin.as_bytes());
+    serde_json::to_writer(entry, text).expect(HAS_JSON);
+}
+
+/// Without the braces around them.
+fn members_of(who: &Who) -> String {
+    let object = serde_json::to_string(who).expect(HAS_JSON);
+    object.trim_start_matches('{').trim_end_matches('}').to_owned()
+}
+
+/// Who acts, in the words of an entry.
+#[derive(Serialize)]
+pub(super) struct Who {
+    pub by: AuditActor,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+}
+
+impl Who {
+    pub fn of(actor: &Actor) -> Self {
+        match actor {
+            Actor::Holder(holder) => Self::of_holder(holder),
+            Actor::Local { uid } => {
+                Self { subject: uid.map(|uid| uid.to_string()), ..Self::nobody(AuditActor::Local) }
+            }
+            Actor::Server => Self::nobody(AuditActor::Server),
+            Actor::Stranger => Self::nobody(AuditActor::Stranger),
+        }
+    }
+
+    fn of_holder(Holder { id, identity }: &Holder) -> Self {
+        let by = match identity.kind {
+            CredentialKind::Biscuit => AuditActor::Token,
+            CredentialKind::ApiKey => AuditActor::ApiKey,
+            CredentialKind::Oidc => AuditActor::AccessToken,
+        };
+        let credential = match id {
+            // The last block: what was narrowed is revoked by it alone.
+            CredentialId::Biscuit(blocks) => blocks.last().map(ToString::to_string),
+            CredentialId::ApiKey(id) => Some(id.to_string()),
+            CredentialId::Oidc(id) => id.as_deref().map(bounded),
+        };
+        let issuer = identity.issuer.as_deref().map(bounded);
+        Self { by, credential, subject: Some(identity.subject.to_string()), issuer }
+    }
+
+    const fn nobody(by: AuditActor) -> Self {
+        Self { by, credential: None, subject: None, issuer: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::audit::AuditOp;
+    use crate::auth::{Identity, Origin, Subject};
+    use crate::domain::{TenantId, Timestamp};
+
+    fn holder(subject: &str) -> Actor {
+        let identity = Identity::of_biscuit(Subject::parse(subject).unwrap());
+        Actor::Holder(Arc::new(Holder { id: CredentialId::Oidc(Some("a\"b".into())), identity }))
+    }
+
+    /// The same by way of all its members.
+    fn entry(act: &Act) -> AuditEntry {
+        let (tenant, name) = match &act.about {
+            About::Secret { name, .. } => (None, name.as_ref().map(|name| name.as_str().into())),
+            About::System { tenant } => (tenant.as_deref().map(Into::into), None),
+        };
+        AuditEntry {
+            tenant,
+            name,
+            result: act.result.into(),
+            detail: act.detail.as_deref().map(Into::into),
+            ..crate::vault::audit::entry(
+                crate::vault::audit::By { caller: &act.caller, at: act.at },
+                act.op,
+            )
+        }
+    }
+
+    /// Or an entry would depend on how it came to be written.
+    #[test]
+    fn an_act_is_written_as_an_entry_is() {
+        let tenant = TenantId::from_bytes([1; 16]);
+        let abouts = [
+            About::Secret { tenant, name: Some(SecretName::parse("db-1_x").unwrap()) },
+            About::Secret { tenant, name: None },
+            About::System { tenant: Some("sha256:\"{}\\".into()) },
+            About::System { tenant: None },
+        ];
+        let actors = [
+            holder("one"),
+            holder("Jörg {\"x\"}"),
+            Actor::Local { uid: Some(7) },
+            Actor::Local { uid: None },
+            Actor::Server,
+            Actor::Stranger,
+        ];
+        let address = "2001:db8::1".parse().ok();
+        let origins = [
+            Origin::default(),
+            Origin { request: Some("r-1".into()), address },
+            Origin { request: None, address: "192.0.2.1".parse().ok() },
+        ];
+        let details = [None, Some("asked for \u{1b} \"x\"".into())];
+        let mut places =
+            (0..abouts.len() * actors.len() * origins.len() * details.len()).peekable();
+        assert!(places.peek().is_some());
+        for place in places {
+            let pick = |from: usize, of: usize| place / from % of;
+            let (about, actor) = (pick(1, 4), pick(4, actors.len()));
+            let caller = Caller {
+                actor: actors[actor].clone(),
+                origin: origins[pick(24, origins.len())].clone(),
+            };
+            let act = Act {
+                at: Timestamp::from_unix_micros(1_900_000_000_123_456 + place as i64 * 1_000),
+                op: AuditOp::ALL[place % AuditOp::ALL.len()],
+                about: abouts[about].clone(),
+                result: if place % 2 == 0 { Act::OK } else { "not_found" },
+                caller,
+                detail: details[pick(72, details.len())].clone(),
+            };
+            write(&act, |written| assert_eq!(written, text(&entry(&act))));
+        }
+    }
+}
