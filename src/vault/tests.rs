@@ -11,6 +11,7 @@ mod quotas;
 mod recording;
 mod rotation;
 mod sealing;
+mod tampering;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

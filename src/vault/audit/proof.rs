@@ -673,7 +673,7 @@ async fn follow(
         Err(Halt::Fault(fault)) => Some(fault),
         Err(Halt::Store(StoreError::Corrupted { what })) => {
             let next = follower.end.next;
-            Some(follower.fault(format!("{what} is corrupted, behind entry {next}")))
+            Some(follower.fault(format!("entry {next} cannot be read: {what} is corrupted")))
         }
         Err(Halt::Store(StoreError::TenantGone)) => Some("its rows are missing".to_owned()),
         Err(Halt::Store(error)) => return Err(error),

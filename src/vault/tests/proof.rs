@@ -128,12 +128,12 @@ fn verified(lines: &[String], key: AuditPublicKey, head: Option<&SignedCheckpoin
     verify_export(lines, &trust).unwrap()
 }
 
-fn chain(proof: &AuditProof, id: TenantId) -> ProvedChain {
+pub(super) fn chain(proof: &AuditProof, id: TenantId) -> ProvedChain {
     let found = proof.chains.iter().find(|chain| chain.chain == id.to_string());
     found.unwrap_or_else(|| panic!("{id} in {proof:?}")).clone()
 }
 
-fn assert_sound(proof: &AuditProof) {
+pub(super) fn assert_sound(proof: &AuditProof) {
     assert!(proof.sound && proof.faults.is_empty(), "{proof:?}");
 }
 
@@ -408,10 +408,10 @@ async fn what_is_no_export_is_told_as_such() {
 // Tampering.
 
 /// xorshift64*: enough to choose places by.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -426,7 +426,7 @@ fn copies() -> usize {
 
 /// What somebody does who can write the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
+pub(super) enum Deed {
     Alter,
     Remove,
     Swap,
@@ -443,7 +443,12 @@ enum Skill {
 }
 
 /// Does it at `place` of some blocks. Answers the first entry that is not as it was.
-fn tamper(blocks: &mut Vec<PlacedBlock>, deed: Deed, place: usize, random: &mut Random) -> u64 {
+pub(super) fn tamper(
+    blocks: &mut Vec<PlacedBlock>,
+    deed: Deed,
+    place: usize,
+    random: &mut Random,
+) -> u64 {
     let first = blocks[place].first;
     match deed {
         Deed::Alter => {
@@ -462,7 +467,7 @@ fn tamper(blocks: &mut Vec<PlacedBlock>, deed: Deed, place: usize, random: &mut 
     first
 }
 
-fn link_again(id: TenantId, blocks: &mut [PlacedBlock]) {
+pub(super) fn link_again(id: TenantId, blocks: &mut [PlacedBlock]) {
     let mut end = Chain::EMPTY;
     for placed in blocks {
         let entries = placed.block.entries.get();
@@ -480,12 +485,12 @@ fn number(fault: &str, behind: &str) -> Option<u64> {
 }
 
 /// Whether a sentence names just this entry.
-fn names(fault: &str, entry: u64) -> bool {
+pub(super) fn names(fault: &str, entry: u64) -> bool {
     number(fault, "entry ") == Some(entry)
 }
 
 /// Whether it names a stretch that the entry is in.
-fn includes(fault: &str, entry: u64) -> bool {
+pub(super) fn includes(fault: &str, entry: u64) -> bool {
     let (from, to) = (number(fault, "entries from "), number(fault, " to before "));
     from.is_some_and(|from| from <= entry) && to.is_none_or(|to| entry < to)
 }
