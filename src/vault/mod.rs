@@ -62,6 +62,8 @@ use crate::store::{
     Batch, Compacted, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
 };
 
+#[cfg(any(test, fuzzing))]
+pub use audit::fuzzing;
 pub use audit::{
     About, Act, AuditPolicy, AuditVitals, OldAudit, Reads, Trust, TurnedAway, Unrecorded,
     verify_copy, verify_export,

@@ -4,6 +4,7 @@ mod audit;
 mod batches;
 mod counting;
 mod credentials;
+mod forged_exports;
 mod lists;
 mod notices;
 mod proof;

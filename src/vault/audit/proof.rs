@@ -20,7 +20,7 @@ use crate::api::audit_export::{
     ExportedBlock, ExportedChain, ExportedEntry, ProvedChain, SignedCheckpoint,
 };
 use crate::crypto::{AuditKey, AuditPublicKey, BlockDigest, Commitment, sha256};
-use crate::domain::TenantId;
+use crate::domain::{TenantId, TenantName};
 use crate::store::{Chain, LedgerSeal, PlacedBlock, Space, Store, StoreError};
 
 use super::super::Vault;
@@ -453,6 +453,8 @@ impl Reading {
     fn chain(&mut self, chain: ExportedChain, number: u64) {
         self.finish_chain();
         let ExportedChain { chain, tenant, next, head } = chain;
+        // Whoever made the file chose it: what is no name is not kept.
+        let tenant = tenant.filter(|tenant| TenantName::parse(tenant).is_ok());
         let (Some(id), Some(head)) = (parse_id(&chain), parse_hash(&head)) else {
             return self.misplaced(format!("line {number} is no line of an export"));
         };

@@ -529,7 +529,7 @@ async fn nothing_can_be_done_to_the_files_that_does_not_show() {
 }
 
 /// Computes anew all that an export has of blocks and takes no key.
-fn prove_again(blocks: &mut [ExportedBlock]) {
+pub(super) fn prove_again(blocks: &mut [ExportedBlock]) {
     let mut end = Chain::EMPTY;
     for block in blocks {
         let mut commitment = Commitment::new();
