@@ -201,3 +201,37 @@ fn what_is_wrong_with_the_configuration_is_said_with_what_to_do_and_without_the_
     assert_eq!(garbled.code, Some(2), "{garbled:?}");
     assert!(garbled.stderr.contains("whsec_") && !garbled.stderr.contains("m4rker"), "{garbled:?}");
 }
+
+#[test]
+fn a_receiver_over_tls_is_trusted_by_the_certificates_that_the_configuration_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let receiver = Receiver::start_tls(&made.cert.pem(), &made.signing_key.serialize_pem());
+    let (key, ca) = (Receiver::key_file(folder.path()), folder.path().join("ca.pem"));
+    std::fs::write(&ca, made.cert.pem()).unwrap();
+    let sent = |ca: &Path| {
+        notify_test(|command| {
+            command.env("TENURE_NOTIFY_URL", receiver.url());
+            command.env("TENURE_NOTIFY_SECRET_FILE", &key).env("TENURE_NOTIFY_CA_FILE", ca);
+        })
+    };
+    let trusted = sent(&ca);
+    assert_eq!(trusted.code, Some(0), "{trusted:?}");
+    assert_eq!(receiver.received().len(), 1);
+    // The machine's authorities know nothing of it.
+    sent(Path::new("")).assert_fails(5, &["cannot be reached"]);
+    let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let strange = folder.path().join("other.pem");
+    std::fs::write(&strange, other.cert.pem()).unwrap();
+    sent(&strange).assert_fails(5, &["cannot be reached"]);
+    sent(&folder.path().join("none")).assert_fails(2, &["notify.ca_file: ", "cannot be read"]);
+    sent(&key).assert_fails(2, &["notify.ca_file: ", "holds no certificate in PEM form"]);
+    assert_eq!(receiver.received().len(), 1);
+
+    let dev = Dev::start_with(&folder.path().join("data"), |command| {
+        command.env("TENURE_NOTIFY_URL", receiver.url()).env("TENURE_NOTIFY_EVERY", "100ms");
+        command.env("TENURE_NOTIFY_SECRET_FILE", &key).env("TENURE_NOTIFY_CA_FILE", &ca);
+    });
+    put(&dev, "over-tls", &from_now(3_600));
+    receiver.waits_for("expiring", "over-tls", &TAKEN);
+}
