@@ -39,14 +39,13 @@ pub(super) fn policy(config: &Config) -> Option<NoticePolicy> {
     })
 }
 
-/// Begins to tell, where somebody is to be told.
-pub(super) fn start(config: &Config, vault: &Arc<Vault>) -> Result<Option<NoticeWatch>, CliError> {
-    let webhook = webhook(config)?;
-    let every = config.notify.every.as_duration();
-    Ok(webhook.map(|webhook| NoticeWatch::start(webhook, every, vault)))
+/// Begins to tell who is to be told.
+pub(super) fn start(webhook: Webhook, config: &Config, vault: &Arc<Vault>) -> NoticeWatch {
+    NoticeWatch::start(webhook, config.notify.every.as_duration(), vault)
 }
 
-fn webhook(config: &Config) -> Result<Option<Webhook>, CliError> {
+/// Whom the configuration has told, with the key and the certificates that it names.
+pub(super) fn webhook(config: &Config) -> Result<Option<Webhook>, CliError> {
     let config::Notify { url: Some(url), secret_file: Some(file), ca_file, names, .. } =
         &config.notify
     else {

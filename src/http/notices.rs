@@ -227,6 +227,13 @@ impl NoticeWatch {
             }
         }))
     }
+
+    /// Returns when nothing is told any more.
+    pub async fn stop(mut self) {
+        self.0.abort();
+        // That it was aborted is all that it can say.
+        let _ = (&mut self.0).await;
+    }
 }
 
 impl Drop for NoticeWatch {
