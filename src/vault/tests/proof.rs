@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use super::*;
+use crate::api::admin::Progress;
 use crate::api::audit_export::{
     AuditProof, Checkpoint, ExportFrom, ExportLine, ExportMade, ExportOf, ExportedBlock,
     ProvedChain, SignedCheckpoint,
@@ -157,6 +158,22 @@ async fn an_audit_that_nobody_touched_proves_itself_to_everyone() {
         assert_eq!(entries[1..], [4 * 9, 2 * 9]);
         assert!(ids.iter().all(|id| chain(&proof, *id).from == 0));
     }
+}
+
+#[tokio::test]
+async fn who_verifies_is_told_how_far_it_is() {
+    let bench = grown().await;
+    let (telling, told) = std::sync::mpsc::channel();
+    let report = move |progress: Progress| telling.send(progress).unwrap();
+    assert_sound(&verify_copy(&*bench.store, bench.key().await, None, &report).await.unwrap());
+    drop(report);
+    let told: Vec<Progress> = told.iter().collect();
+    assert!(told.iter().any(|one| one.what == "checkpoints" && one.of.is_none()));
+    let entries: Vec<_> = told.iter().filter(|one| one.of.is_some()).collect();
+    assert!(entries.is_sorted_by_key(|one| one.done));
+    assert!(entries.iter().all(|one| one.of == entries[0].of && one.done <= one.of.unwrap()));
+    let chains: std::collections::BTreeSet<_> = entries.iter().map(|one| &one.what).collect();
+    assert_eq!(chains.len(), 3, "{told:?}");
 }
 
 #[tokio::test]
