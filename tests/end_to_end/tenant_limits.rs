@@ -238,4 +238,10 @@ fn limits_of_all_tenants_change_at_a_reload_and_those_of_one_stay() {
     assert_refused(limited, 429, "tenant_rate_limit", "a second");
     reload("", "changed limits.tenant.requests_per_second");
     assert!((0..20).all(|_| server.send(&put("c", "x").bearer(&dev)).status == 204));
+
+    done(&server.run(&["seal", "--yes"]));
+    reload("secrets = 1", "changed limits.tenant.secrets");
+    done(&server.run(&["unseal"]));
+    let refused = server.send(&put("d", "x").bearer(&dev));
+    assert_refused(&refused, 507, "secrets_limit", "may have 1 secrets");
 }
