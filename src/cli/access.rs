@@ -215,7 +215,7 @@ pub(super) fn rates(limits: &config::Limits) -> Rates {
     }
 }
 
-fn tenant_limits(limits: &config::TenantLimits) -> TenantLimits {
+pub(super) fn tenant_limits(limits: &config::TenantLimits) -> TenantLimits {
     let config::TenantLimits { secrets, bytes, requests_per_second } = *limits;
     TenantLimits {
         secrets: Bound::of(secrets as u64),

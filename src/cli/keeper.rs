@@ -16,7 +16,7 @@ use crate::api::audit::AuditOp;
 use crate::auth::Caller;
 use crate::config::{Config, KekSource};
 use crate::crypto::{Gathered, Kek, Share};
-use crate::http::{AppState, IssuerWatch, NoticeWatch, Turn, Wanted};
+use crate::http::{AppState, IssuerWatch, NoticeWatch, Turn, Wanted, Webhook};
 use crate::vault::{OpenError, SealedVault, Tended, Vault};
 
 /// How often the vault is kept in order.
@@ -119,7 +119,7 @@ impl Keeper {
         match self.opened(sealed, with).await {
             Ok(Some(vault)) => {
                 vault.enter_service(&Caller::local(None), AuditOp::Unseal).await;
-                self.open(vault)
+                self.open(vault).await
             }
             Ok(None) => {
                 let outcome = Ok(status(sealed).await);
@@ -139,10 +139,11 @@ impl Keeper {
         sealed.unseal(&kek).await.map(Some).map_err(|error| unopened(&error))
     }
 
-    fn open(self, vault: Arc<Vault>) -> (Self, Result<Reply, Failure>) {
+    async fn open(self, vault: Arc<Vault>) -> (Self, Result<Reply, Failure>) {
         // The configuration may have been read again while it was sealed.
         vault.set_rates(access::rates(&self.config.limits));
-        vault.set_reads(access::audited_reads(&self.config));
+        vault.set_notices(notices::policy(&self.config));
+        adopt(&self.config, &vault).await;
         match Self::begin(self.config.clone(), &self.state, self.locking, Held::Open(vault)) {
             Ok(keeper) => {
                 log::info!("unsealed");
@@ -206,16 +207,21 @@ impl Keeper {
         matches!(self.keeps, Keeps::Sealed(_))
     }
 
-    /// Goes on by another configuration.
-    pub(super) async fn adopt(self, config: Arc<Config>) -> Result<Self, CliError> {
+    /// Goes on by another configuration, and with the receiver of notices that it names.
+    pub(super) async fn adopt(
+        self,
+        config: Arc<Config>,
+        webhook: Option<Webhook>,
+    ) -> Result<Self, CliError> {
         let Self { config: before, state, locking, keeps } = self;
         let keeps = match keeps {
             Keeps::Open { vault, background } => {
-                if config.limits != before.limits {
+                // Setting them forgets what was counted.
+                if access::rates(&config.limits) != access::rates(&before.limits) {
                     vault.set_rates(access::rates(&config.limits));
                 }
-                vault.set_reads(access::audited_reads(&config));
-                let background = background.adopt(&before, &config, &vault).await?;
+                adopt(&config, &vault).await;
+                let background = background.adopt(&before, &config, webhook, &vault).await?;
                 Keeps::Open { vault, background }
             }
             sealed @ Keeps::Sealed(_) => sealed,
@@ -244,6 +250,12 @@ impl Keeper {
     }
 }
 
+/// What a vault can be told of a configuration whatever else works on it.
+async fn adopt(config: &Config, vault: &Vault) {
+    vault.set_reads(access::audited_reads(config));
+    vault.set_tenant_limits(access::tenant_limits(&config.limits.tenant)).await;
+}
+
 impl Held {
     pub(super) async fn close(&self) {
         match self {
@@ -269,7 +281,7 @@ struct Background {
 
 impl Background {
     fn start(config: &Config, state: &AppState, vault: &Arc<Vault>) -> Result<Self, CliError> {
-        let notices = notices::start(config, vault)?;
+        let webhook = notices::webhook(config)?;
         let backups = backup_schedule::start(&config.backup, vault)?;
         let archiving = audit_archive::start(&config.audit, vault)?;
         Ok(Self {
@@ -282,7 +294,7 @@ impl Background {
             backups,
             archiving,
             issuers: IssuerWatch::start(issuers::sources(config), vault, state),
-            notices,
+            notices: webhook.map(|webhook| notices::start(webhook, config, vault)),
         })
     }
 
@@ -292,8 +304,15 @@ impl Background {
         mut self,
         before: &Config,
         config: &Config,
+        webhook: Option<Webhook>,
         vault: &Arc<Vault>,
     ) -> Result<Self, CliError> {
+        // What was being told is told again, with the same id.
+        if let Some(notices) = self.notices.take() {
+            notices.stop().await;
+        }
+        vault.set_notices(notices::policy(config));
+        self.notices = webhook.map(|webhook| notices::start(webhook, config, vault));
         if config.sweep != before.sweep {
             self.sweeping.abort();
             self.sweeping = sweeping(config, vault);

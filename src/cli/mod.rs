@@ -36,6 +36,7 @@ mod manager;
 mod memory;
 mod narrow;
 mod notices;
+mod other_words;
 mod privileges;
 mod process;
 mod progress;
@@ -62,7 +63,10 @@ pub fn main() -> ExitCode {
     if completions::answer() {
         return ExitCode::SUCCESS;
     }
-    let typed = Cli::from_arg_matches_mut(&mut definition().get_matches());
+    let mut matches = definition().try_get_matches().unwrap_or_else(|error| {
+        other_words::with_tip(error, &definition(), std::env::args_os()).exit()
+    });
+    let typed = Cli::from_arg_matches_mut(&mut matches);
     match run(typed.unwrap_or_else(|error| error.exit())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -16,7 +16,7 @@ use super::maintain::Output;
 use crate::config::{self, Config, NoticeEvent};
 use crate::crypto::WebhookKey;
 use crate::domain::{Clock, TenantName};
-use crate::http::{NoticeNames, NoticeWatch, Webhook};
+use crate::http::{NoticeNames, NoticeWatch, Webhook, WebhookError};
 use crate::vault::Vault;
 use crate::vault::notices::{Expired, NoticePolicy};
 
@@ -39,15 +39,15 @@ pub(super) fn policy(config: &Config) -> Option<NoticePolicy> {
     })
 }
 
-/// Begins to tell, where somebody is to be told.
-pub(super) fn start(config: &Config, vault: &Arc<Vault>) -> Result<Option<NoticeWatch>, CliError> {
-    let webhook = webhook(config)?;
-    let every = config.notify.every.as_duration();
-    Ok(webhook.map(|webhook| NoticeWatch::start(webhook, every, vault)))
+/// Begins to tell who is to be told.
+pub(super) fn start(webhook: Webhook, config: &Config, vault: &Arc<Vault>) -> NoticeWatch {
+    NoticeWatch::start(webhook, config.notify.every.as_duration(), vault)
 }
 
-fn webhook(config: &Config) -> Result<Option<Webhook>, CliError> {
-    let config::Notify { url: Some(url), secret_file: Some(file), names, .. } = &config.notify
+/// Whom the configuration has told, with the key and the certificates that it names.
+pub(super) fn webhook(config: &Config) -> Result<Option<Webhook>, CliError> {
+    let config::Notify { url: Some(url), secret_file: Some(file), ca_file, names, .. } =
+        &config.notify
     else {
         return Ok(None);
     };
@@ -55,7 +55,11 @@ fn webhook(config: &Config) -> Result<Option<Webhook>, CliError> {
         config::NoticeNames::Plain => NoticeNames::Plain,
         config::NoticeNames::Hashed => NoticeNames::Hashed,
     };
-    Webhook::new(url.clone(), read_key(file)?, names).map(Some).map_err(internal)
+    let webhook = Webhook::new(url.clone(), read_key(file)?, names, ca_file.as_deref());
+    webhook.map(Some).map_err(|error| match error {
+        WebhookError::Ca(_) => CliError::usage(error),
+        error => internal(error),
+    })
 }
 
 fn read_key(path: &Path) -> Result<WebhookKey, CliError> {

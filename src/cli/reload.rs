@@ -1,6 +1,6 @@
 //! What of a configuration takes effect while a server runs.
 
-use crate::config::{Config, Exposure, Limits, keys};
+use crate::config::{Config, Exposure, keys};
 
 /// A configuration that was read again, against the one that is served by.
 pub(super) struct Reread {
@@ -48,7 +48,8 @@ fn adopted(present: &Config, fresh: &Config) -> Config {
     config.kek = fresh.kek.clone();
     config.sweep = fresh.sweep.clone();
     config.backup = fresh.backup.clone();
-    config.limits = Limits { tenant: present.limits.tenant.clone(), ..fresh.limits.clone() };
+    config.limits = fresh.limits.clone();
+    config.notify = fresh.notify.clone();
     config.log.level = fresh.log.level;
     config.audit.reads = fresh.audit.reads;
     config.audit.keep = fresh.audit.keep;
@@ -86,6 +87,18 @@ mod tests {
             reread.told(),
             "changed sweep.every, log.level; only after a restart: listen, http.workers"
         );
+    }
+
+    #[test]
+    fn who_is_told_and_what_tenants_may_have_take_effect_now() {
+        let present = Config::default();
+        let mut fresh = present.clone();
+        fresh.limits.tenant.secrets = 5;
+        fresh.notify.ca_file = Some("ca.pem".into());
+        let reread = Reread::of(&present, &fresh);
+        assert_eq!(reread.changed, ["limits.tenant.secrets", "notify.ca_file"]);
+        assert!(reread.waiting.is_empty());
+        assert_eq!(reread.config, fresh);
     }
 
     #[test]

@@ -22,14 +22,14 @@ use super::manager::Manager;
 use super::memory::Locking;
 use super::reload::Reread;
 use super::upgrade::Successor;
-use super::{internal, kek, logging, memory, privileges, process, shares};
+use super::{internal, kek, logging, memory, notices, privileges, process, shares};
 use crate::api::audit::AuditOp;
 use crate::auth::Caller;
 use crate::config::{Config, Exposure, KekSource};
 use crate::crypto::Gathering;
 use crate::http::{
     AdminServer, AppState, Desk, Live, MetricsRoute, MetricsServer, RequestLog, Running, Server,
-    ServerOptions, Stop, TlsFiles, TlsReloader, Turn,
+    ServerOptions, Stop, TlsFiles, TlsReloader, Turn, Webhook,
 };
 use crate::store::Store;
 use crate::vault::{OpenError, Vault};
@@ -519,7 +519,7 @@ impl Helm {
     /// Reads the configuration again, and the certificates.
     async fn reload(&self, keeper: Keeper, service: &Service) -> Result<Keeper, CliError> {
         self.manager.reloading("reading the configuration again");
-        let reread = match self.reread(keeper.config(), service) {
+        let (reread, webhook) = match self.reread(keeper.config(), service) {
             Ok(reread) => reread,
             Err(CliError { message, .. }) => {
                 log::error!("nothing was changed: {message}");
@@ -529,19 +529,26 @@ impl Helm {
             }
         };
         let told = reread.told();
-        let keeper = keeper.adopt(Arc::new(reread.config)).await?;
+        let keeper = keeper.adopt(Arc::new(reread.config), webhook).await?;
         log::info!("read the configuration again: {told}");
         self.manager.ready(&format!("{}; {told}", status(&keeper, service)));
         Ok(keeper)
     }
 
-    fn reread(&self, present: &Config, service: &Service) -> Result<Reread, CliError> {
+    fn reread(
+        &self,
+        present: &Config,
+        service: &Service,
+    ) -> Result<(Reread, Option<Webhook>), CliError> {
         let fresh = configured(&self.args)?;
         fresh.require_kek_apart_from_data()?;
         fresh.exposure()?;
         let reread = Reread::of(present, &fresh);
+        // Read before anything is changed, and whether or not the configuration names others:
+        // what the files hold may have been replaced, as certificates are.
+        let webhook = notices::webhook(&reread.config)?;
         service.adjust(&reread.config)?;
-        Ok(reread)
+        Ok((reread, webhook))
     }
 
     async fn may_succeed(&self, keeper: &Keeper) -> bool {

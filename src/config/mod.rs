@@ -250,6 +250,8 @@ pub struct Notify {
     pub url: Option<WebAddress>,
     /// The key that is shared with the receiver. Set together with `url`.
     pub secret_file: Option<PathBuf>,
+    /// PEM; in place of the machine's.
+    pub ca_file: Option<PathBuf>,
     pub expiring_within: Vec<TimeSpan>,
     pub events: Vec<NoticeEvent>,
     /// Of which tenants; empty: of all.
@@ -357,6 +359,7 @@ impl Default for Config {
             notify: Notify {
                 url: None,
                 secret_file: None,
+                ca_file: None,
                 expiring_within: [30, 7, 1].map(TimeSpan::days).to_vec(),
                 events: NoticeEvent::ALL.to_vec(),
                 tenants: Vec::new(),

@@ -134,6 +134,7 @@ const SETTINGS: &[Setting] = settings! {
     dek.rewrite_rate;
     #[may_hold_secret] notify.url;
     #[may_hold_secret] notify.secret_file;
+    notify.ca_file;
     notify.expiring_within;
     notify.events;
     notify.tenants;

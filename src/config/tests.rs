@@ -57,6 +57,7 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("dek.rewrite_rate", "50", "50"),
     ("notify.url", "'https://ops.example/hook'", "https://ops.example/hook"),
     ("notify.secret_file", "'/keys/notify'", "/keys/notify"),
+    ("notify.ca_file", "'/keys/ca.pem'", "/keys/ca.pem"),
     ("notify.expiring_within", "['14d', '36h']", "14d, 36h"),
     ("notify.events", "['expired']", "expired"),
     ("notify.tenants", "['acme']", "['acme']"),

@@ -45,6 +45,7 @@ mod state;
 mod swagger_ui;
 mod system;
 mod tls;
+mod trust;
 mod vitals;
 
 pub use admin::{AdminServer, Desk, Turn, Wanted};

@@ -9,6 +9,7 @@
 //! Neither the address, which may hold a token, nor what was answered is in an error or a
 //! log.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
+use super::trust::{CaError, trusting};
 use crate::crypto::{WebhookKey, random, sha256};
 use crate::domain::{Timestamp, WebAddress, root_cause};
 use crate::vault::Vault;
@@ -41,7 +43,9 @@ pub enum NoticeNames {
 /// Why a message was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookError {
-    #[error("TLS cannot be set up ({0}); install ca-certificates")]
+    #[error("notify.ca_file: {0}")]
+    Ca(#[from] CaError),
+    #[error("TLS cannot be set up ({0}); install ca-certificates, or set notify.ca_file")]
     Setup(String),
     #[error("the receiver at notify.url cannot be reached: {0}")]
     Unreachable(String),
@@ -61,14 +65,24 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    pub fn new(url: WebAddress, key: WebhookKey, names: NoticeNames) -> Result<Self, WebhookError> {
+    /// `ca_file`: who vouches for the receiver's certificate, as PEM; without it, whom the
+    /// machine trusts.
+    pub fn new(
+        url: WebAddress,
+        key: WebhookKey,
+        names: NoticeNames,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, WebhookError> {
         // The process's default; that it was set before is no fault.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = Client::builder()
+        let mut builder = Client::builder()
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT)
             .timeout(ANSWER)
             .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")));
+        if let Some(file) = ca_file {
+            builder = trusting(builder, file)?;
+        }
         // Plain HTTP goes to this machine's loopback alone, for which no certificate and no
         // proxy is asked.
         let builder = if url.is_encrypted() {
@@ -212,6 +226,13 @@ impl NoticeWatch {
                 vault.tell_due(&mut courier).await;
             }
         }))
+    }
+
+    /// Returns when nothing is told any more.
+    pub async fn stop(mut self) {
+        self.0.abort();
+        // That it was aborted is all that it can say.
+        let _ = (&mut self.0).await;
     }
 }
 

@@ -169,6 +169,10 @@ impl ChainPageBuilder {
         self.bytes >= Page::MAX_BYTES
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.page.blocks.is_empty()
+    }
+
     pub fn push(&mut self, placed: PlacedBlock) {
         // A block costs memory beyond its bytes.
         self.bytes += placed.block.bytes.len() + size_of::<PlacedBlock>();

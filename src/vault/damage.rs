@@ -141,7 +141,7 @@ async fn write_round(vault: &Arc<Vault>, tenant: &str, round: usize) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -56,7 +56,7 @@ impl Vault {
         let record = TenantRecord { id, name, created_on, limits };
         let said = audit::of_tenant(self.by(caller), AuditOp::TenantLimit, &record.name);
         self.system.replace(&record, self.time.floor(), &[said]).await?;
-        tenant.quota.change(limits, self.options.tenant_limits);
+        tenant.quota.change(limits, self.tenant_limits());
         self.note_rate(tenant);
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! name; an expired secret is never served again, whatever the clock does. It
 //! knows nothing of HTTP, files or configuration.
 
+mod adjust;
 mod audit;
 pub mod backup;
 mod check;
@@ -62,6 +63,9 @@ use crate::store::{
     Batch, Compacted, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
 };
 
+use adjust::Adjustable;
+#[cfg(any(test, fuzzing))]
+pub use audit::fuzzing;
 pub use audit::{
     About, Act, AuditPolicy, AuditVitals, OldAudit, Reads, Trust, TurnedAway, Unrecorded,
     verify_copy, verify_export,
@@ -253,6 +257,7 @@ const FLOOR_INTERVAL: Duration = Duration::from_secs(10);
 pub struct Vault {
     store: Arc<dyn Store>,
     options: VaultOptions,
+    adjustable: Adjustable,
     time: Timekeeper,
     limits: Arc<Limits>,
     /// Whether a tenant was ever limited to so many requests a second.
@@ -416,6 +421,7 @@ impl Vault {
             limits,
             has_rated_tenant: AtomicBool::new(has_rated_tenant),
             store,
+            adjustable: Adjustable::of(&options),
             options,
             time,
             keyring,
@@ -903,7 +909,7 @@ impl Vault {
     }
 
     fn quota(&self, own: OwnLimits) -> Quota {
-        Quota::new(own, self.options.tenant_limits, self.time.clock())
+        Quota::new(own, self.tenant_limits(), self.time.clock())
     }
 
     fn note_rate(&self, tenant: &Tenant) {

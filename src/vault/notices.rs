@@ -16,7 +16,7 @@
 //! read while no write is under way, and what is later is left to the next time.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -174,7 +174,7 @@ impl Vault {
     /// Tells what is due, tenant by tenant, and waits until it was taken. The edge calls it
     /// from time to time, and never twice at once.
     pub async fn tell_due(&self, messenger: &mut dyn Messenger) {
-        let Some(policy) = &self.options.notices else { return };
+        let Some(policy) = self.notices() else { return };
         for tenant in self.all_tenants() {
             if !policy.covers(&tenant.name) {
                 continue;
@@ -183,7 +183,7 @@ impl Vault {
                 log::warn!("no notices: the clock is disputed; see 'tenure clock accept'");
                 return;
             }
-            if let Err(error) = self.tell_due_of(&tenant, policy, messenger).await {
+            if let Err(error) = self.tell_due_of(&tenant, &policy, messenger).await {
                 log::error!("notices of tenant '{}' are told later: {error}", tenant.name);
             }
         }
@@ -227,9 +227,10 @@ impl Vault {
 
     /// For how long an expired secret is kept so that it can be told that it is swept.
     pub(super) fn kept_for_notices(&self, tenant: &Tenant, retain: Duration) -> Duration {
-        let tells =
-            |policy: &&NoticePolicy| policy.swept_after.is_some() && policy.covers(&tenant.name);
-        if self.options.notices.as_ref().filter(tells).is_none() {
+        let tells = |policy: &Arc<NoticePolicy>| {
+            policy.swept_after.is_some() && policy.covers(&tenant.name)
+        };
+        if self.notices().filter(tells).is_none() {
             return retain;
         }
         let (now, told) = (self.time.now().for_expiry(), tenant.told().map(|told| told.at));

@@ -4,6 +4,7 @@ mod audit;
 mod batches;
 mod counting;
 mod credentials;
+mod forged_exports;
 mod lists;
 mod notices;
 mod proof;
@@ -11,6 +12,7 @@ mod quotas;
 mod recording;
 mod rotation;
 mod sealing;
+mod tampering;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

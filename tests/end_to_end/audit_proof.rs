@@ -121,6 +121,68 @@ fn a_copy_of_a_data_folder_is_verified_with_the_public_key_alone() {
     found.assert_fails(2, &["is no checkpoint", "tenure audit head"]);
 }
 
+type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The rows in which the audit of acme stands, and what puts others in their place: as
+/// somebody would who can write the disk, with the engine's own library.
+fn tamper_with_rows(data: &Path, tamper: impl FnOnce(&mut Rows)) {
+    const BLOCK: u8 = 2;
+    let database = data.join("store-2/tenants-0000/1");
+    let database = sled::Config::new().path(database).open().expect("a database of sled");
+    let names = database.tree_names();
+    let names = names.iter().filter(|name| name.starts_with(b"t/"));
+    let trees: Vec<_> = names.map(|name| database.open_tree(name).expect("a tree")).collect();
+    let blocks = |tree: &sled::Tree| -> Rows {
+        let rows = tree.scan_prefix([BLOCK]).map(|row| row.expect("a row"));
+        rows.map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
+    };
+    // That of beta has none.
+    let tree = trees.iter().max_by_key(|tree| blocks(tree).len()).expect("some tenant");
+    let mut rows = blocks(tree);
+    assert_eq!(rows.len(), 10, "a block for each write");
+    rows.iter().for_each(|(key, _)| drop(tree.remove(key).expect("removed")));
+    tamper(&mut rows);
+    for (key, value) in rows {
+        tree.insert(key, value).expect("inserted");
+    }
+    database.flush().expect("flushed");
+}
+
+#[test]
+fn of_a_data_folder_whose_rows_somebody_changed_the_first_wrong_entry_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (serve, _) = served(folder.path());
+    let (data, key) = (serve.data.clone(), key(&serve.data));
+    assert_eq!(serve.stop_by("TERM").0, Some(0));
+    fs::remove_file(kek_of(&data)).expect("a KEK");
+    let swap = |rows: &mut Rows| {
+        let later = std::mem::take(&mut rows[8].1);
+        rows[8].1 = std::mem::replace(&mut rows[4].1, later);
+    };
+    type Deed<'d> = &'d dyn Fn(&mut Rows);
+    let deeds: [(Deed<'_>, &str); 6] = [
+        (&|_| {}, ""),
+        (&|rows| rows[3].1[60] ^= 1, "entry 3 was altered"),
+        (&|rows| drop(rows.remove(6)), "entry 6 is missing: 7 is in its place"),
+        (&swap, "entry 4 was altered, or stands in another's place"),
+        (&|rows| rows.truncate(7), "cut off: entry 7 is missing"),
+        (&|rows| rows[5].1.truncate(20), "entry 5 cannot be read"),
+    ];
+    for ((deed, sentence), number) in deeds.into_iter().zip(0..) {
+        let here = folder.path().join(format!("copy-{number}"));
+        copy(&data, &here);
+        tamper_with_rows(&here, deed);
+        let found = verify(&["--key", &key, text(&here)]);
+        if number == 0 {
+            assert_eq!(found.code, Some(0), "written anew as they were: {found:?}");
+            continue;
+        }
+        assert_refuted(&found, sentence);
+        let others = found.stdout.lines().filter(|line| line.ends_with("  sound")).count();
+        assert_eq!(others, 2, "the system's and the other tenant's: {found:?}");
+    }
+}
+
 /// The first example of a language in docs/audit.md.
 fn example(language: &str) -> String {
     let document = include_str!("../../docs/audit.md");

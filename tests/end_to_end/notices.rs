@@ -1,11 +1,13 @@
 //! A webhook is told of secrets that come to their end: signed, again until it takes it, and
 //! over any end of the server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::support::{Dev, Output, Receiver, ReceiverReply as Reply, Request, secret, tenure};
+use crate::support::{
+    Dev, Output, Receiver, ReceiverReply as Reply, Request, Serve, init, maintain, secret, tenure,
+};
 
 const TAKEN: Reply = Reply::Status(204);
 
@@ -200,4 +202,176 @@ fn what_is_wrong_with_the_configuration_is_said_with_what_to_do_and_without_the_
     let garbled = with_key(&key);
     assert_eq!(garbled.code, Some(2), "{garbled:?}");
     assert!(garbled.stderr.contains("whsec_") && !garbled.stderr.contains("m4rker"), "{garbled:?}");
+}
+
+#[test]
+fn a_receiver_over_tls_is_trusted_by_the_certificates_that_the_configuration_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let receiver = Receiver::start_tls(&made.cert.pem(), &made.signing_key.serialize_pem());
+    let (key, ca) = (Receiver::key_file(folder.path()), folder.path().join("ca.pem"));
+    std::fs::write(&ca, made.cert.pem()).unwrap();
+    let sent = |ca: &Path| {
+        notify_test(|command| {
+            command.env("TENURE_NOTIFY_URL", receiver.url());
+            command.env("TENURE_NOTIFY_SECRET_FILE", &key).env("TENURE_NOTIFY_CA_FILE", ca);
+        })
+    };
+    let trusted = sent(&ca);
+    assert_eq!(trusted.code, Some(0), "{trusted:?}");
+    assert_eq!(receiver.received().len(), 1);
+    // The machine's authorities know nothing of it.
+    sent(Path::new("")).assert_fails(5, &["cannot be reached"]);
+    let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let strange = folder.path().join("other.pem");
+    std::fs::write(&strange, other.cert.pem()).unwrap();
+    sent(&strange).assert_fails(5, &["cannot be reached"]);
+    sent(&folder.path().join("none")).assert_fails(2, &["notify.ca_file: ", "cannot be read"]);
+    sent(&key).assert_fails(2, &["notify.ca_file: ", "holds no certificate in PEM form"]);
+    assert_eq!(receiver.received().len(), 1);
+
+    let dev = Dev::start_with(&folder.path().join("data"), |command| {
+        command.env("TENURE_NOTIFY_URL", receiver.url()).env("TENURE_NOTIFY_EVERY", "100ms");
+        command.env("TENURE_NOTIFY_SECRET_FILE", &key).env("TENURE_NOTIFY_CA_FILE", &ca);
+    });
+    put(&dev, "over-tls", &from_now(3_600));
+    receiver.waits_for("expiring", "over-tls", &TAKEN);
+}
+
+/// A server with a configuration file that tests write.
+struct Served {
+    folder: tempfile::TempDir,
+    data: PathBuf,
+    server: Serve,
+    token: String,
+}
+
+impl Served {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = init(folder.path());
+        let minted = |args: &[&str]| {
+            let output = maintain(&data, args);
+            assert_eq!(output.code, Some(0), "{output:?}");
+            output.stdout.trim().to_owned()
+        };
+        minted(&["tenant", "create", "dev"]);
+        let token = minted(&["token", "mint", "--tenant", "dev", "--scope", "*"]);
+        let file = folder.path().join("tenure.toml");
+        Self::write_to(&file, &data, "");
+        let server = Serve::start_with(&data, |command| {
+            command.arg("--config").arg(&file);
+        });
+        Self { folder, data, server, token }
+    }
+
+    fn write_to(file: &Path, data: &Path, notify: &str) {
+        let kek = data.with_extension("kek");
+        let text = format!("data = {data:?}\nkek.file = {kek:?}\n[notify]\n{notify}\n");
+        std::fs::write(file, text).unwrap();
+    }
+
+    /// What it then says of it.
+    fn reload(&self, notify: &str, said: &str) {
+        Self::write_to(&self.folder.path().join("tenure.toml"), &self.data, notify);
+        self.signal(said);
+    }
+
+    fn signal(&self, said: &str) {
+        let before = self.server.log().len();
+        self.server.signal("HUP");
+        crate::support::eventually(&format!("it to say {said}"), || {
+            self.server.log()[before..].contains(said).then_some(())
+        });
+    }
+
+    fn put(&self, name: &str) {
+        self.put_for(name, 3_600);
+    }
+
+    fn put_for(&self, name: &str, seconds: i64) {
+        let body = json!({"value": "v", "expiresOn": from_now(seconds)}).to_string();
+        let put = Request::put(secret(name), body).bearer(&self.token);
+        assert_eq!(self.server.send(&put).status, 204);
+    }
+}
+
+#[test]
+fn who_is_told_and_how_changes_at_a_reload() {
+    let served = Served::start();
+    let (one, other) = (Receiver::start(), Receiver::start());
+    let key = Receiver::key_file(served.folder.path());
+    let to = |receiver: &Receiver| {
+        format!("url = {:?}\nsecret_file = {key:?}\nevery = \"100ms\"\n", receiver.url())
+    };
+    served.put("early");
+    served.reload(&to(&one), "changed notify.url, notify.secret_file, notify.every");
+    one.waits_for("expiring", "early", &TAKEN);
+    served.reload(&to(&other), "changed notify.url");
+    served.put("second");
+    other.waits_for("expiring", "second", &TAKEN);
+
+    let hashed = to(&other) + "names = \"hashed\"\n";
+    served.reload(&hashed, "changed notify.names");
+    served.put("hidden");
+    let shared = tenure::crypto::WebhookKey::parse(&std::fs::read_to_string(&key).unwrap());
+    other.waits_for("expiring", &shared.unwrap().hide("dev", "hidden"), &TAKEN);
+
+    served.reload(&(to(&other) + "events = [\"expired\"]\n"), "changed notify.events");
+    served.put_for("ends", 2);
+    other.waits_for("expired", "ends", &TAKEN);
+    served.reload("", "changed notify.url");
+    served.put("nobody");
+    served.reload(&to(&one), "changed notify.url");
+    served.put("last");
+    one.waits_for("expiring", "last", &TAKEN);
+    for name in ["ends", "nobody"] {
+        assert!(!other.received().iter().any(|told| told.tells("expiring", name)), "{name}");
+    }
+    assert!(!one.received().iter().any(|told| told.tells("expiring", "second")));
+    let log = served.server.log();
+    assert!(!log.contains("whsec") && !log.contains("t0ken"), "{log}");
+}
+
+#[test]
+fn a_reload_that_cannot_tell_changes_nothing_and_says_so() {
+    let served = Served::start();
+    let receiver = Receiver::start();
+    let key = Receiver::key_file(served.folder.path());
+    let good = format!("url = {:?}\nsecret_file = {key:?}\nevery = \"100ms\"", receiver.url());
+    served.reload(&good, "changed notify.url");
+    for (bad, said) in [
+        ("secret_file = \"/nowhere/at-all\"", "openssl rand"),
+        ("ca_file = \"/nowhere/at-all\"", "notify.ca_file: /nowhere/at-all cannot be read"),
+        ("url = \"ftp://127.0.0.1/\"", "notify.url"),
+        ("every = \"1ms\"", "notify.every"),
+    ] {
+        let key = bad.split(' ').next().unwrap();
+        let lines = good.lines().filter(|line| !line.starts_with(key));
+        let text: Vec<_> = lines.chain([bad]).collect();
+        served.reload(&text.join("\n"), "nothing was changed: ");
+        let log = served.server.log();
+        let error = log.lines().rfind(|line| line.contains("nothing was changed")).unwrap();
+        assert!(error.contains("ERROR") && error.contains(said), "{error}");
+        served.put(&format!("after-{key}"));
+        receiver.waits_for("expiring", &format!("after-{key}"), &TAKEN);
+    }
+}
+
+#[test]
+fn a_key_that_was_replaced_in_its_file_signs_from_the_reload_on() {
+    let served = Served::start();
+    let receiver = Receiver::start();
+    let key = Receiver::key_file(served.folder.path());
+    let shared = std::fs::read_to_string(&key).unwrap();
+    // One that the receiver does not have.
+    std::fs::write(&key, "whsec_QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=\n").unwrap();
+    let notify = format!("url = {:?}\nsecret_file = {key:?}\nevery = \"100ms\"", receiver.url());
+    served.reload(&notify, "changed notify.url");
+    served.put("signed");
+    let refused = receiver.waits_for("expiring", "signed", &Reply::Status(401));
+    std::fs::write(&key, shared).unwrap();
+    served.signal("nothing changed");
+    let taken = receiver.waits_for("expiring", "signed", &TAKEN);
+    assert_eq!(taken.events()[0]["id"], refused.events()[0]["id"], "it is the same event");
 }

@@ -5,7 +5,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Client, Dev, Inside, Operated, Output, Request, Serve, init, quiet, secret,
+    Answer, Client, Dev, Inside, Operated, Output, Request, Serve, eventually, init, quiet, secret,
 };
 
 const ALL: &str = "/api/dev/secrets";
@@ -180,4 +180,68 @@ fn limits_are_configured_for_all_and_set_for_one_without_a_server() {
     let said = done(&server.run(&["tenant", "limit", "dev", "--default"]));
     assert!(said.contains("secrets     at most 1\n"), "{said}");
     assert_eq!(server.send(&put("b", "x").bearer(&token)).status, 204);
+}
+
+#[test]
+fn limits_of_all_tenants_change_at_a_reload_and_those_of_one_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = init(folder.path());
+    let file = folder.path().join("tenure.toml");
+    let write = |limits: &str| {
+        let kek = data.with_extension("kek");
+        let text = format!("data = {data:?}\nkek.file = {kek:?}\n[limits.tenant]\n{limits}\n");
+        std::fs::write(&file, text).unwrap();
+    };
+    write("");
+    let server = Serve::start_with(&data, |command| {
+        command.arg("--config").arg(&file);
+    });
+    let reload = |limits: &str, said: &str| {
+        write(limits);
+        let before = server.log().len();
+        server.signal("HUP");
+        eventually(said, || server.log()[before..].contains(said).then_some(()));
+    };
+    let token = |tenant: &str| {
+        done(&server.run(&["tenant", "create", tenant]));
+        let mint = ["token", "mint", "--tenant", tenant, "--scope", "*"];
+        done(&server.run(&mint)).trim().to_owned()
+    };
+    let (dev, own) = (token("dev"), token("own"));
+    done(&server.run(&["tenant", "limit", "own", "--secrets", "3"]));
+    let put_own = |name: &str| {
+        let path = secret(name).replace("/dev/", "/own/");
+        server.send(&Request::put(path, json!({ "value": "v" }).to_string()).bearer(&own))
+    };
+    for name in ["a", "b"] {
+        assert_eq!(server.send(&put(name, "x").bearer(&dev)).status, 204);
+    }
+    reload("secrets = 2", "changed limits.tenant.secrets");
+    let refused = server.send(&put("c", "x").bearer(&dev));
+    assert_refused(&refused, 507, "secrets_limit", "may have 2 secrets");
+    assert!(["a", "b", "c"].iter().all(|name| put_own(name).status == 204));
+    assert_refused(&put_own("d"), 507, "secrets_limit", "may have 3 secrets");
+    let said = done(&server.run(&["tenant", "show", "dev"]));
+    assert!(said.contains("at most 2\n"), "{said}");
+    let later = token("later");
+    let path = |name: &str| secret(name).replace("/dev/", "/later/");
+    let put_later = |name: &str| {
+        server.send(&Request::put(path(name), json!({ "value": "v" }).to_string()).bearer(&later))
+    };
+    assert_eq!([put_later("a"), put_later("b"), put_later("c")].map(|a| a.status), [204, 204, 507]);
+
+    reload("secrets = \"many\"", "nothing was changed: ");
+    assert_eq!(server.send(&put("c", "x").bearer(&dev)).status, 507, "the limit stays");
+    reload("requests_per_second = 1", "changed limits.tenant.secrets, limits.tenant.requests");
+    let answers: Vec<_> = (0..20).map(|_| server.send(&put("c", "x").bearer(&dev))).collect();
+    let limited = answers.iter().find(|answer| answer.status != 204).expect("one is too many");
+    assert_refused(limited, 429, "tenant_rate_limit", "a second");
+    reload("", "changed limits.tenant.requests_per_second");
+    assert!((0..20).all(|_| server.send(&put("c", "x").bearer(&dev)).status == 204));
+
+    done(&server.run(&["seal", "--yes"]));
+    reload("secrets = 1", "changed limits.tenant.secrets");
+    done(&server.run(&["unseal"]));
+    let refused = server.send(&put("d", "x").bearer(&dev));
+    assert_refused(&refused, 507, "secrets_limit", "may have 1 secrets");
 }

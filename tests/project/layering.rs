@@ -82,7 +82,7 @@ const LIBRARIES: &[Library] = &[
     Library { name: "prost", under: &["src/auth/biscuit.rs"], files: 1 },
     Library { name: "quick_cache", under: &["src/auth/", "src/vault/"], files: 1 },
     Library { name: "rand_core", under: &["src/crypto/shamir.rs"], files: 1 },
-    Library { name: "reqwest", under: &["src/http/", "src/client/"], files: 3 },
+    Library { name: "reqwest", under: &["src/http/", "src/client/"], files: 4 },
     Library { name: "ring", under: &["src/crypto/"], files: 1 },
     Library { name: "rustls", under: &["src/http/", "src/cli/", "src/client/"], files: ANY },
     Library { name: "saphyr_parser", under: &["src/cli/secret/files/yaml.rs"], files: 1 },

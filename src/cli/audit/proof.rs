@@ -13,7 +13,7 @@ use super::super::failure::{CliError, Exit};
 use super::super::maintain::{Output, lined_up};
 use super::super::progress::Bar;
 use super::super::{internal, logging};
-use crate::api::admin::{Command, Reply};
+use crate::api::admin::{Command, Progress, Reply};
 use crate::api::audit_export::{
     AuditKeyRow, AuditProof, Checkpoint, CheckpointRow, ProvedChain, SignedCheckpoint,
 };
@@ -137,11 +137,22 @@ fn read_head(file: &Path) -> Result<SignedCheckpoint, CliError> {
     })
 }
 
+/// How many bytes of an export are read before it is told again how far it is.
+const SHOWN_EVERY: u64 = 256 * 1024;
+
 /// Line by line, in this process, with nothing of a store.
 fn of_export(file: &Path, trust: &Trust) -> Result<AuditProof, CliError> {
     logging::of_a_command();
-    let (opened, _) = backup_file::open(file)?;
-    let lines = Lines(BufReader::new(opened));
+    let (opened, length) = backup_file::open(file)?;
+    let what = file.file_name().unwrap_or(file.as_os_str()).display().to_string();
+    let (bar, mut done, mut shown) = (Bar::patient(), 0, 0);
+    let lines = Lines(BufReader::new(opened)).inspect(|line| {
+        done += line.as_ref().map_or(0, |line| line.len() as u64 + 1);
+        if done >= shown + SHOWN_EVERY {
+            shown = done;
+            bar.show(Progress { what: what.clone(), done, of: length });
+        }
+    });
     verify_export(lines, trust).map_err(|error| cannot("read", file, &error))
 }
 

@@ -49,6 +49,7 @@ pub(super) use get::{GetArgs, get};
 pub(super) use import::{ImportArgs, import};
 pub(super) use list::{ListArgs, list};
 pub(super) use login::{LoginArgs, login};
+pub(super) use near::near;
 pub(super) use profile::{LogoutArgs, ProfileArgs, logout, profile};
 pub(super) use project::Project;
 pub(super) use put::{PutArgs, put};

@@ -37,7 +37,7 @@ pub(super) async fn missing_but_near(client: &Client, names: &Names, typed: &str
 }
 
 /// The nearest first.
-fn near<'n>(typed: &str, names: &[&'n str]) -> Vec<&'n str> {
+pub(in crate::cli) fn near<'n>(typed: &str, names: &[&'n str]) -> Vec<&'n str> {
     let typed = folded(typed);
     // A slip for every three characters.
     let most = (typed.chars().count() / 3).max(1);

@@ -1,5 +1,4 @@
-//! Asking an issuer where its keys are, and for its keys. The only file that names
-//! the HTTP client.
+//! Asking an issuer where its keys are, and for its keys.
 //!
 //! What is fetched here decides who gets in: it comes over TLS from the address that
 //! was configured or that the issuer names, never by way of a redirect, and bounded
@@ -8,9 +7,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, ClientBuilder, redirect};
+use reqwest::{Client, redirect};
 use serde::Deserialize;
 
+use super::super::trust::{CaError, trusting};
 use crate::auth::oidc::{KeySet, KeySetError};
 use crate::domain::{WebAddress, WebAddressError, root_cause};
 
@@ -45,10 +45,8 @@ pub(super) struct Endpoints {
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    #[error("{} cannot be read: {cause}", path.display())]
-    CaUnreadable { path: PathBuf, cause: std::io::Error },
-    #[error("{} holds no certificate in PEM form", path.display())]
-    CaEmpty { path: PathBuf },
+    #[error(transparent)]
+    Ca(#[from] CaError),
     #[error("TLS cannot be set up ({0}); install ca-certificates, or set ca_file")]
     Setup(String),
     #[error("{address}: {cause}")]
@@ -140,15 +138,6 @@ fn client(source: &Source) -> Result<Client, FetchError> {
         builder = trusting(builder, path)?;
     }
     builder.build().map_err(|error| FetchError::Setup(root_cause(&error)))
-}
-
-fn trusting(builder: ClientBuilder, path: &PathBuf) -> Result<ClientBuilder, FetchError> {
-    let pem = std::fs::read(path)
-        .map_err(|cause| FetchError::CaUnreadable { path: path.clone(), cause })?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(builder.tls_certs_only(certificates)),
-        _ => Err(FetchError::CaEmpty { path: path.clone() }),
-    }
 }
 
 async fn get(client: &Client, address: &str) -> Result<Vec<u8>, FetchError> {

@@ -31,7 +31,7 @@ pub(in crate::vault) async fn check(
         let blocks = match walk.next(&*vault.store).await {
             Err(StoreError::Corrupted { what }) => {
                 part.fault(format!(
-                    "{what} is corrupted, behind entry {} of the audit",
+                    "entry {} of the audit cannot be read: {what} is corrupted",
                     chain.next
                 ));
                 return Ok(());

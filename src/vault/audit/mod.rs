@@ -12,6 +12,8 @@ mod check;
 mod checkpoint;
 mod commands;
 mod export;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod looks;
 mod proof;
 mod query;

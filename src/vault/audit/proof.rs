@@ -20,7 +20,7 @@ use crate::api::audit_export::{
     ExportedBlock, ExportedChain, ExportedEntry, ProvedChain, SignedCheckpoint,
 };
 use crate::crypto::{AuditKey, AuditPublicKey, BlockDigest, Commitment, sha256};
-use crate::domain::TenantId;
+use crate::domain::{TenantId, TenantName};
 use crate::store::{Chain, LedgerSeal, PlacedBlock, Space, Store, StoreError};
 
 use super::super::Vault;
@@ -171,6 +171,12 @@ impl Checkpoints {
 
     fn of(&self, chain: TenantId) -> &[SignedHead] {
         self.heads.get(&chain).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many entries of a chain are signed and kept.
+    fn entries_of(&self, chain: TenantId) -> u64 {
+        let end = self.of(chain).last().map_or(0, |last| last.end.next);
+        end.saturating_sub(self.begin_of(chain).next)
     }
 
     fn begin_of(&self, chain: TenantId) -> Chain {
@@ -453,6 +459,8 @@ impl Reading {
     fn chain(&mut self, chain: ExportedChain, number: u64) {
         self.finish_chain();
         let ExportedChain { chain, tenant, next, head } = chain;
+        // Whoever made the file chose it: what is no name is not kept.
+        let tenant = tenant.filter(|tenant| TenantName::parse(tenant).is_ok());
         let (Some(id), Some(head)) = (parse_id(&chain), parse_hash(&head)) else {
             return self.misplaced(format!("line {number} is no line of an export"));
         };
@@ -571,7 +579,7 @@ pub async fn verify_copy(
     let tenants = store.tenants().await?.into_iter();
     let tenants = tenants.map(|id| Whose { id, tenant: None, keys: None });
     let system = Whose { id: SYSTEM, tenant: None, keys: None };
-    let (mut checkpoints, mut chains) = (signed_in(store, key).await?, Vec::new());
+    let (mut checkpoints, mut chains) = (signed_in(store, key, report).await?, Vec::new());
     if let Some(head) = head {
         checkpoints.hold_against(head);
     }
@@ -592,7 +600,7 @@ pub(in crate::vault) async fn verify_open(
     let own = vault.audit_public_key().await?;
     let store = &*vault.store;
     let (mut checkpoints, mut chains) =
-        (signed_in(store, trust.key.unwrap_or(own)).await?, Vec::new());
+        (signed_in(store, trust.key.unwrap_or(own), report).await?, Vec::new());
     if let Some(head) = &trust.head {
         checkpoints.hold_against(head);
     }
@@ -633,19 +641,49 @@ async fn follow_all(
     chains: &mut Vec<ProvedChain>,
     report: &Report,
 ) -> Result<(), StoreError> {
-    let of = Some(all.len() as u64);
-    for (whose, done) in all.iter().zip(0..) {
-        let what = whose.tenant.clone().unwrap_or_else(|| whose.id.to_string());
-        report(Progress { what, done, of });
-        chains.push(follow(store, whose, checkpoints).await?);
+    let mut done = 0;
+    let of = all.iter().map(|whose| checkpoints.entries_of(whose.id)).sum();
+    for whose in all {
+        let gauge = Gauge { report, whose, before: done, of };
+        let chain = follow(store, whose, checkpoints, &gauge).await?;
+        // What is not signed is more than was promised, and what is missing less.
+        done += checkpoints.entries_of(whose.id);
+        chains.push(chain);
     }
     Ok(())
 }
 
+/// How far one chain is among all, in entries.
+struct Gauge<'g> {
+    report: &'g Report,
+    whose: &'g Whose<'g>,
+    before: u64,
+    of: u64,
+}
+
+impl Gauge<'_> {
+    fn show(&self, followed: u64) {
+        let Whose { id, tenant, keys: _ } = self.whose;
+        let what = match tenant {
+            Some(tenant) => tenant.clone(),
+            None if *id == SYSTEM => "system".to_owned(),
+            None => id.to_string(),
+        };
+        let done = self.before.saturating_add(followed).min(self.of);
+        (self.report)(Progress { what, done, of: Some(self.of) });
+    }
+}
+
 /// The checkpoints that stand in the system's chain.
-async fn signed_in(store: &dyn Store, key: AuditPublicKey) -> Result<Checkpoints, StoreError> {
+async fn signed_in(
+    store: &dyn Store,
+    key: AuditPublicKey,
+    report: &Report,
+) -> Result<Checkpoints, StoreError> {
     let (mut checkpoints, mut walk) = (Checkpoints::new(key), CheckpointWalk::from(0));
     loop {
+        let done = checkpoints.hashes.len() as u64;
+        report(Progress { what: "checkpoints".to_owned(), done, of: None });
         match walk.next(store).await {
             Ok(Some(page)) => page.iter().for_each(|signed| checkpoints.add(signed)),
             Ok(None) => return Ok(checkpoints),
@@ -664,16 +702,18 @@ async fn follow(
     store: &dyn Store,
     whose: &Whose<'_>,
     checkpoints: &Checkpoints,
+    gauge: &Gauge<'_>,
 ) -> Result<ProvedChain, StoreError> {
     let Whose { id, tenant, keys } = whose;
     let signed = checkpoints.of(*id);
     let mut follower = Follower::new(*id, checkpoints.begin_of(*id), signed);
-    let fault = match follow_blocks(store, space_of(*id), *keys, &mut follower, signed).await {
+    let blocks = follow_blocks(store, (space_of(*id), *keys), &mut follower, signed, gauge);
+    let fault = match blocks.await {
         Ok(()) => None,
         Err(Halt::Fault(fault)) => Some(fault),
         Err(Halt::Store(StoreError::Corrupted { what })) => {
             let next = follower.end.next;
-            Some(follower.fault(format!("{what} is corrupted, behind entry {next}")))
+            Some(follower.fault(format!("entry {next} cannot be read: {what} is corrupted")))
         }
         Err(Halt::Store(StoreError::TenantGone)) => Some("its rows are missing".to_owned()),
         Err(Halt::Store(error)) => return Err(error),
@@ -701,10 +741,10 @@ impl From<StoreError> for Halt {
 
 async fn follow_blocks(
     store: &dyn Store,
-    space: Space,
-    keys: Option<Keys<'_>>,
+    (space, keys): (Space, Option<Keys<'_>>),
     follower: &mut Follower,
     signed: &[SignedHead],
+    gauge: &Gauge<'_>,
 ) -> Result<(), Halt> {
     // First: what is appended meanwhile is beyond it.
     let ledger = match keys {
@@ -722,6 +762,7 @@ async fn follow_blocks(
     // What is forgotten may be there still.
     let mut walk = Walk::from(space, follower.end.next);
     while let Some(blocks) = walk.next(store).await? {
+        gauge.show(follower.end.next.saturating_sub(follower.from));
         for placed in blocks.iter().filter(|placed| placed.first < up_to) {
             let PlacedBlock { first, link, block } = placed;
             let digest = BlockDigest::of(&block.bytes);

@@ -18,7 +18,7 @@ use super::format::{Frame, Header, Void};
 use super::frames::{Frames, Unlock, Unproven};
 use crate::api::admin::{BackupContents, LeftOut, Progress, Report, VerifiedPart};
 use crate::crypto::AnchorKeys;
-use crate::domain::TenantId;
+use crate::domain::{TenantId, Timestamp};
 use crate::store::{Ledger, LedgerSeal, Row, RowKey, Space};
 
 /// Who does something with what passes by.
@@ -65,6 +65,11 @@ pub(super) struct Contents {
 }
 
 impl Contents {
+    /// When the backup was begun.
+    pub(super) fn begun_on(&self) -> Timestamp {
+        self.header.begun_on
+    }
+
     /// Reads and proves what comes before the tenants.
     pub(super) async fn open(backup: Unproven, unlock: &Unlock<'_>) -> Result<Self, BackupError> {
         let (mut frames, header, keys) = Frames::open(backup, unlock)?;

@@ -35,7 +35,7 @@ use crate::api::admin::{
 use crate::api::audit::{AuditEntry, AuditOp};
 use crate::auth::Caller;
 use crate::crypto::{Kek, KekOrigin, random};
-use crate::domain::{Floor, TenantId, TenantName};
+use crate::domain::{Floor, TenantId, TenantName, Timestamp};
 use crate::store::{Batch, Chain, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store};
 
 /// At which size a commit is made: half of what one may weigh, so that the largest
@@ -89,12 +89,15 @@ pub(super) async fn whole(
     let mut contents = Contents::open(backup, &Unlock::Kek(backup_kek)).await?;
     let WantedStore { credentials, without, caller, at } = wanted;
     refuse_unknown(&contents, without)?;
+    let by = By { caller, at: *at };
     let (without, whole) = (without.clone(), HashSet::new());
-    let mut settler = Settler { store: store.clone(), filler: None, without, whole };
+    let (begun_on, said) = (contents.begun_on(), audit::entry(by, AuditOp::TenantRestore));
+    let mut settler =
+        Settler { store: store.clone(), filler: None, without, whole, begun_on, said };
     let mut found = contents.pass(&mut settler, bytes, report).await?;
     found.left_out.extend(not_asked_for(&wanted.without));
     let found = sound(found)?;
-    let said = said_of_all(&contents, &found, By { caller, at: *at });
+    let said = said_of_all(&contents, by);
     let system_version =
         settle_system(&contents, &store, &settler.whole, *credentials, said).await?;
     let keyring_version = contents.keyring.ledger().highest_version.saturating_add(VERSION_LEAP);
@@ -133,17 +136,24 @@ async fn settle_system(
     Ok(version)
 }
 
-/// The first entry of the audit of a store that was restored. A backup holds none, but
-/// it knows how many there were.
-fn said_of_all(contents: &Contents, found: &BackupContents, by: By<'_>) -> AuditEntry {
-    let Chain { next, head } = contents.system_ledger.chain;
-    let (begun_on, head) = (&found.begun_on, hex::encode(head));
-    AuditEntry {
-        detail: Some(format!(
-            "from a backup of {begun_on}; the system's audit had {next} entries; the last link is \
-             {head}"
-        )),
-        ..audit::entry(by, AuditOp::StoreRestore)
+/// The first entry of the system's audit in a store that was restored.
+fn said_of_all(contents: &Contents, by: By<'_>) -> AuditEntry {
+    let from = format!("from a backup of {}; the system's", contents.begun_on());
+    let detail = Some(format!("{from} {}", of_before(contents.system_ledger.chain)));
+    AuditEntry { detail, ..audit::entry(by, AuditOp::StoreRestore) }
+}
+
+/// A backup holds no entries, but it knows how many there were.
+fn of_before(Chain { next, head }: Chain) -> String {
+    format!("audit had {next} entries; the last link is {}", hex::encode(head))
+}
+
+/// What the first entry of a tenant's audit says of the one before; `from` names the
+/// backup.
+fn origin(from: &str, ledger: Option<&Ledger>) -> String {
+    match ledger {
+        Some(ledger) => format!("{from}; its {}", of_before(ledger.chain)),
+        None => from.to_owned(),
     }
 }
 
@@ -249,7 +259,8 @@ async fn take_in(
         mode: *mode,
         tenant: None,
         record: TenantRecord { id, name: new_name.clone(), created_on, limits },
-        said: said_of(vault, wanted),
+        begun_on: contents.begun_on(),
+        said: audit::entry(vault.by(&wanted.caller), AuditOp::TenantRestore),
         changes: Vec::new(),
         weight: 0,
         secrets: 0,
@@ -261,14 +272,6 @@ async fn take_in(
             let why = format!("it is without tenant '{tenant}': {}", left_out.why);
             Err(BackupError::Contents { why })
         }
-    }
-}
-
-/// The entry that both chains have of it, the tenant's and the system's.
-fn said_of(vault: &Vault, wanted: &Wanted) -> AuditEntry {
-    AuditEntry {
-        detail: Some(format!("from '{}' of a backup", wanted.tenant)),
-        ..audit::entry(vault.by(&wanted.caller), AuditOp::TenantRestore)
     }
 }
 
@@ -370,6 +373,9 @@ struct Settler {
     filler: Option<Filler>,
     without: Vec<TenantName>,
     whole: HashSet<TenantId>,
+    begun_on: Timestamp,
+    /// The first entry of each tenant's audit, but for what the backup knows of it.
+    said: AuditEntry,
 }
 
 #[async_trait]
@@ -383,7 +389,11 @@ impl Visitor for Settler {
         self.store.create_tenant(id).await?;
         let seal = Arc::new(SpaceSeal::Anchor(tenant.anchor.clone()));
         let floor = tenant.ledger.map_or(Floor::START, |ledger| ledger.floor);
-        self.filler = Some(Filler::new(self.store.clone(), Space::Tenant(id), seal, floor));
+        let mut filler = Filler::new(self.store.clone(), Space::Tenant(id), seal, floor);
+        let from = format!("from a backup of {}", self.begun_on);
+        let detail = Some(origin(&from, tenant.ledger.as_ref()));
+        filler.append(&AuditEntry { detail, ..self.said.clone() });
+        self.filler = Some(filler);
         Ok(())
     }
 
@@ -436,6 +446,11 @@ impl Filler {
         if self.weight >= COMMIT_BYTES { self.commit().await } else { Ok(()) }
     }
 
+    /// With the rows that follow.
+    fn append(&mut self, entry: &AuditEntry) {
+        self.changes.extend(audit::appending(std::slice::from_ref(entry)));
+    }
+
     /// Commits what is left, and lets the versions leap. Answers to where.
     async fn finish(mut self, ledger: &Ledger) -> Result<u64, BackupError> {
         self.commit().await?;
@@ -473,7 +488,8 @@ struct Guest {
     from: TenantName,
     mode: Mode,
     record: TenantRecord,
-    /// The first entry of its audit.
+    begun_on: Timestamp,
+    /// The first entry of its audit, and what the system's has of it.
     said: AuditEntry,
     /// Open, but without a record.
     tenant: Option<Tenant>,
@@ -514,7 +530,9 @@ impl Visitor for Guest {
         tenant.name == self.from
     }
 
-    async fn begin(&mut self, _: &Passing<'_>) -> Result<(), BackupError> {
+    async fn begin(&mut self, tenant: &Passing<'_>) -> Result<(), BackupError> {
+        let from = format!("from '{}' of a backup of {}", self.from, self.begun_on);
+        self.said.detail = Some(origin(&from, tenant.ledger.as_ref()));
         if self.mode == Mode::Restore {
             let tenant = self.make_room().await?;
             self.changes = tenant.appending(std::slice::from_ref(&self.said)).into_iter().collect();

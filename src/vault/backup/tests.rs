@@ -10,6 +10,7 @@ use super::super::*;
 use super::format::{LEAD_BYTES, MAGIC, PROLOGUE_BYTES, TAG_BYTES};
 use super::*;
 use crate::api::admin::{BackupMade, Command, Failure, FailureKind, HiddenText, Reply, Revocable};
+use crate::api::audit::{AuditFrom, NumberedEntry};
 use crate::domain::SecretName;
 use crate::store::{ChainPage, Change, Compacted, DatabaseUse, MemoryStore, Page, Snapshot};
 use crate::vault::maintenance::{Ends, Exchange, execute};
@@ -905,6 +906,51 @@ async fn a_store_is_restored_without_the_tenant_that_was_damaged() {
     create_tenant(&after, "beta").await;
 }
 
+async fn first_entry(bench: &Bench, tenant: Option<&str>) -> NumberedEntry {
+    let first = Command::AuditQuery {
+        tenant: tenant.map(str::to_owned),
+        filter: Default::default(),
+        from: AuditFrom::Entry(0),
+        limit: 1,
+    };
+    match bench.run(first).await.unwrap() {
+        Reply::Audit { mut entries, .. } => entries.remove(0),
+        _ => panic!("no entries"),
+    }
+}
+
+async fn link_of_acme(bench: &Bench) -> String {
+    let id = bench.vault.tenant_named(&acme()).unwrap().id;
+    let chain = bench.store.chain(Space::Tenant(id), 0).await.unwrap();
+    hex::encode(chain.blocks.last().unwrap().link)
+}
+
+#[tokio::test]
+async fn both_audits_of_a_tenant_that_was_restored_beside_others_say_where_it_is_from() {
+    let bench = Bench::new().await;
+    bench.put("a", Some("x"), OPEN()).await.unwrap();
+    let (bytes, made) = backup(&bench.vault).await;
+    take_in(&bench, &bytes, ("acme", "copy"), false, None).await.unwrap();
+    let expected = format!(
+        "from 'acme' of a backup of {}; its audit had 1 entries; the last link is {}",
+        made.begun_on,
+        link_of_acme(&bench).await
+    );
+    let said = first_entry(&bench, Some("copy")).await;
+    assert_eq!((said.number, said.entry.op.word()), (0, "tenant.restore"));
+    assert_eq!((said.entry.tenant, said.entry.detail.as_ref()), (None, Some(&expected)));
+    let newest = Command::AuditQuery {
+        tenant: None,
+        filter: Default::default(),
+        from: AuditFrom::Newest,
+        limit: 1,
+    };
+    let Reply::Audit { entries, .. } = bench.run(newest).await.unwrap() else { panic!("entries") };
+    let said = &entries[0].entry;
+    assert_eq!((said.op.word(), said.tenant.as_deref()), ("tenant.restore", Some("copy")));
+    assert_eq!(said.detail, Some(expected));
+}
+
 /// A backup holds no entries: what is restored begins an audit of its own, which says
 /// so, signs with the key of before, and takes no number that was given twice.
 #[tokio::test]
@@ -916,19 +962,22 @@ async fn a_restored_store_begins_its_audit_with_where_it_came_from() {
     let (bytes, made) = backup(&bench.vault).await;
     let (store, _) = restored(&bytes, &bench.kek, &bench.kek, Credentials::Keep).await.unwrap();
     let again = reopened(&bench, store, &bench.kek).await;
-    let all = Command::AuditQuery {
-        tenant: None,
-        filter: Default::default(),
-        from: crate::api::audit::AuditFrom::Entry(0),
-        limit: 1,
-    };
-    let Reply::Audit { entries, .. } = again.run(all).await.unwrap() else { panic!("entries") };
-    let said = &entries[0];
+    let said = first_entry(&again, None).await;
     assert_eq!((said.number, said.entry.op.word()), (0, "store.restore"));
     assert_eq!(said.entry.subject.as_deref(), Some("7"));
     let detail = said.entry.detail.as_ref().unwrap();
     let expected = format!("from a backup of {}; the system's audit had ", made.begun_on);
     assert!(detail.starts_with(&expected), "{detail}");
+    // A tenant keeps its id, and so its chain has the numbers of before once more.
+    let said = first_entry(&again, Some("acme")).await;
+    assert_eq!((said.number, said.entry.op.word()), (0, "tenant.restore"));
+    assert_eq!((said.entry.tenant, said.entry.subject.as_deref()), (None, Some("7")));
+    let expected = format!(
+        "from a backup of {}; its audit had 1 entries; the last link is {}",
+        made.begun_on,
+        link_of_acme(&bench).await
+    );
+    assert_eq!(said.entry.detail, Some(expected));
     let (Reply::AuditKey(before), Reply::AuditKey(after)) =
         (key, again.run(Command::AuditKey).await.unwrap())
     else {

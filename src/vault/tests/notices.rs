@@ -308,3 +308,22 @@ async fn what_is_being_written_meanwhile_is_told_the_next_time() {
     put.unwrap();
     assert_eq!(told, ["slow 7d"]);
 }
+
+#[tokio::test]
+async fn what_is_told_is_changed_while_it_serves() {
+    let mut bench = Bench::new().await;
+    bench.reopen_telling().await;
+    let mut taker = Taker::default();
+    bench.vault.set_notices(None);
+    bench.put("a", None, days(5)).await.unwrap();
+    bench.vault.tell_due(&mut taker).await;
+    assert!(taker.messages.is_empty());
+    bench.vault.set_notices(Some(NoticePolicy { expiring_within: Vec::new(), ..policy() }));
+    bench.vault.tell_due(&mut taker).await;
+    assert!(taker.messages.is_empty());
+    bench.vault.set_notices(Some(policy()));
+    bench.put("b", None, days(5)).await.unwrap();
+    bench.vault.tell_due(&mut taker).await;
+    let told: Vec<_> = taker.messages.iter().flatten().map(words).collect();
+    assert_eq!(told, ["b 7d"], "what nobody asked for when it was looked at is over");
+}

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use super::*;
+use crate::api::admin::Progress;
 use crate::api::audit_export::{
     AuditProof, Checkpoint, ExportFrom, ExportLine, ExportMade, ExportOf, ExportedBlock,
     ProvedChain, SignedCheckpoint,
@@ -128,12 +129,12 @@ fn verified(lines: &[String], key: AuditPublicKey, head: Option<&SignedCheckpoin
     verify_export(lines, &trust).unwrap()
 }
 
-fn chain(proof: &AuditProof, id: TenantId) -> ProvedChain {
+pub(super) fn chain(proof: &AuditProof, id: TenantId) -> ProvedChain {
     let found = proof.chains.iter().find(|chain| chain.chain == id.to_string());
     found.unwrap_or_else(|| panic!("{id} in {proof:?}")).clone()
 }
 
-fn assert_sound(proof: &AuditProof) {
+pub(super) fn assert_sound(proof: &AuditProof) {
     assert!(proof.sound && proof.faults.is_empty(), "{proof:?}");
 }
 
@@ -157,6 +158,22 @@ async fn an_audit_that_nobody_touched_proves_itself_to_everyone() {
         assert_eq!(entries[1..], [4 * 9, 2 * 9]);
         assert!(ids.iter().all(|id| chain(&proof, *id).from == 0));
     }
+}
+
+#[tokio::test]
+async fn who_verifies_is_told_how_far_it_is() {
+    let bench = grown().await;
+    let (telling, told) = std::sync::mpsc::channel();
+    let report = move |progress: Progress| telling.send(progress).unwrap();
+    assert_sound(&verify_copy(&*bench.store, bench.key().await, None, &report).await.unwrap());
+    drop(report);
+    let told: Vec<Progress> = told.iter().collect();
+    assert!(told.iter().any(|one| one.what == "checkpoints" && one.of.is_none()));
+    let entries: Vec<_> = told.iter().filter(|one| one.of.is_some()).collect();
+    assert!(entries.is_sorted_by_key(|one| one.done));
+    assert!(entries.iter().all(|one| one.of == entries[0].of && one.done <= one.of.unwrap()));
+    let chains: std::collections::BTreeSet<_> = entries.iter().map(|one| &one.what).collect();
+    assert_eq!(chains.len(), 3, "{told:?}");
 }
 
 #[tokio::test]
@@ -408,10 +425,10 @@ async fn what_is_no_export_is_told_as_such() {
 // Tampering.
 
 /// xorshift64*: enough to choose places by.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -426,7 +443,7 @@ fn copies() -> usize {
 
 /// What somebody does who can write the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
+pub(super) enum Deed {
     Alter,
     Remove,
     Swap,
@@ -443,7 +460,12 @@ enum Skill {
 }
 
 /// Does it at `place` of some blocks. Answers the first entry that is not as it was.
-fn tamper(blocks: &mut Vec<PlacedBlock>, deed: Deed, place: usize, random: &mut Random) -> u64 {
+pub(super) fn tamper(
+    blocks: &mut Vec<PlacedBlock>,
+    deed: Deed,
+    place: usize,
+    random: &mut Random,
+) -> u64 {
     let first = blocks[place].first;
     match deed {
         Deed::Alter => {
@@ -462,7 +484,7 @@ fn tamper(blocks: &mut Vec<PlacedBlock>, deed: Deed, place: usize, random: &mut 
     first
 }
 
-fn link_again(id: TenantId, blocks: &mut [PlacedBlock]) {
+pub(super) fn link_again(id: TenantId, blocks: &mut [PlacedBlock]) {
     let mut end = Chain::EMPTY;
     for placed in blocks {
         let entries = placed.block.entries.get();
@@ -480,12 +502,12 @@ fn number(fault: &str, behind: &str) -> Option<u64> {
 }
 
 /// Whether a sentence names just this entry.
-fn names(fault: &str, entry: u64) -> bool {
+pub(super) fn names(fault: &str, entry: u64) -> bool {
     number(fault, "entry ") == Some(entry)
 }
 
 /// Whether it names a stretch that the entry is in.
-fn includes(fault: &str, entry: u64) -> bool {
+pub(super) fn includes(fault: &str, entry: u64) -> bool {
     let (from, to) = (number(fault, "entries from "), number(fault, " to before "));
     from.is_some_and(|from| from <= entry) && to.is_none_or(|to| entry < to)
 }
@@ -524,7 +546,7 @@ async fn nothing_can_be_done_to_the_files_that_does_not_show() {
 }
 
 /// Computes anew all that an export has of blocks and takes no key.
-fn prove_again(blocks: &mut [ExportedBlock]) {
+pub(super) fn prove_again(blocks: &mut [ExportedBlock]) {
     let mut end = Chain::EMPTY;
     for block in blocks {
         let mut commitment = Commitment::new();

@@ -213,3 +213,25 @@ async fn a_tenant_that_is_not_there_has_no_limits() {
         assert_eq!(failure.kind, FailureKind::NotFound);
     }
 }
+
+#[tokio::test]
+async fn limits_for_all_are_changed_while_it_serves_and_those_of_one_stay() {
+    let bench = Bench::new().await;
+    let at_most =
+        |secrets: u64| TenantLimits { secrets: Bound::of(secrets), ..TenantLimits::default() };
+    bench.put("a", None, OPEN()).await.unwrap();
+    bench.vault.set_tenant_limits(at_most(1)).await;
+    let refused = Err(VaultError::SecretsLimit { max: 1 });
+    assert_eq!(bench.put("b", None, OPEN()).await, refused);
+    bench.run(Command::TenantCreate { name: "beta".into() }).await.unwrap();
+    let beta = bench.vault.tenant_named(&TenantName::parse("beta").unwrap()).unwrap();
+    assert_eq!(beta.quota.limits().1, at_most(1), "one that is made later too");
+    // What is set for it alone, and what is set to be as for all.
+    bench.limit(LimitChange { secrets: Some(2), ..UNCHANGED }).await;
+    bench.vault.set_tenant_limits(TenantLimits::default()).await;
+    bench.put("b", None, OPEN()).await.unwrap();
+    let refused = Err(VaultError::SecretsLimit { max: 2 });
+    assert_eq!(bench.put("c", None, OPEN()).await, refused);
+    bench.limit(LimitChange { others: OtherLimits::Default, ..UNCHANGED }).await;
+    bench.put("c", None, OPEN()).await.unwrap();
+}

@@ -98,16 +98,7 @@ impl FakeIssuer {
 
     /// For `127.0.0.1`, with a certificate that vouches for itself.
     pub fn start_tls(certificate: &str, key: &str) -> Self {
-        use rustls::pki_types::pem::PemObject;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let certificate = rustls::pki_types::CertificateDer::from_pem_slice(certificate.as_bytes());
-        let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.expect("PEM")], key.expect("PEM"));
-        Self::serve(Some(Arc::new(config.expect("a certificate and its key"))))
+        Self::serve(Some(tls_by(certificate, key)))
     }
 
     fn serve(tls: Option<Arc<ServerConfig>>) -> Self {
@@ -204,6 +195,20 @@ fn answer(stream: impl Read + Write, pages: &Pages, asked: &Mutex<Vec<String>>) 
     );
     let _ = stream.get_mut().write_all(&[head.as_bytes(), body.as_bytes()].concat());
     let _ = stream.get_mut().flush();
+}
+
+/// How to speak TLS with this certificate and its key (PEM).
+pub fn tls_by(certificate: &str, key: &str) -> Arc<ServerConfig> {
+    use rustls::pki_types::pem::PemObject;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let certificate = rustls::pki_types::CertificateDer::from_pem_slice(certificate.as_bytes());
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.expect("PEM")], key.expect("PEM"));
+    Arc::new(config.expect("a certificate and its key"))
 }
 
 /// Used where a connection to nothing must be refused at once.

@@ -3,14 +3,16 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls::ServerConfig;
 use serde_json::Value;
 
+use super::fake_issuer::tls_by;
 use super::serve::eventually;
 
 /// How it answers.
@@ -32,6 +34,7 @@ pub struct Received {
 
 pub struct Receiver {
     pub address: SocketAddr,
+    scheme: &'static str,
     state: Arc<State>,
 }
 
@@ -45,27 +48,40 @@ const KEY: [u8; 32] = [0x5a; 32];
 impl Receiver {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        Self::over(listener)
+        Self::over(listener, None)
+    }
+
+    /// With a certificate (PEM) for `127.0.0.1`, and its key.
+    pub fn start_tls(certificate: &str, key: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::over(listener, Some(tls_by(certificate, key)))
     }
 
     /// Where it was before, after it was away.
     pub fn again(address: SocketAddr) -> Self {
         let listener = eventually("the port to be free", || TcpListener::bind(address).ok());
-        Self::over(listener)
+        Self::over(listener, None)
     }
 
-    fn over(listener: TcpListener) -> Self {
+    fn over(listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
         let address = listener.local_addr().expect("an address");
         let state =
             Arc::new(State { reply: Mutex::new(Reply::Status(204)), received: Mutex::default() });
         let shared = state.clone();
+        let scheme = if tls.is_some() { "https" } else { "http" };
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let state = shared.clone();
-                std::thread::spawn(move || take(stream, &state));
+                let (state, tls) = (shared.clone(), tls.clone());
+                std::thread::spawn(move || match tls {
+                    None => take(stream, &state),
+                    Some(config) => {
+                        let connection = rustls::ServerConnection::new(config).expect("a config");
+                        take(rustls::StreamOwned::new(connection, stream), &state);
+                    }
+                });
             }
         });
-        Self { address, state }
+        Self { address, scheme, state }
     }
 
     /// The key that it shares with the server, in a file.
@@ -78,7 +94,7 @@ impl Receiver {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/hook-t0ken", self.address)
+        format!("{}://{}/hook-t0ken", self.scheme, self.address)
     }
 
     pub fn answers(&self, reply: Reply) {
@@ -108,7 +124,7 @@ impl Received {
     }
 }
 
-fn take(stream: TcpStream, state: &State) {
+fn take(stream: impl Read + Write, state: &State) {
     let mut stream = BufReader::new(stream);
     let Some((headers, body)) = read(&mut stream) else { return };
     let id = headers.get("webhook-id").expect("an id").clone();
@@ -138,9 +154,10 @@ fn take(stream: TcpStream, state: &State) {
     let head =
         format!("HTTP/1.1 {status} x\r\n{header}Content-Length: 0\r\nConnection: close\r\n\r\n");
     let _ = stream.get_mut().write_all(head.as_bytes());
+    let _ = stream.get_mut().flush();
 }
 
-fn read(stream: &mut BufReader<TcpStream>) -> Option<(HashMap<String, String>, Vec<u8>)> {
+fn read(stream: &mut BufReader<impl Read>) -> Option<(HashMap<String, String>, Vec<u8>)> {
     let (mut headers, mut line) = (HashMap::new(), String::new());
     while stream.read_line(&mut line).is_ok_and(|read| read > 2) {
         if let Some((name, value)) = line.split_once(": ") {
