@@ -5,7 +5,7 @@
 //! name; an expired secret is never served again, whatever the clock does. It
 //! knows nothing of HTTP, files or configuration.
 
-mod audit;
+pub mod audit;
 pub mod backup;
 mod check;
 mod codec;

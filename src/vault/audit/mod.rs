@@ -8,6 +8,7 @@
 //! and by which credential, and never holds a value or a credential.
 
 mod check;
+pub mod copies;
 mod query;
 
 pub(super) use check::check;
