@@ -1,0 +1,176 @@
+//! A file that copies of the audit are appended to: a JSON object in each line.
+//!
+//! Guaranteed here: only its owner may read a file that is made here; a line that was
+//! torn, by a crash or a full disk, ends before the next one begins; a file that was
+//! renamed or removed is left for a new one, so that nothing goes where nobody looks.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use crate::api::audit::CopiedEntry;
+
+pub(super) struct AuditFile {
+    path: PathBuf,
+    /// `None` until it is needed, and after a failure.
+    open: Option<File>,
+}
+
+impl AuditFile {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, open: None }
+    }
+
+    /// Appends all, or fails; then some may be there, and a repetition is whole.
+    pub(super) fn append(&mut self, entries: &[CopiedEntry]) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for entry in entries {
+            serde_json::to_writer(&mut lines, entry)?;
+            lines.push(b'\n');
+        }
+        let mut file = self.current()?;
+        file.write_all(&lines)?;
+        self.open = Some(file);
+        Ok(())
+    }
+
+    /// What was appended is on the disk. To be called before a cursor is stored that says
+    /// so.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.open.as_ref().map_or(Ok(()), File::sync_data)
+    }
+
+    /// The file that is at the path now. It is given back when all was written.
+    fn current(&mut self) -> io::Result<File> {
+        match self.open.take() {
+            Some(file) if self.is_at_the_path(&file) => Ok(file),
+            Some(moved) => {
+                moved.sync_data()?;
+                self.begin()
+            }
+            None => self.begin(),
+        }
+    }
+
+    fn is_at_the_path(&self, file: &File) -> bool {
+        let (Ok(open), Ok(there)) = (file.metadata(), fs::metadata(&self.path)) else {
+            return false;
+        };
+        (open.dev(), open.ino()) == (there.dev(), there.ino())
+    }
+
+    fn begin(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        let options = options.read(true).append(true).create(true).mode(0o600);
+        let mut file = options.open(&self.path)?;
+        if ends_within_a_line(&mut file)? {
+            file.write_all(b"\n")?;
+        }
+        Ok(file)
+    }
+}
+
+fn ends_within_a_line(file: &mut File) -> io::Result<bool> {
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::audit::{AuditActor, AuditEntry, AuditOp, NumberedEntry};
+    use std::path::Path;
+
+    fn numbered(number: u64) -> [CopiedEntry; 1] {
+        let entry = AuditEntry {
+            at: "2030-01-02T03:04:05Z".to_owned(),
+            op: AuditOp::Start,
+            tenant: None,
+            name: None,
+            result: "ok".to_owned(),
+            by: AuditActor::Server,
+            credential: None,
+            subject: None,
+            issuer: None,
+            from: None,
+            request: None,
+            detail: None,
+        };
+        let entry = NumberedEntry { number, entry };
+        [CopiedEntry { chain: None, chain_id: None, entry }]
+    }
+
+    /// The numbers in a file; `None` for a line that is no object.
+    fn numbers(path: &Path) -> Vec<Option<u64>> {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'));
+        let number = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            line["number"].as_u64()
+        };
+        text.lines().map(number).collect()
+    }
+
+    #[test]
+    fn lines_are_appended_for_the_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        AuditFile::new(path.clone()).append(&numbered(1)).unwrap();
+        let mut file = AuditFile::new(path.clone());
+        file.append(&numbered(2)).unwrap();
+        file.append(&numbered(3)).unwrap();
+        file.sync().unwrap();
+        assert_eq!(numbers(&path), [Some(1), Some(2), Some(3)]);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_is_left_for_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.1"));
+        let mut file = AuditFile::new(path.clone());
+        file.append(&numbered(1)).unwrap();
+        fs::rename(&path, &old).unwrap();
+        file.append(&numbered(2)).unwrap();
+        assert_eq!(numbers(&old), [Some(1)]);
+        assert_eq!(numbers(&path), [Some(2)]);
+    }
+
+    #[test]
+    fn a_folder_may_vanish_and_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = folder.path().join("logs");
+        fs::create_dir(&logs).unwrap();
+        let mut file = AuditFile::new(logs.join("audit.jsonl"));
+        file.append(&numbered(1)).unwrap();
+        fs::remove_dir_all(&logs).unwrap();
+        let refused = file.append(&numbered(2)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+        fs::create_dir(&logs).unwrap();
+        file.append(&numbered(2)).unwrap();
+        assert_eq!(numbers(&logs.join("audit.jsonl")), [Some(2)]);
+    }
+
+    #[test]
+    fn a_torn_line_does_not_take_the_next_one_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        fs::write(&path, "{\"chain\":null,\"num").unwrap();
+        AuditFile::new(path.clone()).append(&numbered(1)).unwrap();
+        assert_eq!(numbers(&path), [None, Some(1)]);
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let mut file = AuditFile::new("/dev/full".into());
+        let refused = file.append(&numbered(1)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+    }
+}
