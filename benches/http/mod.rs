@@ -143,15 +143,21 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
     let (first, second) = starts(folder)?;
     let (tls, issuer) = (Certificate::make(folder)?, Issuer::start()?);
     let server = filled(&folder.join("http"), &issuer.table(), None)?;
+    let reads = |mode: &str| format!("[audit]\nreads = \"{mode}\"\n");
+    let unrecorded = filled(&folder.join("unrecorded"), &reads("off"), None)?;
+    let durable = filled(&folder.join("durable"), &reads("durable"), None)?;
     let files = "[tls]\ncertificate = \"../certificate.pem\"\nkey = \"../key.pem\"\n";
     let secure = filled(&folder.join("https"), files, Some(&tls))?;
     let (bare, secure_bare) = (Server::bare(None)?, Server::bare(Some(&tls))?);
     let credentials = Credentials::of(&server, &issuer)?;
 
     let get = |name, caller: &Caller| Line::new(name, &server, caller.get(NAME)).beside(0);
+    let of = |name, server| Line::new(name, server, server.caller.get(NAME)).beside(0);
     let mut lines = [
         Line::new("bare handler", &bare, bare.caller.get(NAME)),
         get("GET, token", &server.caller),
+        of("GET, audit off", &unrecorded),
+        of("GET, audit durable", &durable),
         get("GET, narrowed token", &credentials.narrowed),
         get("GET, API key", &credentials.api_key),
         get("GET, access token", &credentials.access_token),
@@ -160,7 +166,7 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
             ..get("GET, 100,000 tokens", &server.caller)
         },
         Line::new("bare handler, TLS", &secure_bare, secure_bare.caller.get(NAME)).over(&tls),
-        Line::new("GET, token, TLS", &secure, secure.caller.get(NAME)).over(&tls).beside(6),
+        Line::new("GET, token, TLS", &secure, secure.caller.get(NAME)).over(&tls).beside(8),
         // A list has no floor: what is compared are requests of one kind.
         Line::new("LIST 1,000 names", &server, server.caller.list("")),
     ];
@@ -170,6 +176,8 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
         }
     }
     let memory = server.memory();
+    let [_, buffered, off, ..] = &lines;
+    let kept = ratio(buffered.sample.per_second(), off.sample.per_second());
     let table = tabulate(&mut lines);
     let binary = std::fs::metadata(this_build())?.len();
     Ok(Section {
@@ -177,6 +185,8 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
         reading: format!(
             "{CLIENTS} connections, over HTTP on loopback, GETs of 64 bytes. `bare handler` is \
              actix-web alone with an answer of the same size; `CPU` is the server's, per request. \
+             Each read is recorded in the audit within a second (`buffered`), which keeps {kept} of \
+             the rate without (`audit off`), or before it is answered (`audit durable`). \
              The narrowed token has a second block (read only, one prefix), the access token is of \
              an identity provider (EdDSA), and 100,000 tokens are presented in turn, each for the \
              second time or later; the server had {:.0} MB resident then. `tenure dev` answered \

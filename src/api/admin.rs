@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use super::audit::{AuditFilter, AuditFrom, NumberedEntry};
+use super::audit_export::{
+    AuditKeyRow, AuditProof, ExportFrom, ExportMade, ExportOf, SignedCheckpoint,
+};
 
 /// One act of an operator. Whoever may send one owns the data folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,11 @@ pub enum Command {
     TokenMint {
         tenant: String,
         scopes: Vec<String>,
+        ttl_seconds: u64,
+        subject: String,
+    },
+    /// One for the server itself, which belongs to no tenant. Lifetime in seconds.
+    TokenMintServer {
         ttl_seconds: u64,
         subject: String,
     },
@@ -85,6 +93,21 @@ pub enum Command {
         filter: AuditFilter,
         from: AuditFrom,
         limit: usize,
+    },
+    /// The key that signs checkpoints of the audit.
+    AuditKey,
+    /// The newest checkpoint, after signing what was done since.
+    AuditHead,
+    /// Follows every chain; see [`AuditProof`]. `key`: another one than the store's own,
+    /// hexadecimal. `head`: a checkpoint that was kept elsewhere.
+    AuditVerify {
+        key: Option<String>,
+        head: Option<SignedCheckpoint>,
+    },
+    /// Written to the file beside it.
+    AuditExport {
+        of: ExportOf,
+        from: ExportFrom,
     },
     /// Takes the keys out of the memory of a running server.
     Seal,
@@ -279,6 +302,10 @@ pub enum Reply {
         entries: Vec<NumberedEntry>,
         next: Option<u64>,
     },
+    AuditKey(AuditKeyRow),
+    AuditHead(SignedCheckpoint),
+    AuditProved(AuditProof),
+    AuditExported(ExportMade),
     Tenants {
         tenants: Vec<Tenant>,
     },

@@ -12,77 +12,126 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// What was done, or was to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuditOp {
+    SecretRead,
+    SecretList,
     SecretWrite,
     SecretDelete,
     /// The removal of what had expired.
     SecretSweep,
     TenantCreate,
+    TenantList,
+    TenantShow,
     TenantDelete,
     TenantRestore,
     TenantLimit,
+    StoreRestore,
     TokenMint,
     TokenRevoke,
+    TokenList,
+    RootList,
     RootRotate,
     ApiKeyCreate,
+    ApiKeyList,
+    ApiKeyShow,
     ApiKeyRevoke,
+    /// Some that were none of ours, or no longer; summed.
+    CredentialRefused,
     /// The removal of revocations and API keys past their time.
     CredentialsSweep,
+    KekStatus,
     KekRotate,
+    DekList,
     DekRotate,
     ClockAccept,
     BackupCreate,
     Seal,
     Unseal,
     Start,
+    /// Entries are missing, and how many.
+    Lost,
+    /// Entries may be missing.
+    Gap,
+    /// Old entries were moved out of the store.
+    AuditArchive,
 }
 
 impl AuditOp {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 35] = [
+        Self::SecretRead,
+        Self::SecretList,
         Self::SecretWrite,
         Self::SecretDelete,
         Self::SecretSweep,
         Self::TenantCreate,
+        Self::TenantList,
+        Self::TenantShow,
         Self::TenantDelete,
         Self::TenantRestore,
         Self::TenantLimit,
+        Self::StoreRestore,
         Self::TokenMint,
         Self::TokenRevoke,
+        Self::TokenList,
+        Self::RootList,
         Self::RootRotate,
         Self::ApiKeyCreate,
+        Self::ApiKeyList,
+        Self::ApiKeyShow,
         Self::ApiKeyRevoke,
+        Self::CredentialRefused,
         Self::CredentialsSweep,
+        Self::KekStatus,
         Self::KekRotate,
+        Self::DekList,
         Self::DekRotate,
         Self::ClockAccept,
         Self::BackupCreate,
         Self::Seal,
         Self::Unseal,
         Self::Start,
+        Self::Lost,
+        Self::Gap,
+        Self::AuditArchive,
     ];
 
     /// As it stands in an entry.
     pub const fn word(self) -> &'static str {
         match self {
+            Self::SecretRead => "secret.read",
+            Self::SecretList => "secret.list",
             Self::SecretWrite => "secret.write",
             Self::SecretDelete => "secret.delete",
             Self::SecretSweep => "secret.sweep",
             Self::TenantCreate => "tenant.create",
+            Self::TenantList => "tenant.list",
+            Self::TenantShow => "tenant.show",
             Self::TenantDelete => "tenant.delete",
             Self::TenantRestore => "tenant.restore",
             Self::TenantLimit => "tenant.limit",
+            Self::StoreRestore => "store.restore",
             Self::TokenMint => "token.mint",
             Self::TokenRevoke => "token.revoke",
+            Self::TokenList => "token.list",
+            Self::RootList => "root.list",
             Self::RootRotate => "root.rotate",
             Self::ApiKeyCreate => "api_key.create",
+            Self::ApiKeyList => "api_key.list",
+            Self::ApiKeyShow => "api_key.show",
             Self::ApiKeyRevoke => "api_key.revoke",
+            Self::CredentialRefused => "credential.refused",
             Self::CredentialsSweep => "credentials.sweep",
+            Self::KekStatus => "kek.status",
             Self::KekRotate => "kek.rotate",
+            Self::DekList => "dek.list",
             Self::DekRotate => "dek.rotate",
             Self::ClockAccept => "clock.accept",
             Self::BackupCreate => "backup.create",
             Self::Seal => "seal",
             Self::Unseal => "unseal",
             Self::Start => "start",
+            Self::Lost => "lost",
+            Self::Gap => "gap",
+            Self::AuditArchive => "audit.archive",
         }
     }
 }
@@ -119,6 +168,8 @@ pub enum AuditActor {
     Local,
     /// The server by itself.
     Server,
+    /// Whoever presented what is no credential of ours.
+    Stranger,
 }
 
 /// What is recorded of one act. The order of its members is that of its JSON.

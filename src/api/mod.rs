@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod api_key;
 pub mod audit;
+pub mod audit_export;
 pub mod batch;
 mod fields;
 pub mod json;

@@ -108,6 +108,8 @@ codes! {
     NotWritable = "not_writable", 503, "The store does not take writes";
     /// The token may be good: nobody can tell before its issuer's keys are there.
     IssuerUnavailable = "issuer_unavailable", 503, "The token's issuer cannot be reached";
+    /// Nothing is read that cannot be recorded.
+    AuditUnavailable = "audit_unavailable", 503, "The audit cannot be written";
     OutcomeUnknown = "outcome_unknown", 503, "The outcome of the write is unknown";
     Full = "full", 503, "The disk is nearly full";
 

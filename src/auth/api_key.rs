@@ -20,6 +20,7 @@ use crate::domain::{Now, ScopeSet, TenantId, TenantName, Timestamp};
 
 use super::caveat::Caveats;
 use super::principal::Grant;
+use super::reach::{Reach, Tenancy};
 use super::{CredentialId, CredentialKind, Identity, Principal, Refusal, Subject};
 
 /// What every key begins with, so that scanners for leaked secrets know one.
@@ -254,9 +255,7 @@ impl ApiKey {
         Grant {
             id: CredentialId::ApiKey(*id),
             identity: Identity { kind: CredentialKind::ApiKey, issuer: None, subject },
-            tenant,
-            tenant_id: *tenant_id,
-            scopes: *scopes,
+            reach: Reach::Tenant(Tenancy { tenant, tenant_id: *tenant_id, scopes: *scopes }),
             issued: *created_on,
             expires: *expires_on,
             caveats: Caveats::default(),

@@ -17,6 +17,7 @@ use crate::measure::{self, Lookup};
 use super::biscuit::{Unverified, check_text};
 use super::oidc::{self, Claimed, Issuers, Validity, Voucher};
 use super::principal::Grant;
+use super::reach::{Reach, Tenancy};
 use super::remembered::{Digest, Known, Remembered};
 use super::{
     ApiKeys, Caveats, CredentialId, CredentialKind, Identity, Limits, Principal, PublicRoot,
@@ -248,9 +249,7 @@ impl Authenticator {
         let principal = Principal::new(Grant {
             id: CredentialId::Oidc(id),
             identity: Identity { kind: CredentialKind::Oidc, issuer, subject },
-            tenant,
-            tenant_id,
-            scopes,
+            reach: Reach::Tenant(Tenancy { tenant, tenant_id, scopes }),
             issued: validity.issued,
             expires: Some(validity.expires),
             caveats: Caveats::default(),
@@ -285,10 +284,12 @@ fn holds(principal: &Principal, now: Now, directory: &dyn TenantDirectory) -> Re
     if principal.has_expired(now) {
         return Err(Refusal::Expired);
     }
-    if !directory.is_current(principal.tenant(), principal.tenant_id()) {
-        return Err(Refusal::TenantGone);
+    match principal.tenancy() {
+        Some(Tenancy { tenant, tenant_id, .. }) if !directory.is_current(tenant, *tenant_id) => {
+            Err(Refusal::TenantGone)
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 impl Vouched {

@@ -19,8 +19,8 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use biscuit_auth::builder::{
-    Algorithm, Binary, BlockBuilder, Check as NewCheck, CheckKind, Expression, Op, Rule, Term,
-    constrained_rule, fact, pred, rule, string, var,
+    Algorithm, Binary, BiscuitBuilder, BlockBuilder, Check as NewCheck, CheckKind, Expression, Op,
+    Rule, Term, boolean, constrained_rule, fact, pred, rule, string, var,
 };
 use biscuit_auth::datalog::SymbolTable;
 use biscuit_auth::format::convert::proto_block_to_token_block;
@@ -38,6 +38,7 @@ use crate::domain::{Scope, ScopeSet, TenantId, TenantName, Timestamp};
 use super::caveat::{Caveats, Check, Comparison, OneOf, Query, TimeBound};
 use super::claims::{Claims, Subject};
 use super::principal::Grant;
+use super::reach::{Reach, SERVER_ADMIN, Tenancy};
 use super::{CredentialId, Family, Identity, MintError, Refusal, RevocationId};
 
 /// The longest token that is looked at, in bytes of text.
@@ -103,18 +104,15 @@ impl RootKey {
     /// Built from terms: a subject pasted into Datalog source could close its
     /// quotes and grant itself a scope.
     pub fn sign(&self, root_id: u32, claims: &Claims) -> Result<Zeroizing<String>, MintError> {
-        let Claims { tenant, tenant_id, subject, issued, expires, scopes } = claims;
+        let Claims { reach, subject, issued, expires } = claims;
         let library = |_| MintError::Library;
-        let mut builder = Biscuit::builder()
-            .root_key_id(root_id)
-            .fact(fact("tenant", &[string(tenant.as_str())]))
-            .and_then(|b| b.fact(fact("tenant_id", &[string(&tenant_id.to_string())])))
+        let mut builder = belonging_to(reach, Biscuit::builder().root_key_id(root_id))
             .and_then(|b| b.fact(fact("subject", &[string(subject.as_str())])))
             .map_err(library)?
             .fact(fact("issued", &[date(*issued)?]))
             .map_err(library)?;
-        for scope in scopes.iter() {
-            builder = builder.fact(fact("scope", &[string(scope.as_str())])).map_err(library)?;
+        for scope in reach.scopes() {
+            builder = builder.fact(fact("scope", &[string(scope)])).map_err(library)?;
         }
         let token = builder
             .check(expires_at(*expires)?)
@@ -123,6 +121,18 @@ impl RootKey {
             .map(Zeroizing::new)
             .map_err(library)?;
         Ok(Zeroizing::new(BASE64.encode(&*token)))
+    }
+}
+
+fn belonging_to(
+    reach: &Reach,
+    builder: BiscuitBuilder,
+) -> Result<BiscuitBuilder, biscuit_auth::error::Token> {
+    match reach {
+        Reach::Tenant(Tenancy { tenant, tenant_id, scopes: _ }) => builder
+            .fact(fact("tenant", &[string(tenant.as_str())]))?
+            .fact(fact("tenant_id", &[string(&tenant_id.to_string())])),
+        Reach::Server => builder.fact(fact("server", &[boolean(true)])),
     }
 }
 
@@ -300,13 +310,11 @@ impl Unverified {
 impl Verified {
     pub fn into_grant(self) -> Grant {
         let Self { claims, caveats, revocation_ids } = self;
-        let Claims { tenant, tenant_id, subject, issued, expires, scopes } = claims;
+        let Claims { reach, subject, issued, expires } = claims;
         Grant {
             id: CredentialId::Biscuit(revocation_ids.into()),
             identity: Identity::of_biscuit(subject),
-            tenant,
-            tenant_id,
-            scopes,
+            reach,
             issued,
             expires: Some(expires),
             caveats,
@@ -398,10 +406,12 @@ fn decode_block(bytes: &[u8], symbols: &mut Symbols) -> Result<Block, Refusal> {
     Ok(Block { facts: block.facts, checks: block.checks })
 }
 
-/// The authority block: each of its facts once, a scope or more, and the expiry.
+/// The authority block: each of its facts once, the expiry, and either a tenant's facts
+/// with a scope or more, or the server's.
 fn claims(block: &Block, symbols: &Symbols) -> Result<Claims, Refusal> {
     let Block { facts, checks } = block;
     let (mut tenant, mut tenant_id, mut subject, mut issued) = (None, None, None, None);
+    let (mut server, mut server_admin) = (None, None);
     let mut scopes = ScopeSet::NONE;
     for schema::Fact { predicate } in facts {
         let (name, term) = unary(predicate, symbols)?;
@@ -410,25 +420,32 @@ fn claims(block: &Block, symbols: &Symbols) -> Result<Claims, Refusal> {
             "tenant_id" => set_once(&mut tenant_id, parse_id(&symbols.text(term)?)),
             "subject" => set_once(&mut subject, Subject::parse(&symbols.text(term)?).ok()),
             "issued" => set_once(&mut issued, Some(moment(date_of(term)?)?)),
-            "scope" => {
-                let scope = Scope::parse(&symbols.text(term)?).map_err(|_| Refusal::Shape)?;
-                let twice = scopes.contains(scope);
-                scopes = scopes.with(scope);
-                if twice { Err(Refusal::Shape) } else { Ok(()) }
-            }
+            "server" => set_once(&mut server, is_true(term)),
+            "scope" => match &*symbols.text(term)? {
+                SERVER_ADMIN => set_once(&mut server_admin, Some(())),
+                word => {
+                    let scope = Scope::parse(word).map_err(|_| Refusal::Shape)?;
+                    let twice = scopes.contains(scope);
+                    scopes = scopes.with(scope);
+                    if twice { Err(Refusal::Shape) } else { Ok(()) }
+                }
+            },
             _ => Err(Refusal::Shape),
         }?;
     }
-    if scopes == ScopeSet::NONE {
-        return Err(Refusal::Shape);
-    }
+    // One or the other, each with all of its facts and none of the other's.
+    let reach = match (tenant, tenant_id, server, server_admin) {
+        (Some(tenant), Some(tenant_id), None, None) if scopes != ScopeSet::NONE => {
+            Reach::Tenant(Tenancy { tenant, tenant_id, scopes })
+        }
+        (None, None, Some(()), Some(())) if scopes == ScopeSet::NONE => Reach::Server,
+        _ => return Err(Refusal::Shape),
+    };
     Ok(Claims {
-        tenant: tenant.ok_or(Refusal::Shape)?,
-        tenant_id: tenant_id.ok_or(Refusal::Shape)?,
+        reach,
         subject: subject.ok_or(Refusal::Shape)?,
         issued: issued.ok_or(Refusal::Shape)?,
         expires: expiry(checks, symbols)?,
-        scopes,
     })
 }
 
@@ -438,6 +455,10 @@ fn set_once<T>(slot: &mut Option<T>, value: Option<T>) -> Result<(), Refusal> {
     }
     *slot = value;
     Ok(())
+}
+
+fn is_true(term: &schema::Term) -> Option<()> {
+    matches!(term.content, Some(Value::Bool(true))).then_some(())
 }
 
 fn parse_id(text: &str) -> Option<TenantId> {

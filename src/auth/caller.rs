@@ -23,6 +23,8 @@ pub enum Actor {
     Local { uid: Option<u32> },
     /// The server, by itself.
     Server,
+    /// Whoever presented what is no credential of ours.
+    Stranger,
 }
 
 /// What a verified credential says of who presents it.
@@ -47,6 +49,10 @@ impl Caller {
 
     pub fn server() -> Self {
         Self::of(Actor::Server)
+    }
+
+    pub fn stranger(address: Option<IpAddr>) -> Self {
+        Self { actor: Actor::Stranger, origin: Origin { request: None, address } }
     }
 
     pub(super) fn holder(holder: &Arc<Holder>) -> Self {

@@ -60,6 +60,12 @@ impl Caveats {
         self.all(|query| query.is_about_name() || query.holds_without_name(operation, now))
     }
 
+    /// Whether a request about the server itself, which names no secret and no operation
+    /// on one, is left. Only a query about time can hold.
+    pub(super) fn allow_server(&self, now: Now) -> bool {
+        self.all(|query| matches!(query, Query::Time(bound) if bound.holds(now)))
+    }
+
     pub(super) fn depend_on_name(&self) -> bool {
         self.checks.iter().flat_map(|check| &check.queries).any(Query::is_about_name)
     }

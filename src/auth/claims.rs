@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use crate::domain::{ScopeSet, TenantId, TenantName, Timestamp};
+use crate::domain::Timestamp;
 
 use super::ApiKeyId;
 use super::api_key::PREFIX;
+use super::reach::Reach;
 
 /// Whom a token was minted for, in the operator's words: 1 to 128 characters
 /// that can be printed.
@@ -77,12 +78,10 @@ impl std::str::FromStr for Subject {
 /// The contents of an authority block. Both moments are whole seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claims {
-    pub tenant: TenantName,
-    pub tenant_id: TenantId,
+    pub reach: Reach,
     pub subject: Subject,
     pub issued: Timestamp,
     pub expires: Timestamp,
-    pub scopes: ScopeSet,
 }
 
 #[cfg(test)]

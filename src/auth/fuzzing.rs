@@ -11,6 +11,7 @@ use super::biscuit::{RootKey, Unverified};
 use super::caveat::Caveats;
 use super::claims::{Claims, Subject};
 use super::inspect;
+use super::reach::{Reach, Tenancy};
 use crate::domain::{Now, Operation, Scope, ScopeSet, SecretName, TenantId, TenantName, Timestamp};
 
 use base64::Engine;
@@ -66,12 +67,14 @@ const ROOT: [u8; 32] = [7; 32];
 
 fn claims() -> Claims {
     Claims {
-        tenant: TenantName::parse("acme").expect("a name"),
-        tenant_id: TenantId::from_bytes([7; 16]),
+        reach: Reach::Tenant(Tenancy {
+            tenant: TenantName::parse("acme").expect("a name"),
+            tenant_id: TenantId::from_bytes([7; 16]),
+            scopes: ScopeSet::NONE.with(Scope::All),
+        }),
         subject: Subject::parse("ci").expect("a subject"),
         issued: Timestamp::from_unix_seconds(0),
         expires: Timestamp::from_unix_seconds(4_000_000_000),
-        scopes: ScopeSet::NONE.with(Scope::All),
     }
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Refusal;
 use super::biscuit::Unverified;
 use super::claims::Claims;
+use super::reach::Tenancy;
 
 /// What a token says about itself.
 ///
@@ -14,9 +15,10 @@ use super::claims::Claims;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {
-    pub tenant: String,
+    /// `None`, and its id with it: it is for the server itself.
+    pub tenant: Option<String>,
     /// Hexadecimal.
-    pub tenant_id: String,
+    pub tenant_id: Option<String>,
     pub subject: String,
     /// RFC 3339.
     pub issued: String,
@@ -40,14 +42,15 @@ pub struct Inspection {
 /// would refuse it for its shape.
 pub fn inspect(token: &str) -> Result<Inspection, Refusal> {
     let token = Unverified::decode(token)?;
-    let Claims { tenant, tenant_id, subject, issued, expires, scopes } = token.claims();
+    let Claims { reach, subject, issued, expires } = token.claims();
+    let of_tenant = |say: fn(&Tenancy) -> String| reach.tenancy().map(say);
     Ok(Inspection {
-        tenant: tenant.to_string(),
-        tenant_id: tenant_id.to_string(),
+        tenant: of_tenant(|tenancy| tenancy.tenant.to_string()),
+        tenant_id: of_tenant(|tenancy| tenancy.tenant_id.to_string()),
         subject: subject.to_string(),
         issued: issued.to_string(),
         expires: expires.to_string(),
-        scopes: scopes.iter().map(|scope| scope.as_str()).collect(),
+        scopes: reach.scopes(),
         root_id: token.root_id(),
         narrowed_to: token.caveats().sentences(),
         sealed: token.is_sealed(),

@@ -38,6 +38,7 @@ mod narrow;
 pub mod oidc;
 mod permit;
 mod principal;
+mod reach;
 mod remembered;
 mod revocation;
 mod roots;
@@ -52,9 +53,11 @@ pub use claims::{Subject, SubjectError};
 pub use identity::{CredentialId, CredentialKind, Family, Identity};
 pub use inspect::{Inspection, inspect};
 pub use limits::{Limited, Limits, Rates, Turnstile};
-pub use mint::{Mint, MintError, mint};
+pub use mint::{Mint, MintError, MintServer, mint, mint_server};
 pub use narrow::{NarrowError, Narrowing, narrow, seal};
-pub use permit::{BatchPermit, ListPermit, ManagePermit, Permit, Read, Write, WriterPermit};
+pub use permit::{
+    BatchPermit, ListPermit, ManagePermit, Permit, Read, ServerPermit, Write, WriterPermit,
+};
 pub use principal::{Forbidden, Principal};
 pub use revocation::{Revocation, RevocationId, RevocationIdError, RevocationTarget, Revocations};
 pub use roots::{PublicRoot, Roots, RootsError, TooManyRoots};

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::Refusal;
 use super::biscuit::{MAX_APPENDED_BLOCKS, MAX_APPENDED_CHECKS, Unverified, Unwritable};
 use super::caveat::{Check, Comparison, OneOf, Query, TimeBound};
+use super::reach::Reach;
 use crate::domain::{NamePrefix, Operation, SecretName, Timestamp};
 
 /// What a token is to be narrowed to; each part that is there takes away from it.
@@ -40,6 +41,9 @@ pub enum NarrowError {
     Expired { expired: Timestamp },
     #[error("say what to narrow it to: an operation, names, prefixes or times")]
     Nothing,
+    /// Such a check never holds for it, so that what came out would be good for nothing.
+    #[error("the token is for the server itself, which has no secrets: narrow it to times alone")]
+    OfTheServer,
     #[error("an empty prefix allows every name; leave it out, or say what names begin with")]
     EmptyPrefix,
     #[error("the lifetime must be at least 1 second")]
@@ -146,6 +150,10 @@ fn checks(
     now: Timestamp,
 ) -> Result<Vec<Check>, NarrowError> {
     let Narrowing { operation, names, prefixes, ttl, not_before } = wanted;
+    let of_secrets = operation.is_some() || !names.is_empty() || !prefixes.is_empty();
+    if of_secrets && token.claims().reach == Reach::Server {
+        return Err(NarrowError::OfTheServer);
+    }
     let mut checks = Vec::new();
     if let Some(operation) = operation {
         let word = OneOf::new(vec![operation.as_str().into()]);

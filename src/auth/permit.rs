@@ -136,6 +136,17 @@ impl<T> BatchPermit<T> {
     }
 }
 
+/// Proof that a credential may see how the server fares. It has no address: there is
+/// nothing of a tenant's that it could open.
+#[derive(Debug)]
+pub struct ServerPermit(());
+
+impl ServerPermit {
+    pub(super) fn new() -> Self {
+        Self(())
+    }
+}
+
 /// Proof that a credential may create, see and revoke the API keys of one tenant.
 #[derive(Debug)]
 pub struct ManagePermit {

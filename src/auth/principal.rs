@@ -9,9 +9,10 @@ use std::sync::Arc;
 use crate::domain::{Now, Operation, Scope, ScopeSet, SecretName, TenantId, TenantName, Timestamp};
 
 use super::caveat::Caveats;
+use super::reach::{Reach, Tenancy};
 use super::{
     Caller, CredentialId, CredentialKind, Family, Holder, Identity, ListPermit, ManagePermit,
-    Permit, Read, Subject, Write, WriterPermit,
+    Origin, Permit, Read, ServerPermit, Subject, Write, WriterPermit,
 };
 
 /// A good credential that does not allow the act (403). It says no more, so that
@@ -25,9 +26,7 @@ pub struct Forbidden;
 pub(super) struct Grant {
     pub id: CredentialId,
     pub identity: Identity,
-    pub tenant: TenantName,
-    pub tenant_id: TenantId,
-    pub scopes: ScopeSet,
+    pub reach: Reach,
     pub issued: Timestamp,
     /// `None`: it does not expire.
     pub expires: Option<Timestamp>,
@@ -40,9 +39,7 @@ pub(super) struct Grant {
 pub struct Principal {
     holder: Arc<Holder>,
     family: Family,
-    tenant: TenantName,
-    tenant_id: TenantId,
-    scopes: ScopeSet,
+    reach: Reach,
     issued: Timestamp,
     expires: Option<Timestamp>,
     caveats: Arc<Caveats>,
@@ -50,10 +47,10 @@ pub struct Principal {
 
 impl Principal {
     pub(super) fn new(grant: Grant) -> Self {
-        let Grant { id, identity, tenant, tenant_id, scopes, issued, expires, caveats } = grant;
+        let Grant { id, identity, reach, issued, expires, caveats } = grant;
         let (family, caveats) = (Family::of(&id, &identity), Arc::new(caveats));
         let holder = Arc::new(Holder { id, identity });
-        Self { holder, family, tenant, tenant_id, scopes, issued, expires, caveats }
+        Self { holder, family, reach, issued, expires, caveats }
     }
 
     /// Of a tenant that is nobody's, for tests of what only holds principals.
@@ -63,9 +60,11 @@ impl Principal {
         let grant = Grant {
             id: CredentialId::Oidc(None),
             identity: Identity::of_biscuit(Subject::parse("nobody").unwrap()),
-            tenant: TenantName::parse("nobody").unwrap(),
-            tenant_id: TenantId::from_bytes([0; 16]),
-            scopes: ScopeSet::NONE,
+            reach: Reach::Tenant(Tenancy {
+                tenant: TenantName::parse("nobody").unwrap(),
+                tenant_id: TenantId::from_bytes([0; 16]),
+                scopes: ScopeSet::NONE,
+            }),
             issued: epoch,
             expires: Some(epoch),
             caveats: Caveats::default(),
@@ -79,8 +78,8 @@ impl Principal {
         name: SecretName,
         now: Now,
     ) -> Result<Permit<Read>, Forbidden> {
-        self.may(Operation::Read, tenant, &name, now)?;
-        Ok(Permit::new(self.tenant_id, name, self.caller()))
+        let tenant = self.may(Operation::Read, tenant, &name, now)?;
+        Ok(Permit::new(tenant, name, self.caller()))
     }
 
     pub fn may_write(
@@ -89,30 +88,22 @@ impl Principal {
         name: SecretName,
         now: Now,
     ) -> Result<Permit<Write>, Forbidden> {
-        self.may(Operation::Write, tenant, &name, now)?;
-        Ok(Permit::new(self.tenant_id, name, self.caller()))
+        let tenant = self.may(Operation::Write, tenant, &name, now)?;
+        Ok(Permit::new(tenant, name, self.caller()))
     }
 
     /// A list passes where some name may be read; each name is then asked about
     /// through [`ListPermit::shows`].
     pub fn may_list(&self, tenant: &TenantName, now: Now) -> Result<ListPermit, Forbidden> {
-        if !self.reaches(Operation::Read, tenant, now)
-            || !self.caveats.allow_some_name(Operation::Read, now)
-        {
-            return Err(Forbidden);
-        }
-        Ok(ListPermit::new(self.tenant_id, Arc::clone(&self.caveats)))
+        let tenant = self.may_some(Operation::Read, tenant, now)?;
+        Ok(ListPermit::new(tenant, Arc::clone(&self.caveats)))
     }
 
     /// Several writes pass where some name may be written; each name is then asked
     /// about through [`WriterPermit::all`].
     pub fn may_write_some(&self, tenant: &TenantName, now: Now) -> Result<WriterPermit, Forbidden> {
-        if !self.reaches(Operation::Write, tenant, now)
-            || !self.caveats.allow_some_name(Operation::Write, now)
-        {
-            return Err(Forbidden);
-        }
-        Ok(WriterPermit::new(self.tenant_id, Arc::clone(&self.caveats), self.caller()))
+        let tenant = self.may_some(Operation::Write, tenant, now)?;
+        Ok(WriterPermit::new(tenant, Arc::clone(&self.caveats), self.caller()))
     }
 
     /// Whether it may manage the API keys of its tenant: with the scope `*`, and a
@@ -129,11 +120,22 @@ impl Principal {
             CredentialKind::Oidc => true,
             CredentialKind::ApiKey => false,
         };
-        let own = *tenant == self.tenant && !self.has_expired(now);
-        if manages && own && self.scopes.contains(Scope::All) {
-            Ok(ManagePermit::new(self.tenant_id, self.scopes, self.caller()))
+        let Tenancy { tenant_id, scopes, .. } = self.within(tenant, now)?;
+        if manages && scopes.contains(Scope::All) {
+            Ok(ManagePermit::new(*tenant_id, *scopes, self.caller()))
         } else {
             Err(Forbidden)
+        }
+    }
+
+    /// Whether it may see how the server fares: only a token that was minted for that,
+    /// narrowed at most to a time. No tenant's credential can, whatever its scopes.
+    pub fn may_see_server(&self, now: Now) -> Result<ServerPermit, Forbidden> {
+        match &self.reach {
+            Reach::Server if !self.has_expired(now) && self.caveats.allow_server(now) => {
+                Ok(ServerPermit::new())
+            }
+            Reach::Server | Reach::Tenant(_) => Err(Forbidden),
         }
     }
 
@@ -149,20 +151,26 @@ impl Principal {
         &self.holder.identity
     }
 
-    pub fn tenant(&self) -> &TenantName {
-        &self.tenant
+    /// `None`: it is for the server itself, and belongs to no tenant.
+    pub fn tenant(&self) -> Option<&TenantName> {
+        self.tenancy().map(|tenancy| &tenancy.tenant)
     }
 
-    pub fn tenant_id(&self) -> TenantId {
-        self.tenant_id
+    pub fn tenant_id(&self) -> Option<TenantId> {
+        self.tenancy().map(|tenancy| tenancy.tenant_id)
+    }
+
+    pub(super) fn tenancy(&self) -> Option<&Tenancy> {
+        self.reach.tenancy()
     }
 
     pub fn subject(&self) -> &Subject {
         &self.holder.identity.subject
     }
 
+    /// Within its tenant.
     pub fn scopes(&self) -> ScopeSet {
-        self.scopes
+        self.tenancy().map_or(ScopeSet::NONE, |tenancy| tenancy.scopes)
     }
 
     pub fn issued(&self) -> Timestamp {
@@ -181,6 +189,11 @@ impl Principal {
     /// For who counts requests.
     pub fn family(&self) -> Family {
         self.family
+    }
+
+    /// Who acts by it, for what is recorded of a request.
+    pub fn requested_by(&self, origin: Origin) -> Caller {
+        Caller { origin, ..self.caller() }
     }
 
     fn caller(&self) -> Caller {
@@ -203,17 +216,36 @@ impl Principal {
         tenant: &TenantName,
         name: &SecretName,
         now: Now,
-    ) -> Result<(), Forbidden> {
-        if self.reaches(operation, tenant, now) && self.caveats.allow(operation, name, now) {
-            Ok(())
-        } else {
-            Err(Forbidden)
-        }
+    ) -> Result<TenantId, Forbidden> {
+        let tenant = self.reaches(operation, tenant, now)?;
+        if self.caveats.allow(operation, name, now) { Ok(tenant) } else { Err(Forbidden) }
     }
 
-    /// What the credential allows, caveats aside. Expiry is judged again, since a principal
-    /// may be held for longer than the request that authenticated it.
-    fn reaches(&self, operation: Operation, tenant: &TenantName, now: Now) -> bool {
-        *tenant == self.tenant && self.scopes.allows(operation) && !self.has_expired(now)
+    fn may_some(
+        &self,
+        operation: Operation,
+        tenant: &TenantName,
+        now: Now,
+    ) -> Result<TenantId, Forbidden> {
+        let tenant = self.reaches(operation, tenant, now)?;
+        if self.caveats.allow_some_name(operation, now) { Ok(tenant) } else { Err(Forbidden) }
+    }
+
+    /// What the credential allows, caveats aside.
+    fn reaches(
+        &self,
+        operation: Operation,
+        tenant: &TenantName,
+        now: Now,
+    ) -> Result<TenantId, Forbidden> {
+        let Tenancy { tenant_id, scopes, .. } = self.within(tenant, now)?;
+        if scopes.allows(operation) { Ok(*tenant_id) } else { Err(Forbidden) }
+    }
+
+    /// Its own tenant, if this is it. Expiry is judged again, since a principal may be held
+    /// for longer than the request that authenticated it.
+    fn within(&self, tenant: &TenantName, now: Now) -> Result<&Tenancy, Forbidden> {
+        let own = self.tenancy().filter(|own| own.tenant == *tenant && !self.has_expired(now));
+        own.ok_or(Forbidden)
     }
 }

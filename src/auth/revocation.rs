@@ -152,12 +152,15 @@ impl Revocations {
 
     /// Whether the credential was revoked in any way.
     pub(super) fn end(&self, principal: &Principal) -> bool {
-        let (tenant, issued) = (principal.tenant_id(), principal.issued());
-        let ended = |target| self.0.get(&target).is_some_and(|said| said.ends(issued));
         !self.is_empty()
             && (self.end_a_block_of(principal.id().blocks())
-                || ended(RevocationTarget::Tenant(tenant))
-                || ended(RevocationTarget::Subject(tenant, principal.identity().clone())))
+                || principal.tenant_id().is_some_and(|tenant| self.end_in(tenant, principal)))
+    }
+
+    fn end_in(&self, tenant: TenantId, principal: &Principal) -> bool {
+        let ended = |target| self.0.get(&target).is_some_and(|said| said.ends(principal.issued()));
+        ended(RevocationTarget::Tenant(tenant))
+            || ended(RevocationTarget::Subject(tenant, principal.identity().clone()))
     }
 
     /// From which moment on what is minted for a subject holds, if that is not past.

@@ -2,6 +2,7 @@
 
 mod limits;
 mod narrow;
+mod server;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -177,7 +178,7 @@ fn writes(principal: &Principal, secret: &str, now: Now) -> bool {
 fn a_minted_token_is_its_tenants() {
     let world = World::new();
     let principal = world.principal(&world.good());
-    assert_eq!((principal.tenant(), principal.tenant_id()), (&acme(), ID));
+    assert_eq!((principal.tenant(), principal.tenant_id()), (Some(&acme()), Some(ID)));
     assert_eq!(principal.subject().as_str(), "ci");
     assert_eq!(principal.expires(), Some(at(EXPIRES).wall()));
     assert_eq!(principal.scopes(), ScopeSet::NONE.with(Scope::All));
@@ -1028,8 +1029,8 @@ fn a_token_reads_in_plain_words() {
     assert_eq!(
         inspection,
         Inspection {
-            tenant: "acme".to_owned(),
-            tenant_id: "07".repeat(16),
+            tenant: Some("acme".to_owned()),
+            tenant_id: Some("07".repeat(16)),
             subject: "ci".to_owned(),
             issued: "1970-01-01T00:16:40Z".to_owned(),
             expires: "1970-01-01T02:46:40Z".to_owned(),
@@ -1056,7 +1057,7 @@ fn a_token_reads_in_plain_words() {
 
 #[test]
 fn inspection_needs_no_signature() {
-    assert_eq!(inspect(&World::new().good()).unwrap().tenant, "acme");
+    assert_eq!(inspect(&World::new().good()).unwrap().tenant.as_deref(), Some("acme"));
 }
 
 #[test]
@@ -1184,20 +1185,23 @@ fn moment() -> impl Strategy<Value = i64> {
 
 /// What biscuit's own authorizer says, with limits that never bind.
 fn library_allows(token: &Biscuit, operation: Operation, secret: &str, seconds: i64) -> bool {
+    let request = request_at(seconds).operation(operation.as_str()).resource(secret);
+    request.build(token).is_ok_and(|mut authorizer| authorizer.authorize().is_ok())
+}
+
+fn library_allows_server(token: &Biscuit, seconds: i64) -> bool {
+    request_at(seconds).build(token).is_ok_and(|mut authorizer| authorizer.authorize().is_ok())
+}
+
+fn request_at(seconds: i64) -> AuthorizerBuilder {
     let limits = AuthorizerLimits {
         max_facts: 100_000,
         max_iterations: 100_000,
         max_time: Duration::from_secs(60),
     };
     let time = Term::Date(u64::try_from(seconds).unwrap());
-    let authorizer = AuthorizerBuilder::new()
-        .fact(library::fact("time", &[time]))
-        .unwrap()
-        .operation(operation.as_str())
-        .resource(secret)
-        .allow_all()
-        .set_limits(limits);
-    authorizer.build(token).is_ok_and(|mut authorizer| authorizer.authorize().is_ok())
+    let time = AuthorizerBuilder::new().fact(library::fact("time", &[time])).unwrap();
+    time.allow_all().set_limits(limits)
 }
 
 proptest! {
@@ -1222,6 +1226,8 @@ proptest! {
                 (Operation::Read, reads(&principal, secret, now))
             };
             prop_assert_eq!(ours, library_allows(&token, operation, secret, seconds));
+            let of_server = principal.caveats().allow_server(now);
+            prop_assert_eq!(of_server, library_allows_server(&token, seconds));
         }
     }
 
@@ -1268,7 +1274,7 @@ proptest! {
         let token = mint(&authenticator.roots(), &wanted).unwrap();
         let tenants = vec![(tenant.clone(), id)];
         let principal = authenticator.authenticate(&token, Source::UNKNOWN, at(issued), &tenants).unwrap();
-        prop_assert_eq!((principal.tenant(), principal.tenant_id()), (&tenant, id));
+        prop_assert_eq!((principal.tenant(), principal.tenant_id()), (Some(&tenant), Some(id)));
         prop_assert_eq!(principal.subject(), &subject);
         prop_assert_eq!(principal.scopes(), wanted.scopes);
         prop_assert_eq!(principal.expires(), Some(wanted.expires));

@@ -17,13 +17,13 @@ use super::shares::Input;
 use super::{internal, issuers, kek, logging, notices, secret};
 use crate::api::admin::{Command, Reply};
 use crate::auth::{Caller, Rates};
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, AuditReads, Config, Loaded};
 use crate::crypto::{Kek, KekRecord, OldDeks};
 use crate::domain::{Bound, Rate, TenantLimits};
 use crate::http::{AdminClient, AdminError};
 use crate::store::{Store, StoreError};
 use crate::vault::maintenance::{self, Ends, Exchange};
-use crate::vault::{DekPolicy, OpenError, SealedVault, Vault, VaultOptions};
+use crate::vault::{AuditPolicy, DekPolicy, OpenError, Reads, SealedVault, Vault, VaultOptions};
 
 const SYSTEM_CONFIG: &str = "/etc/tenure/tenure.toml";
 /// The KEK of a development store lies in its folder; nobody else's does.
@@ -171,6 +171,18 @@ pub(super) fn options(config: &Config, place: String) -> VaultOptions {
         tenant_limits: tenant_limits(&config.limits.tenant),
         notices: notices::policy(config),
         deks: dek_policy(&config.dek),
+        audit: AuditPolicy {
+            reads: audited_reads(config),
+            queue_bytes: config.audit.queue_bytes.as_usize(),
+        },
+    }
+}
+
+pub(super) fn audited_reads(config: &Config) -> Reads {
+    match config.audit.reads {
+        AuditReads::Durable => Reads::Durable,
+        AuditReads::Buffered => Reads::Buffered,
+        AuditReads::Off => Reads::Off,
     }
 }
 

@@ -596,13 +596,19 @@ pub(super) enum TokenCommand {
     /// Mint a token and print it, alone, on standard output
     #[command(after_help = "Example:\n  tenure token mint --tenant acme --scope Secret.Read \
         --scope Secret.Write --ttl 8h --subject ci\n\nScopes: Secret.Read (get, list), \
-        Secret.Write (put, delete), * (all in the tenant).")]
+        Secret.Write (put, delete), * (all in the tenant).\nA token for the server itself \
+        (Server.Admin) reads /metrics and nothing else:\n  tenure token mint --server-admin \
+        --ttl 90d --subject prometheus")]
     Mint {
-        #[arg(long)]
-        tenant: String,
+        /// Whose secrets it is for
+        #[arg(long, required_unless_present = "server_admin")]
+        tenant: Option<String>,
         /// Secret.Read, Secret.Write or *; may be given more than once
-        #[arg(long, required = true)]
+        #[arg(long, required_unless_present = "server_admin")]
         scope: Vec<String>,
+        /// For the server itself: it reads /metrics, and belongs to no tenant
+        #[arg(long, conflicts_with_all = ["tenant", "scope"])]
+        server_admin: bool,
         /// How long it is good for: 30m, 1h, 7d
         #[arg(long, default_value = "1h")]
         ttl: TimeSpan,

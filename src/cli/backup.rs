@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::access::{self, Beside, DevStore, send_pieces};
 use super::args::{BackupArgs, BackupCommand, CredentialsArg, StoreArgs};
 use super::backup_file::{self, Target};
+use super::clock::SystemClock;
 use super::data::{NewStore, RestoreInto};
 use super::failure::{CliError, Exit};
 use super::kek::Fetched;
@@ -21,7 +22,7 @@ use crate::api::admin::{
     Reply, Verification,
 };
 use crate::config::Config;
-use crate::domain::TenantName;
+use crate::domain::{Clock, TenantName};
 use crate::vault::backup::{self, BackupError, Credentials, WantedStore};
 
 pub(super) async fn run(args: BackupArgs, output: Output) -> Result<(), CliError> {
@@ -40,7 +41,9 @@ pub(super) async fn run(args: BackupArgs, output: Output) -> Result<(), CliError
                 (None, None, Some(credentials)) => {
                     let without = args.without.iter().map(|name| tenant_name(name));
                     let without = without.collect::<Result<_, _>>()?;
-                    let wanted = WantedStore { credentials: credentials.into(), without };
+                    let (credentials, caller) = (credentials.into(), access::here_by());
+                    let at = SystemClock.read().wall;
+                    let wanted = WantedStore { credentials, without, caller, at };
                     restore_store(&from, &wanted, args.dry_run, &args.store, output).await
                 }
                 // clap refuses these before.

@@ -1,4 +1,4 @@
-//! A backup as a file: under its name only when it is whole and durable.
+//! A backup, or an export, as a file: under its name only when it is whole and durable.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
@@ -7,21 +7,47 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
+use tokio::sync::mpsc;
 
 use super::data::cannot;
 use super::failure::{CliError, Exit};
 use super::internal;
+use crate::domain::Timestamp;
 
 /// Standard input or output.
 const STANDARD: &str = "-";
 /// Behind the name of a file that is not whole.
 pub(super) const PARTIAL: &str = "partial";
 
-/// A backup that is being written to `<name>.partial`, which is gone again unless
+/// What becomes of a file that has the name already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Existing {
+    Refused,
+    Replaced,
+}
+
+/// A moment as it stands in a file's name: `20300131T120000Z`.
+pub(super) fn stamp(at: Timestamp) -> String {
+    Timestamp::from_unix_seconds(at.unix_seconds()).to_string().replace(['-', ':'], "")
+}
+
+/// Writes what comes, until nothing does any more.
+pub(super) async fn write_pieces(
+    mut file: File,
+    mut pieces: mpsc::Receiver<Vec<u8>>,
+) -> io::Result<()> {
+    while let Some(piece) = pieces.recv().await {
+        file.write_all(&piece)?;
+    }
+    Ok(())
+}
+
+/// A file that is being written to `<name>.partial`, which is gone again unless
 /// it is [kept](NewFile::keep). One left by a crash is taken over.
 pub(super) struct NewFile {
     /// Locked: nobody else writes it.
     file: File,
+    existing: Existing,
     path: PathBuf,
     partial: PathBuf,
     kept: bool,
@@ -29,7 +55,13 @@ pub(super) struct NewFile {
 
 impl NewFile {
     pub(super) fn create(path: &Path) -> Result<Self, CliError> {
-        refuse_existing(path)?;
+        Self::begin(path, Existing::Refused)
+    }
+
+    pub(super) fn begin(path: &Path, existing: Existing) -> Result<Self, CliError> {
+        if existing == Existing::Refused {
+            refuse_existing(path)?;
+        }
         let partial = partial_of(path);
         let failed = |error: io::Error| cannot("write", &partial, &error);
         let mut options = File::options();
@@ -48,7 +80,7 @@ impl NewFile {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        let new = Self { file, path: path.to_owned(), partial, kept: false };
+        let new = Self { file, existing, path: path.to_owned(), partial, kept: false };
         // What was found there may have been anyone's to read.
         let ours = new.file.set_permissions(Permissions::from_mode(0o600));
         ours.and_then(|()| new.file.set_len(0))
@@ -69,7 +101,10 @@ impl NewFile {
     pub(super) fn keep(mut self) -> Result<(), CliError> {
         let failed = |error: io::Error| cannot("write", &self.path, &error);
         self.file.sync_all().map_err(failed)?;
-        rename_to_new(&self.partial, &self.path)?;
+        match self.existing {
+            Existing::Refused => rename_to_new(&self.partial, &self.path)?,
+            Existing::Replaced => fs::rename(&self.partial, &self.path).map_err(failed)?,
+        }
         self.kept = true;
         let folder = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let folder = File::open(folder.unwrap_or(Path::new(".")));
@@ -97,7 +132,7 @@ fn exists(path: &Path) -> CliError {
     CliError {
         exit: Exit::Conflict,
         message: format!(
-            "{} exists, and a backup is not written over; name another file, or remove it",
+            "{} exists, and is not written over; name another file, or remove it",
             path.display()
         ),
     }
@@ -219,6 +254,19 @@ mod tests {
         std::os::unix::fs::symlink(&other, folder.path().join("b.partial")).unwrap();
         assert!(NewFile::create(&path).is_err());
         assert_eq!(fs::read(&other).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn one_that_may_be_replaced_is_when_the_new_one_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b");
+        fs::write(&path, "old").unwrap();
+        let new = NewFile::begin(&path, Existing::Replaced).unwrap();
+        new.writer().unwrap().write_all(b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        new.keep().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(folder.path()), ["b"]);
     }
 
     #[test]

@@ -6,17 +6,16 @@
 //! writes no more of them.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::access::send_pieces;
-use super::backup_file::{NewFile, PARTIAL};
+use super::aside::Aside;
+use super::backup_file::{NewFile, PARTIAL, stamp, write_pieces};
 use super::clock::SystemClock;
 use super::data::cannot;
 use super::failure::CliError;
@@ -35,50 +34,19 @@ const RETRY: Duration = Duration::from_secs(15 * 60);
 const PREFIX: &str = "tenure-";
 const SUFFIX: &str = ".backup";
 
-/// The thread that writes them: decrypting all for the check takes long, and no
-/// request should wait for it.
-pub(super) struct Schedule {
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
-}
-
-impl Schedule {
-    /// `None` where no backups are wanted.
-    pub(super) fn start(wanted: &Backup, vault: &Arc<Vault>) -> Result<Option<Self>, CliError> {
-        let Backup { every, folder: Some(folder), keep } = wanted else { return Ok(None) };
-        if every.is_zero() {
-            return Ok(None);
-        }
-        let worker = Worker {
-            vault: vault.clone(),
-            folder: folder.clone(),
-            every: every.as_duration(),
-            keep: *keep,
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(internal)?;
-        let (stop, stopped) = oneshot::channel();
-        let work = move || {
-            runtime.block_on(async move {
-                tokio::select! {
-                    _ = stopped => {}
-                    () = worker.run() => {}
-                }
-            });
-        };
-        let thread = std::thread::Builder::new().name("backup".to_owned()).spawn(work);
-        Ok(Some(Self { stop, thread: thread.map_err(internal)? }))
+/// `None` where no backups are wanted.
+pub(super) fn start(wanted: &Backup, vault: &Arc<Vault>) -> Result<Option<Aside>, CliError> {
+    let Backup { every, folder: Some(folder), keep } = wanted else { return Ok(None) };
+    if every.is_zero() {
+        return Ok(None);
     }
-
-    /// Breaks off one that is being written.
-    pub(super) async fn stop(self) {
-        // It may have ended by itself.
-        let _ = self.stop.send(());
-        let thread = self.thread;
-        if !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(()))) {
-            log::error!("the thread that writes backups panicked");
-        }
-    }
+    let worker = Worker {
+        vault: vault.clone(),
+        folder: folder.clone(),
+        every: every.as_duration(),
+        keep: *keep,
+    };
+    Aside::start("backup", move || async move { worker.run().await }).map(Some)
 }
 
 struct Worker {
@@ -154,14 +122,8 @@ fn now() -> Timestamp {
 }
 
 async fn written(vault: &Arc<Vault>, new: &NewFile) -> Result<BackupMade, CliError> {
-    let (exchange, Ends { mut download, .. }) = Exchange::new();
-    let mut file = new.writer().map_err(internal)?;
-    let writing = async {
-        while let Some(piece) = download.recv().await {
-            file.write_all(&piece)?;
-        }
-        Ok(())
-    };
+    let (exchange, Ends { download, .. }) = Exchange::new();
+    let writing = write_pieces(new.writer().map_err(internal)?, download);
     let making =
         maintenance::execute(vault, Command::BackupCreate, exchange.for_caller(Caller::server()));
     let (reply, ()) = tokio::try_join!(async { Ok(making.await) }, writing)
@@ -188,8 +150,7 @@ async fn checked(vault: &Arc<Vault>, new: &NewFile, bytes: u64) -> Result<Checke
 
 /// `tenure-20300131T120000Z.backup`
 fn name_of(at: Timestamp) -> String {
-    let whole = Timestamp::from_unix_seconds(at.unix_seconds()).to_string();
-    format!("{PREFIX}{}{SUFFIX}", whole.replace(['-', ':'], ""))
+    format!("{PREFIX}{}{SUFFIX}", stamp(at))
 }
 
 /// Of a name that [`name_of`] makes, and of no other.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::backup_schedule::Schedule;
+use super::aside::Aside;
 use super::failure::CliError;
 use super::memory::Locking;
-use super::{access, issuers, kek, notices};
+use super::{access, audit_archive, backup_schedule, issuers, kek, notices};
 use crate::api::admin::{Failure, FailureKind, Reply, Unsealing};
 use crate::api::audit::AuditOp;
 use crate::auth::Caller;
@@ -21,6 +21,8 @@ use crate::vault::{OpenError, SealedVault, Tended, Vault};
 
 /// How often the vault is kept in order.
 const HOUSE_EVERY: Duration = Duration::from_secs(1);
+/// How often what waits to be recorded is stored: within a second is promised.
+const RECORD_EVERY: Duration = Duration::from_millis(250);
 /// How often it is asked whether a database is worn.
 const COMPACT_EVERY: Duration = Duration::from_secs(5);
 /// How often it is asked whether keys are old, or something is to be encrypted anew.
@@ -116,7 +118,7 @@ impl Keeper {
         };
         match self.opened(sealed, with).await {
             Ok(Some(vault)) => {
-                vault.note(&Caller::local(None), AuditOp::Unseal).await;
+                vault.enter_service(&Caller::local(None), AuditOp::Unseal).await;
                 self.open(vault)
             }
             Ok(None) => {
@@ -140,6 +142,7 @@ impl Keeper {
     fn open(self, vault: Arc<Vault>) -> (Self, Result<Reply, Failure>) {
         // The configuration may have been read again while it was sealed.
         vault.set_rates(access::rates(&self.config.limits));
+        vault.set_reads(access::audited_reads(&self.config));
         match Self::begin(self.config.clone(), &self.state, self.locking, Held::Open(vault)) {
             Ok(keeper) => {
                 log::info!("unsealed");
@@ -211,6 +214,7 @@ impl Keeper {
                 if config.limits != before.limits {
                     vault.set_rates(access::rates(&config.limits));
                 }
+                vault.set_reads(access::audited_reads(&config));
                 let background = background.adopt(&before, &config, &vault).await?;
                 Keeps::Open { vault, background }
             }
@@ -251,12 +255,14 @@ impl Held {
 
 /// What works beside requests. Each part of it holds the vault until it is stopped.
 struct Background {
+    recording: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
     sweeping: JoinHandle<()>,
     keys: JoinHandle<()>,
     compacting: JoinHandle<()>,
     surveying: JoinHandle<()>,
-    backups: Option<Schedule>,
+    backups: Option<Aside>,
+    archiving: Option<Aside>,
     issuers: IssuerWatch,
     notices: Option<NoticeWatch>,
 }
@@ -264,14 +270,17 @@ struct Background {
 impl Background {
     fn start(config: &Config, state: &AppState, vault: &Arc<Vault>) -> Result<Self, CliError> {
         let notices = notices::start(config, vault)?;
-        let backups = Schedule::start(&config.backup, vault)?;
+        let backups = backup_schedule::start(&config.backup, vault)?;
+        let archiving = audit_archive::start(&config.audit, vault)?;
         Ok(Self {
+            recording: tokio::spawn(keep_recorded(vault.clone())),
             housekeeping: tokio::spawn(keep_house(vault.clone())),
             sweeping: sweeping(config, vault),
             keys: tokio::spawn(keep_keys(vault.clone())),
             compacting: tokio::spawn(keep_compact(vault.clone())),
             surveying: tokio::spawn(keep_surveyed(vault.clone())),
             backups,
+            archiving,
             issuers: IssuerWatch::start(issuers::sources(config), vault, state),
             notices,
         })
@@ -293,20 +302,37 @@ impl Background {
             if let Some(backups) = self.backups.take() {
                 backups.stop().await;
             }
-            self.backups = Schedule::start(&config.backup, vault)?;
+            self.backups = backup_schedule::start(&config.backup, vault)?;
+        }
+        let wanted = |config: &Config| (config.audit.keep, config.audit.archive.clone());
+        if wanted(config) != wanted(before) {
+            if let Some(archiving) = self.archiving.take() {
+                archiving.stop().await;
+            }
+            self.archiving = audit_archive::start(&config.audit, vault)?;
         }
         Ok(self)
     }
 
     async fn stop(self) {
-        let Self { housekeeping, sweeping, keys, compacting, surveying, backups, issuers, notices } =
-            self;
-        for task in [housekeeping, sweeping, keys, compacting, surveying] {
+        let Self {
+            recording,
+            housekeeping,
+            sweeping,
+            keys,
+            compacting,
+            surveying,
+            backups,
+            archiving,
+            issuers,
+            notices,
+        } = self;
+        for task in [recording, housekeeping, sweeping, keys, compacting, surveying] {
             task.abort();
         }
         drop((issuers, notices));
-        if let Some(backups) = backups {
-            backups.stop().await;
+        for aside in [backups, archiving].into_iter().flatten() {
+            aside.stop().await;
         }
     }
 }
@@ -314,6 +340,14 @@ impl Background {
 fn sweeping(config: &Config, vault: &Arc<Vault>) -> JoinHandle<()> {
     let (every, retain) = (config.sweep.every.as_duration(), config.sweep.retain.as_duration());
     tokio::spawn(keep_swept(vault.clone(), every, retain))
+}
+
+async fn keep_recorded(vault: Arc<Vault>) {
+    let mut every = tokio::time::interval(RECORD_EVERY);
+    loop {
+        every.tick().await;
+        vault.record_waiting().await;
+    }
 }
 
 async fn keep_house(vault: Arc<Vault>) {

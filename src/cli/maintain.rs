@@ -111,9 +111,13 @@ fn confirm_deletion(name: &str) -> Result<(), CliError> {
 
 pub(super) async fn token(args: TokenArgs, output: Output) -> Result<(), CliError> {
     match args.command {
-        TokenCommand::Mint { tenant, scope, ttl, subject, store } => {
+        TokenCommand::Mint { tenant, scope, server_admin: _, ttl, subject, store } => {
             let ttl_seconds = ttl.as_duration().as_secs();
-            let command = Command::TokenMint { tenant, scopes: scope, ttl_seconds, subject };
+            // Without a tenant it was asked for the server's.
+            let command = match tenant {
+                Some(tenant) => Command::TokenMint { tenant, scopes: scope, ttl_seconds, subject },
+                None => Command::TokenMintServer { ttl_seconds, subject },
+            };
             let reply = access::execute(&store, command).await?;
             output.show(&reply, || match &reply {
                 Reply::Token { token, .. } => format!("{token}\n"),
@@ -163,11 +167,16 @@ pub(super) fn inspection_text(inspection: &Inspection) -> String {
             "Secret.Read" => "get and list secrets",
             "Secret.Write" => "put and delete secrets",
             "*" => "do everything in the tenant",
+            "Server.Admin" => "read the server's metrics, and nothing of a tenant",
             other => other,
         })
         .collect();
+    let whose = match (tenant, tenant_id) {
+        (Some(tenant), Some(id)) => format!("tenant      {tenant} (id {id})"),
+        _ => "tenant      none: it is for the server itself".to_owned(),
+    };
     let mut text = format!(
-        "tenant      {tenant} (id {tenant_id})\nsubject     {subject}\nmay         {}\n\
+        "{whose}\nsubject     {subject}\nmay         {}\n\
          from        {issued}\nuntil       {expires}\nroot        {root_id}\n",
         may.join(", ")
     );

@@ -8,7 +8,9 @@
 mod access;
 mod allocator;
 mod args;
+mod aside;
 mod audit;
+mod audit_archive;
 #[cfg_attr(not(test), expect(dead_code, reason = "nothing is configured to be copied to yet"))]
 mod audit_file;
 mod backup;

@@ -50,6 +50,9 @@ fn adopted(present: &Config, fresh: &Config) -> Config {
     config.backup = fresh.backup.clone();
     config.limits = Limits { tenant: present.limits.tenant.clone(), ..fresh.limits.clone() };
     config.log.level = fresh.log.level;
+    config.audit.reads = fresh.audit.reads;
+    config.audit.keep = fresh.audit.keep;
+    config.audit.archive.clone_from(&fresh.audit.archive);
     config
 }
 

@@ -28,8 +28,8 @@ use crate::auth::Caller;
 use crate::config::{Config, Exposure, KekSource};
 use crate::crypto::Gathering;
 use crate::http::{
-    AdminServer, AppState, Desk, Live, MetricsServer, RequestLog, Running, Server, ServerOptions,
-    Stop, TlsFiles, TlsReloader, Turn,
+    AdminServer, AppState, Desk, Live, MetricsRoute, MetricsServer, RequestLog, Running, Server,
+    ServerOptions, Stop, TlsFiles, TlsReloader, Turn,
 };
 use crate::store::Store;
 use crate::vault::{OpenError, Vault};
@@ -268,7 +268,7 @@ async fn open(folder: &DataFolder, config: &Config) -> Result<Held, CliError> {
         Err(error) => Err(error),
     };
     let vault = access::or_close(&store, opened).await?;
-    vault.note(&Caller::server(), AuditOp::Start).await;
+    vault.enter_service(&Caller::server(), AuditOp::Start).await;
     Ok(Held::Open(vault))
 }
 
@@ -583,6 +583,9 @@ fn server_options(config: &Config, tls: Option<TlsReloader>) -> ServerOptions {
     options.tls = tls;
     options.trusted_proxies = http.trusted_proxies.clone();
     options.request_log = if config.log.requests { RequestLog::Lines } else { RequestLog::Off };
+    if !config.metrics.on_main {
+        options.metrics = MetricsRoute::Absent;
+    }
     options.header_timeout = http.header_timeout.as_duration();
     options.body_timeout = http.body_timeout.as_duration();
     options.keep_alive = http.keep_alive.as_duration();

@@ -36,7 +36,9 @@ pub use load::{Loaded, environment};
 pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use profiles::{CredentialPlace, Credentials, Profile, ProfileName, Profiles};
 pub use project::{ProjectFile, project};
-pub use settings::{LogFormat, LogLevel, MemoryLock, NoticeEvent, NoticeNames, Setting, keys};
+pub use settings::{
+    AuditReads, LogFormat, LogLevel, MemoryLock, NoticeEvent, NoticeNames, Setting, keys,
+};
 pub use validate::Exposure;
 
 /// Everything that can be configured. `config/tenure.toml` explains each key.
@@ -61,6 +63,7 @@ pub struct Config {
     pub memory: Memory,
     pub log: Log,
     pub metrics: Metrics,
+    pub audit: Audit,
     /// Issuers whose tokens are accepted beside our own.
     pub oidc: Vec<Oidc>,
 }
@@ -270,12 +273,27 @@ pub struct Log {
     pub requests: bool,
 }
 
-/// Where what is measured is read without a credential.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Where what is measured is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics {
+    /// Without a credential.
     pub listen: Option<SocketAddr>,
     /// Whether that may be off loopback.
     pub allow_remote: bool,
+    /// Whether it is also where the secrets are, with a token for the server itself.
+    pub on_main: bool,
+}
+
+/// What is recorded beside changes, which always are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    pub reads: AuditReads,
+    /// What may wait to be recorded.
+    pub queue_bytes: ByteSize,
+    /// Zero is for good.
+    pub keep: TimeSpan,
+    /// Where older entries go. Set where `keep` is not zero.
+    pub archive: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -347,7 +365,13 @@ impl Default for Config {
             },
             memory: Memory { lock: MemoryLock::Auto },
             log: Log { level: LogLevel::Info, format: LogFormat::Auto, requests: false },
-            metrics: Metrics::default(),
+            metrics: Metrics { listen: None, allow_remote: false, on_main: true },
+            audit: Audit {
+                reads: AuditReads::Buffered,
+                queue_bytes: ByteSize::mib(16),
+                keep: TimeSpan::ZERO,
+                archive: None,
+            },
             oidc: Vec::new(),
         }
     }

@@ -145,6 +145,11 @@ const SETTINGS: &[Setting] = settings! {
     log.requests;
     metrics.listen;
     metrics.allow_remote;
+    metrics.on_main;
+    audit.reads;
+    audit.queue_bytes;
+    audit.keep;
+    audit.archive;
 };
 
 /// A value that the file, a variable and a flag can hold. Errors are clauses
@@ -497,6 +502,39 @@ impl MemoryLock {
         match self {
             Self::Auto => "auto",
             Self::Required => "required",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl Value for AuditReads {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let must_be = "must be \"durable\", \"buffered\" or \"off\"";
+        one_of(Self::ALL, Self::as_str, text, must_be)
+    }
+
+    fn show(&self) -> String {
+        quoted(self.as_str())
+    }
+}
+
+/// When reads are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditReads {
+    /// Before they are answered.
+    Durable,
+    /// Within a second after.
+    Buffered,
+    Off,
+}
+
+impl AuditReads {
+    const ALL: [Self; 3] = [Self::Durable, Self::Buffered, Self::Off];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::Buffered => "buffered",
             Self::Off => "off",
         }
     }

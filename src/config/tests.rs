@@ -68,6 +68,11 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("log.requests", "true", "true"),
     ("metrics.listen", "'127.0.0.1:9464'", "127.0.0.1:9464"),
     ("metrics.allow_remote", "true", "true"),
+    ("metrics.on_main", "false", "false"),
+    ("audit.reads", "'durable'", "durable"),
+    ("audit.queue_bytes", "'1MiB'", "1MiB"),
+    ("audit.keep", "'400d'", "400d"),
+    ("audit.archive", "'/archive'", "/archive"),
 ];
 
 /// The two halves of one certificate are only valid together.
@@ -107,9 +112,12 @@ fn show(config: &Config, key: &str) -> String {
     keys().iter().find(|setting| setting.path() == key).unwrap().show(config)
 }
 
-/// What must be said beside `key`: the other half of a certificate, where backups go, and
-/// what signs notices.
+/// What must be said beside `key`: the other half of a certificate, where backups and old
+/// entries of the audit go, and what signs notices.
 fn flags_beside(key: &str) -> Vec<(&'static str, &'static str)> {
+    if key == "audit.keep" {
+        return vec![("audit.archive", "/archive")];
+    }
     if key == "backup.every" {
         return vec![("backup.folder", "/backup")];
     }
@@ -118,6 +126,13 @@ fn flags_beside(key: &str) -> Vec<(&'static str, &'static str)> {
     }
     let is_half = TLS.iter().any(|(half, _)| *half == key);
     TLS.into_iter().filter(|(half, _)| is_half && *half != key).collect()
+}
+
+#[test]
+fn entries_of_the_audit_need_a_folder_to_go_to() {
+    let said = problem("[audit]\nkeep = '400d'", &[], &[]);
+    assert!(said.contains("line 2: `audit.keep` is set without `audit.archive`"), "{said}");
+    load("[audit]\nkeep = '400d'\narchive = '/archive'", &[], &[]).unwrap();
 }
 
 #[test]

@@ -81,6 +81,7 @@ impl Config {
         check.tls(self)?;
         check.kek(self)?;
         check.backup(self)?;
+        check.audit(self)?;
         check.notify(self)?;
         check.metrics(self)?;
         check.floors(self)
@@ -109,6 +110,11 @@ impl Check<'_> {
         self.within("store.cache_bytes", store.cache_bytes, least_memory..=most_memory)?;
         self.within("store.queue_bytes", store.queue_bytes, LEAST_QUEUE..=most_memory)?;
         self.within("store.list_cache_bytes", store.list_cache_bytes, least_memory..=most_memory)?;
+        let least_audit = ByteSize::kib(64);
+        self.within("audit.queue_bytes", config.audit.queue_bytes, least_audit..=most_memory)?;
+        if !config.audit.keep.is_zero() {
+            self.within("audit.keep", config.audit.keep, TimeSpan::seconds(1)..=TEN_YEARS)?;
+        }
         if store.compact_after.get() > 0 {
             let least = ByteSize::mib(16);
             self.within("store.compact_after", store.compact_after, least..=most_disk)?;
@@ -209,6 +215,16 @@ impl Check<'_> {
         Err(self.refused("backup.every", "is set without `backup.folder`", remedy))
     }
 
+    fn audit(&self, config: &Config) -> Result<(), ConfigError> {
+        if config.audit.keep.is_zero() || config.audit.archive.is_some() {
+            return Ok(());
+        }
+        let remedy = "set audit.archive to where older entries go; they are removed from the \
+                      store when they are there"
+            .to_owned();
+        Err(self.refused("audit.keep", "is set without `audit.archive`", remedy))
+    }
+
     fn notify(&self, config: &Config) -> Result<(), ConfigError> {
         let Notify { url, secret_file, expiring_within, tenants, every, .. } = &config.notify;
         self.within("notify.every", *every, TimeSpan::millis(100)..=DAY)?;
@@ -232,7 +248,7 @@ impl Check<'_> {
 
     /// They hold no secret and no name, yet tell strangers what this server does.
     fn metrics(&self, config: &Config) -> Result<(), ConfigError> {
-        let Metrics { listen, allow_remote } = config.metrics;
+        let Metrics { listen, allow_remote, on_main: _ } = config.metrics;
         let Some(listen) = listen.filter(|listen| !listen.ip().to_canonical().is_loopback()) else {
             return Ok(());
         };

@@ -33,11 +33,10 @@ use super::envelope::{Binding, Dek, Purpose, Undecryptable};
 use super::ring;
 use crate::domain::TenantId;
 
+/// Of blocks of entries. Blocks of other kinds begin with another byte.
 const PLAIN: u8 = 1;
 const COMPRESSED: u8 = 2;
 const LENGTH_LEN: usize = 4;
-/// What a block holds at most before it is compressed. It bounds what reading one takes.
-const MOST_BYTES: usize = 16 * 1024;
 const HASH_LEN: usize = 32;
 const HEADER_LEN: usize = 1 + HASH_LEN;
 const SALT_LEN: usize = 32;
@@ -60,8 +59,9 @@ impl AuditKey {
     /// What a block has beside the texts and [`AuditKey::ENTRY_OVERHEAD`] for each.
     pub const BLOCK_OVERHEAD: usize = HEADER_LEN + Dek::ENVELOPE_OVERHEAD + SALT_LEN;
     pub const ENTRY_OVERHEAD: usize = 2;
-    /// No entry is that short.
-    pub const MOST_IN_A_BLOCK: usize = MOST_BYTES / Self::ENTRY_OVERHEAD;
+    /// What a block holds at most before it is compressed. It bounds what reading one
+    /// takes.
+    pub const MOST_BYTES: usize = 16 * 1024;
 
     pub(super) fn new(tenant: TenantId, key: Zeroizing<[u8; 32]>) -> Self {
         Self { tenant, key: Dek::derived(key) }
@@ -156,7 +156,7 @@ struct Laid {
 fn lay_out(texts: &[impl AsRef<str>], room: usize) -> Laid {
     let plain = Joined::of(texts);
     // What repeats is most of it, so this is a good guess.
-    let mut taken = plain.within(MOST_BYTES.min(4 * room));
+    let mut taken = plain.within(AuditKey::MOST_BYTES.min(4 * room));
     while taken > 1 {
         let body = compress(plain.first(taken));
         let smaller = body.len() < plain.first(taken).len();
@@ -187,7 +187,7 @@ impl Joined {
         for text in texts {
             let text = text.as_ref();
             let Ok(length) = u16::try_from(text.len()) else { break };
-            if joined.bytes.len() + AuditKey::ENTRY_OVERHEAD + text.len() > MOST_BYTES {
+            if joined.bytes.len() + AuditKey::ENTRY_OVERHEAD + text.len() > AuditKey::MOST_BYTES {
                 break;
             }
             joined.bytes.extend_from_slice(&length.to_be_bytes());
@@ -217,7 +217,7 @@ fn compress(plain: &[u8]) -> Zeroizing<Vec<u8>> {
 fn expand(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Undecryptable> {
     let (length, compressed) = body.split_first_chunk::<LENGTH_LEN>().ok_or(Undecryptable)?;
     let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| Undecryptable)?;
-    if length > MOST_BYTES {
+    if length > AuditKey::MOST_BYTES {
         return Err(Undecryptable);
     }
     let expanded = lz4_flex::block::decompress(compressed, length);
@@ -250,25 +250,49 @@ impl Default for Commitment {
     }
 }
 
-/// The link of a block. What is no block of ours has one too: whatever stands in a
+/// What of a block its link depends on: all that somebody must be shown who follows a
+/// chain without the blocks. What is no block of ours has one too: whatever stands in a
 /// store is linked.
-pub(super) fn link(
-    chain: TenantId,
-    before: &[u8; HASH_LEN],
-    first: u64,
-    entries: u32,
-    block: &[u8],
-) -> [u8; HASH_LEN] {
-    let (header, envelope) = block.split_at_checked(HEADER_LEN).unwrap_or((block, &[]));
-    ring::sha256_of(&[
-        b"tenure/v1/audit-link",
-        chain.as_bytes(),
-        before,
-        &first.to_be_bytes(),
-        &entries.to_be_bytes(),
-        header,
-        &ring::sha256(envelope),
-    ])
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockDigest<'b> {
+    /// The first 33 bytes: of a block of entries its format and `K`.
+    pub header: &'b [u8],
+    /// The hash of the others.
+    pub rest: [u8; HASH_LEN],
+}
+
+impl<'b> BlockDigest<'b> {
+    pub fn of(block: &'b [u8]) -> Self {
+        let (header, envelope) = block.split_at_checked(HEADER_LEN).unwrap_or((block, &[]));
+        Self { header, rest: ring::sha256(envelope) }
+    }
+
+    /// Where the block stands behind `before`.
+    pub fn link(
+        &self,
+        chain: TenantId,
+        before: &[u8; HASH_LEN],
+        first: u64,
+        entries: u32,
+    ) -> [u8; HASH_LEN] {
+        ring::sha256_of(&[
+            b"tenure/v1/audit-link",
+            chain.as_bytes(),
+            before,
+            &first.to_be_bytes(),
+            &entries.to_be_bytes(),
+            self.header,
+            &self.rest,
+        ])
+    }
+
+    /// What a block of entries commits to them by; `None`: it is of another kind.
+    pub fn commitment(&self) -> Option<&'b [u8; HASH_LEN]> {
+        match self.header.split_first_chunk() {
+            Some((&[PLAIN | COMPRESSED], commitment)) => commitment.try_into().ok(),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -278,6 +302,16 @@ mod tests {
     use super::*;
 
     const TENANT: TenantId = TenantId::from_bytes([5; 16]);
+
+    fn link(
+        chain: TenantId,
+        before: &[u8; HASH_LEN],
+        first: u64,
+        entries: u32,
+        block: &[u8],
+    ) -> [u8; HASH_LEN] {
+        BlockDigest::of(block).link(chain, before, first, entries)
+    }
 
     fn key() -> AuditKey {
         AuditKey::new(TENANT, Zeroizing::new([7; 32]))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::audit::{self, AuditKey};
+use super::audit::{AuditKey, BlockDigest};
 use super::envelope::{Binding, Dek, DekState, Purpose, Undecryptable};
 use super::kept::KeyBytes;
 use super::ring::{self, Mac};
@@ -379,9 +379,9 @@ impl LedgerKey {
         self.digest.tag(&[&length, key, &version.to_be_bytes(), bytes])
     }
 
-    /// See [`audit::link`]. It takes no key, so that anybody can follow a chain.
+    /// See [`BlockDigest::link`]. It takes no key, so that anybody can follow a chain.
     pub fn link(&self, head: &[u8; 32], first: u64, entries: u32, block: &[u8]) -> [u8; 32] {
-        audit::link(self.tenant, head, first, entries, block)
+        BlockDigest::of(block).link(self.tenant, head, first, entries)
     }
 
     pub fn seal(&self, account: &[u8]) -> Vec<u8> {

@@ -17,6 +17,7 @@
 //! of rows, tenants' names or files.
 
 mod audit;
+mod audit_signature;
 mod envelope;
 mod gathering;
 mod kek_origin;
@@ -29,7 +30,8 @@ mod shamir;
 mod webhook;
 
 pub use self::ring::{SignatureScheme, SignerKey, random, sha256, verify_signature};
-pub use audit::{AuditKey, Commitment, OpenedEntry};
+pub use audit::{AuditKey, BlockDigest, Commitment, OpenedEntry};
+pub use audit_signature::{AuditKeyFormatError, AuditPublicKey, AuditSigner};
 pub use envelope::{
     Binding, Dek, DekSet, DekState, ENVELOPE_OVERHEAD, EnvelopeStamp, OldDeks, Purpose,
     Undecryptable,

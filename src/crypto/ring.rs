@@ -3,6 +3,7 @@
 
 use ::ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ::ring::rand::{SecureRandom, SystemRandom};
+use ::ring::signature::KeyPair;
 use ::ring::{digest, hkdf, hmac, signature};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -124,6 +125,24 @@ fn one_message_key(key: &[u8; 32]) -> LessSafeKey {
 
 fn zero_nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
+}
+
+/// The public key of an Ed25519 seed (RFC 8032, 5.1.5).
+pub(super) fn ed25519_public(seed: &[u8; 32]) -> [u8; 32] {
+    let mut public = [0; 32];
+    public.copy_from_slice(ed25519(seed).public_key().as_ref());
+    public
+}
+
+/// RFC 8032, 5.1.6.
+pub(super) fn ed25519_sign(seed: &[u8; 32], message: &[u8]) -> [u8; 64] {
+    let mut signature = [0; 64];
+    signature.copy_from_slice(ed25519(seed).sign(message).as_ref());
+    signature
+}
+
+fn ed25519(seed: &[u8; 32]) -> signature::Ed25519KeyPair {
+    signature::Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are a seed")
 }
 
 /// A public key that others sign with.

@@ -104,7 +104,7 @@ pub(super) async fn create(
         (status = 401, description = "No credential, or an invalid, expired or revoked one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: of this address, or with this credential; `tenant_rate_limit`", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`starting`, `sealed`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`starting`, `sealed`, `audit_unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = [])),
 )]
@@ -144,7 +144,7 @@ pub(super) fn list(vault: &Vault, permit: &ManagePermit, request: &HttpRequest) 
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "`api_key_not_found`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: of this address, or with this credential; `tenant_rate_limit`", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`starting`, `sealed`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`starting`, `sealed`, `audit_unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = [])),
 )]

@@ -28,7 +28,9 @@ use super::credential::Sent;
 use super::idle::Busy;
 use super::live::Live;
 use super::meter::{RequestLog, Seen};
+use super::metrics::{self, MetricsRoute};
 use super::problem::{self, Refused};
+use super::record::{self, Asking};
 use super::routes::{self, ApiKeyCall, Captures, Endpoint, Found, SecretCall};
 use super::secrets::{self, Call};
 use super::state::{AppState, Phase};
@@ -39,6 +41,7 @@ pub(super) struct Shared {
     pub state: AppState,
     pub live: ArcSwap<Live>,
     pub request_log: RequestLog,
+    pub metrics: MetricsRoute,
 }
 
 /// The application of one worker. It has no routes of actix: every request is the
@@ -67,12 +70,13 @@ async fn answer(shared: &Shared, request: ServiceRequest) -> ServiceResponse<Box
     let seen = Seen::now();
     // What outlives a panic is the vault alone, and nothing of it is borrowed
     // mutably here: its own locks say what a panic left behind.
-    let asked = Asked { request: &request, id: &id, seen: &seen };
+    let client = client(shared, &request);
+    let asked = Asked { request: &request, id: &id, seen: &seen, client };
     let outcome = AssertUnwindSafe(served(shared, asked, &mut payload)).catch_unwind().await;
     let mut response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(refused)) => {
-            note(shared, &request, &id, &refused);
+            note(asked, &refused);
             refused.into_response(request.uri().path())
         }
         Err(_) => {
@@ -113,10 +117,9 @@ fn template(request: &HttpRequest) -> &'static str {
     }
 }
 
-fn note(shared: &Shared, request: &HttpRequest, id: &HeaderValue, refused: &Refused) {
+fn note(Asked { request, id, seen: _, client }: Asked<'_>, refused: &Refused) {
     refused.log(id, request.method().as_str(), template(request));
     if log::log_enabled!(log::Level::Debug) {
-        let client = client(shared, request);
         let client = client.map_or_else(|| "?".to_owned(), |address| address.to_string());
         let (id, code) = (problem::printable(id), refused.code().as_str());
         log::debug!("request {id} from {client}: {} {code}", template(request));
@@ -129,6 +132,7 @@ struct Asked<'r> {
     request: &'r HttpRequest,
     id: &'r HeaderValue,
     seen: &'r Seen,
+    client: Option<IpAddr>,
 }
 
 async fn served(
@@ -136,8 +140,9 @@ async fn served(
     asked: Asked<'_>,
     payload: &mut Payload,
 ) -> Result<HttpResponse, Refused> {
-    let Asked { request, id: _, seen } = asked;
+    let Asked { request, id: _, seen, client: _ } = asked;
     let (route, captures) = match routes::find(request.method(), request.uri().path()) {
+        _ if is_absent(shared, request) => return Err(openapi::unknown()),
         Found::Route(route, captures) => (route, captures),
         Found::OtherMethods(allow) => return Err(openapi::method_not_allowed(&allow)),
         Found::Nothing => return Err(openapi::unknown()),
@@ -149,6 +154,7 @@ async fn served(
         (_, Phase::Sealing | Phase::Sealed(_)) => Err(problem::sealed()),
         (Endpoint::Readiness, Phase::Open(vault)) => system::readiness(vault),
         (Endpoint::BiscuitKeys, Phase::Open(vault)) => Ok(system::biscuit_keys(vault)),
+        (Endpoint::Metrics, Phase::Open(vault)) => metrics_call(shared, vault, asked).await,
         (Endpoint::OpenApi, _) => Ok(openapi::serve_document(&shared.state.sign_in().docs())),
         (Endpoint::DocsRoot, _) => Ok(openapi::redirect_to_docs()),
         (Endpoint::Docs, _) => {
@@ -164,6 +170,12 @@ async fn served(
     }
 }
 
+/// Whether it asks for metrics where they are not to be: then it finds what any path finds
+/// that nothing is at.
+fn is_absent(shared: &Shared, request: &HttpRequest) -> bool {
+    shared.metrics == MetricsRoute::Absent && request.uri().path() == metrics::PATH
+}
+
 /// Credential first, so that a stranger learns nothing, not even which names are
 /// well-formed; then the names; then the permit, without which no handler runs. (Where
 /// the names are in the body, it is asked about them when that was read.)
@@ -176,42 +188,46 @@ async fn secret_call(
     payload: &mut Payload,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
-    let principal = authenticated(shared, vault, asked, now)?;
+    let principal = authenticated(vault, asked, now)?;
     let request = asked.request;
     let names = || path::secret(captures.segment, captures.tail);
     let context = Call { vault, headers: request.headers(), now };
-    match call {
-        SecretCall::Read => {
-            let (tenant, name) = names()?;
-            secrets::read(&context, principal.may_read(&tenant, name, now)?).await
+    let outcome = async {
+        match call {
+            SecretCall::Read => {
+                let (tenant, name) = names()?;
+                secrets::read(&context, principal.may_read(&tenant, name, now)?).await
+            }
+            SecretCall::Write => {
+                let (tenant, name) = names()?;
+                let permit = principal.may_write(&tenant, name, now)?.requested_by(origin(asked));
+                let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
+                let bounds = Bounds { holds, timeout: shared.live.load().body_timeout };
+                secrets::write(&context, permit, payload, bounds).await
+            }
+            SecretCall::WriteAll => {
+                let tenant = path::tenant(captures.segment)?;
+                let permit = principal.may_write_some(&tenant, now)?.requested_by(origin(asked));
+                let bounds =
+                    Bounds { holds: Holds::Values, timeout: shared.live.load().body_timeout };
+                secrets::write_all(&context, permit, payload, bounds).await
+            }
+            SecretCall::Delete => {
+                let (tenant, name) = names()?;
+                let permit = principal.may_write(&tenant, name, now)?.requested_by(origin(asked));
+                secrets::delete(&context, permit).await
+            }
+            SecretCall::List => {
+                let tenant = path::tenant(captures.segment)?;
+                let permit = principal.may_list(&tenant, now)?;
+                secrets::list(&context, permit, request).await
+            }
         }
-        SecretCall::Write => {
-            let (tenant, name) = names()?;
-            let permit =
-                principal.may_write(&tenant, name, now)?.requested_by(origin(shared, asked));
-            let holds = Holds::Value { max_bytes: vault.max_value_bytes() };
-            let bounds = Bounds { holds, timeout: shared.live.load().body_timeout };
-            secrets::write(&context, permit, payload, bounds).await
-        }
-        SecretCall::WriteAll => {
-            let tenant = path::tenant(captures.segment)?;
-            let permit =
-                principal.may_write_some(&tenant, now)?.requested_by(origin(shared, asked));
-            let bounds = Bounds { holds: Holds::Values, timeout: shared.live.load().body_timeout };
-            secrets::write_all(&context, permit, payload, bounds).await
-        }
-        SecretCall::Delete => {
-            let (tenant, name) = names()?;
-            let permit =
-                principal.may_write(&tenant, name, now)?.requested_by(origin(shared, asked));
-            secrets::delete(&context, permit).await
-        }
-        SecretCall::List => {
-            let tenant = path::tenant(captures.segment)?;
-            let permit = principal.may_list(&tenant, now)?;
-            secrets::list(&context, permit, request).await
-        }
-    }
+    };
+    let outcome = outcome.await;
+    let origin = || origin(asked);
+    let asking = Asking { vault, principal: &principal, now, captures, origin };
+    asking.answered_with(call, outcome).await
 }
 
 /// In the same order.
@@ -224,44 +240,71 @@ async fn api_key_call(
     payload: &mut Payload,
 ) -> Result<HttpResponse, Refused> {
     let now = vault.now();
-    let principal = authenticated(shared, vault, asked, now)?;
+    let principal = authenticated(vault, asked, now)?;
     let request = asked.request;
     let permitted = |tenant: &TenantName| -> Result<ManagePermit, Refused> {
         let permit = principal.may_manage_credentials(tenant, now);
         let permit = permit.map_err(|_| problem::no_administrator())?;
-        Ok(permit.requested_by(origin(shared, asked)))
+        Ok(permit.requested_by(origin(asked)))
     };
-    match call {
-        ApiKeyCall::Create => {
-            let permit = permitted(&path::tenant(captures.segment)?)?;
-            let bounds =
-                Bounds { holds: Holds::Properties, timeout: shared.live.load().body_timeout };
-            api_keys::create(vault, &permit, request.headers(), payload, bounds).await
+    let outcome = async {
+        match call {
+            ApiKeyCall::Create => {
+                let permit = permitted(&path::tenant(captures.segment)?)?;
+                let bounds =
+                    Bounds { holds: Holds::Properties, timeout: shared.live.load().body_timeout };
+                api_keys::create(vault, &permit, request.headers(), payload, bounds).await
+            }
+            ApiKeyCall::List => {
+                let permit = permitted(&path::tenant(captures.segment)?)?;
+                api_keys::list(vault, &permit, request)
+            }
+            ApiKeyCall::Show => {
+                let (tenant, id) = path::api_key(captures.segment, captures.tail)?;
+                api_keys::show(vault, &permitted(&tenant)?, id)
+            }
+            ApiKeyCall::Revoke => {
+                let (tenant, id) = path::api_key(captures.segment, captures.tail)?;
+                api_keys::revoke(vault, &permitted(&tenant)?, id).await
+            }
         }
-        ApiKeyCall::List => {
-            let permit = permitted(&path::tenant(captures.segment)?)?;
-            api_keys::list(vault, &permit, request)
-        }
-        ApiKeyCall::Show => {
-            let (tenant, id) = path::api_key(captures.segment, captures.tail)?;
-            api_keys::show(vault, &permitted(&tenant)?, id)
-        }
-        ApiKeyCall::Revoke => {
-            let (tenant, id) = path::api_key(captures.segment, captures.tail)?;
-            api_keys::revoke(vault, &permitted(&tenant)?, id).await
-        }
-    }
+    };
+    let outcome = outcome.await;
+    let origin = || origin(asked);
+    let asking = Asking { vault, principal: &principal, now, captures, origin };
+    asking.answered_of_keys(call, outcome).await
+}
+
+/// Who is turned away is counted for the audit.
+fn authenticated(
+    vault: &Arc<Vault>,
+    asked: Asked<'_>,
+    now: Now,
+) -> Result<Arc<Principal>, Refused> {
+    admitted(vault, asked, now).inspect_err(|refused| {
+        record::turned_away(vault, asked.client, refused, asked.seen.refusal(), now);
+    })
+}
+
+/// In the same order; there are no names.
+async fn metrics_call(
+    shared: &Shared,
+    vault: &Arc<Vault>,
+    asked: Asked<'_>,
+) -> Result<HttpResponse, Refused> {
+    let now = vault.now();
+    let permit = authenticated(vault, asked, now)?.may_see_server(now)?;
+    metrics::scrape(permit, shared.state.clone()).await
 }
 
 /// Who asks too often is told before the credential is looked at, or at the latest
 /// before it is used for anything.
-fn authenticated(
-    shared: &Shared,
+fn admitted(
     vault: &Arc<Vault>,
-    Asked { request, id: _, seen }: Asked<'_>,
+    Asked { request, id: _, seen, client }: Asked<'_>,
     now: Now,
 ) -> Result<Arc<Principal>, Refused> {
-    let source = source(shared, request);
+    let source = client.map_or(Source::UNKNOWN, Source::of);
     vault.limits().request_of(source)?;
     let sent = credential::sent(request.headers())?;
     seen.credential(sent);
@@ -271,11 +314,14 @@ fn authenticated(
     };
     // Who sets an issuer up must be told; a client learns no more than that it is refused.
     let principal = judged.inspect_err(|refusal| {
+        seen.refused(refusal.word());
         measure::refused(refusal.word());
         log::debug!("a credential was refused: {refusal}");
     })?;
     vault.limits().request_with(principal.family())?;
-    vault.tenant_may_ask(principal.tenant_id())?;
+    if let Some(tenant) = principal.tenant_id() {
+        vault.tenant_may_ask(tenant)?;
+    }
     Ok(principal)
 }
 
@@ -285,10 +331,6 @@ fn client(shared: &Shared, request: &HttpRequest) -> Option<IpAddr> {
 }
 
 /// For the audit. An id is plain text, or it would have been replaced.
-fn origin(shared: &Shared, Asked { request, id, seen: _ }: Asked<'_>) -> Origin {
-    Origin { request: id.to_str().ok().map(Into::into), address: client(shared, request) }
-}
-
-fn source(shared: &Shared, request: &HttpRequest) -> Source {
-    client(shared, request).map_or(Source::UNKNOWN, Source::of)
+fn origin(Asked { request: _, id, seen: _, client }: Asked<'_>) -> Origin {
+    Origin { request: id.to_str().ok().map(Into::into), address: client }
 }

@@ -63,6 +63,7 @@ pub(super) struct Seen {
     /// Its place in [`ROUTES`]; [`NO_ROUTE`] where there is none.
     route: Cell<usize>,
     shown: Cell<Shown>,
+    refusal: Cell<Option<&'static str>>,
 }
 
 const NO_ROUTE: usize = ROUTES.len();
@@ -70,7 +71,7 @@ const NO_ROUTE: usize = ROUTES.len();
 impl Seen {
     pub fn now() -> Self {
         let (route, shown) = (Cell::new(NO_ROUTE), Cell::new(Shown::None));
-        Self { begun: Instant::now(), route, shown }
+        Self { begun: Instant::now(), route, shown, refusal: Cell::new(None) }
     }
 
     pub fn route(&self, route: &'static Route) {
@@ -82,9 +83,18 @@ impl Seen {
         self.shown.set(Shown::of(sent));
     }
 
+    /// Its credential was refused, for a reason that only we are told.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusal.set(Some(reason));
+    }
+
+    pub fn refusal(&self) -> Option<&'static str> {
+        self.refusal.get()
+    }
+
     /// It is answered.
     pub fn answered(&self, status: StatusCode, id: &HeaderValue, log: RequestLog) {
-        let Self { begun, route, shown } = self;
+        let Self { begun, route, shown, refusal: _ } = self;
         let (took, route, shown) = (begun.elapsed(), route.get(), shown.get());
         if let Some(meters) = measure::meters() {
             TABLE.count(meters, route, status, shown).add(1);

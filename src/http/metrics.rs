@@ -12,31 +12,81 @@ use actix_web::dev::{ServerHandle, ServiceRequest, fn_service};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{KeepAlive, Method};
 use actix_web::{App, Error, HttpResponse, HttpServer};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use crate::api::problem::Problem;
+use crate::auth::ServerPermit;
 use crate::domain::Timestamp;
 use crate::measure::{self, Meters};
-use crate::vault::{Survey, Vault, Vitals};
+use crate::vault::{AuditVitals, Survey, Vault, Vitals};
 
+use super::problem::{self, Refused};
 use super::process_facts::ProcessFacts;
 use super::state::{AppState, Phase};
 
 /// The text format of Prometheus.
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 
+/// On whichever listener.
+pub(super) const PATH: &str = "/metrics";
+
 /// Of a listener that a scraper or two talk to.
 const CONNECTIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(5);
 const KEPT: Duration = Duration::from_secs(90);
 
-pub(super) fn answer(state: &AppState) -> HttpResponse {
+/// Whether the listener for secrets has metrics too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsRoute {
+    /// For tokens that were minted for the server itself.
+    ServerAdmin,
+    /// As any other path that nothing is at.
+    Absent,
+}
+
+/// One is written at a time: however many ask, at most one thread does it.
+static SCRAPES: Mutex<()> = Mutex::const_new(());
+
+/// What was counted, and how it stands
+///
+/// In the text format of Prometheus. It names no tenant, no secret and no credential.
+/// Only for a token of the scope `Server.Admin` (`tenure token mint --server-admin`).
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "system",
+    operation_id = "metrics",
+    responses(
+        (status = 200, description = "All samples", body = String, content_type = "text/plain"),
+        (status = 401, description = "No credential, or an invalid or expired one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "`forbidden`: any credential of a tenant", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`not_found`: `metrics.on_main` is false", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`rate_limited`: of this address, or with this credential", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
+        (status = 503, description = "`starting`, `sealed`", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("bearer" = [])),
+)]
+pub(super) async fn scrape(_: ServerPermit, state: AppState) -> Result<HttpResponse, Refused> {
+    let _one = SCRAPES.lock().await;
+    // The files of the process are counted and the text is written elsewhere: a worker
+    // answers other requests meanwhile.
+    let written = actix_web::web::block(move || text(&state)).await;
+    Ok(response(written.map_err(|_| problem::internal())?))
+}
+
+fn text(state: &AppState) -> String {
     let meters = measure::begin();
     note_state(meters, state);
     ProcessFacts::read().note(meters);
+    meters.text()
+}
+
+fn response(text: String) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, CONTENT_TYPE))
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(meters.text())
+        .body(text)
 }
 
 fn note_state(meters: &Meters, state: &AppState) {
@@ -56,20 +106,40 @@ fn note_state(meters: &Meters, state: &AppState) {
 }
 
 fn note_vault(meters: &Meters, vault: &Vault) {
-    let Vitals { writable, free_bytes, tenants, clock_disputed, last_sweep, survey } =
-        vault.vitals();
+    let Vitals {
+        writable,
+        free_bytes,
+        tenants,
+        clock_disputed,
+        last_sweep,
+        kek_since,
+        survey,
+        audit,
+    } = vault.vitals();
     meters.set(&measure::WRITABLE, &[], from(writable));
     meters.set(&measure::TENANTS, &[], count(tenants as u64));
     meters.set(&measure::CLOCK_DISPUTED, &[], from(clock_disputed));
+    note_audit(meters, audit, vault.now().wall());
     if let Some(bytes) = free_bytes {
         meters.set(&measure::FREE_BYTES, &[], count(bytes));
     }
     if let Some(at) = last_sweep {
         meters.set(&measure::LAST_SWEEP, &[], seconds(at));
     }
+    if let Some(since) = kek_since {
+        meters.set(&measure::KEK, &[], seconds(since));
+    }
     if let Some(survey) = survey {
         note_survey(meters, &survey);
     }
+}
+
+fn note_audit(meters: &Meters, AuditVitals { bytes, since }: AuditVitals, now: Timestamp) {
+    meters.set(&measure::AUDIT_QUEUE_BYTES, &[], count(bytes as u64));
+    let waits = since.map_or(0, |since| now.unix_micros().saturating_sub(since.unix_micros()));
+    // A clock that was set back makes none of it younger than nothing.
+    let waits = Duration::from_micros(waits.max(0).unsigned_abs());
+    meters.set(&measure::AUDIT_QUEUE_AGE, &[], waits.as_secs_f64());
 }
 
 fn note_survey(meters: &Meters, survey: &Survey) {
@@ -154,8 +224,8 @@ impl MetricsServer {
 
 fn respond(state: &AppState, request: &ServiceRequest) -> HttpResponse<BoxBody> {
     match (request.method(), request.path()) {
-        (&Method::GET, "/metrics") => answer(state),
-        (_, "/metrics") => {
+        (&Method::GET, PATH) => response(text(state)),
+        (_, PATH) => {
             HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, "GET")).finish()
         }
         _ => HttpResponse::NotFound().body("Metrics are at /metrics.\n"),

@@ -44,6 +44,7 @@ use super::swagger_ui::{Client, Coding, Page};
         super::system::health,
         super::system::readiness,
         super::system::biscuit_keys,
+        super::metrics::scrape,
         serve_document,
         redirect_to_docs,
         serve_docs,
@@ -138,7 +139,8 @@ fn add_sign_in(document: &mut Document, name: &str, offer: &Offer) {
     document.components.get_or_insert_default().add_security_scheme(name, scheme);
     for route in ROUTES {
         let words = match route.endpoint.access() {
-            Access::Public => continue,
+            // No issuer has a word for the server itself.
+            Access::Public | Access::ServerAdmin => continue,
             Access::Tenant(operation) => words_for(offer, operation),
             Access::Administrator => words_of(offer, Scope::All),
         };
@@ -399,6 +401,10 @@ mod tests {
             let word = match route.endpoint.access() {
                 Access::Public => {
                     assert!(security.is_null(), "{}", route.template);
+                    continue;
+                }
+                Access::ServerAdmin => {
+                    assert_eq!(*security, serde_json::json!([{ "bearer": [] }]));
                     continue;
                 }
                 Access::Tenant(Operation::Read) => "t:read",

@@ -38,6 +38,16 @@ pub(super) fn tenant(tenant: &str) -> Result<TenantName, Refused> {
     decoded(tenant, TenantName::parse).map_err(|why| invalid([(TENANT_FIELD, Some(why))]))
 }
 
+/// The name in a secret's path, for who needs no reason where there is none.
+pub(super) fn secret_name(key: &str) -> Option<SecretName> {
+    decoded(key, SecretName::parse).ok()
+}
+
+/// The same of an API key's path.
+pub(super) fn api_key_id(id: &str) -> Option<ApiKeyId> {
+    decoded(id, ApiKeyId::parse).ok()
+}
+
 type Why = Cow<'static, str>;
 
 fn invalid<const N: usize>(faults: [(&str, Option<Why>); N]) -> Refused {

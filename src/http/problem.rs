@@ -35,12 +35,15 @@ struct Parts {
     /// What the status wants beside the body: `Allow`, `Retry-After`, …
     header: Option<(HeaderName, HeaderValue)>,
     cause: Option<VaultError>,
+    /// Whether the audit has an entry of it already.
+    is_recorded: bool,
 }
 
 impl Refused {
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
-        Self(Box::new(Parts { code, detail, errors: None, header: None, cause: None }))
+        let (errors, header, cause) = (None, None, None);
+        Self(Box::new(Parts { code, detail, errors, header, cause, is_recorded: false }))
     }
 
     pub fn with_errors(mut self, errors: FieldErrors) -> Self {
@@ -56,6 +59,16 @@ impl Refused {
     pub(super) fn retry_after(self, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+    }
+
+    /// What was done has its entry, though its answer is a refusal.
+    pub fn recorded(mut self) -> Self {
+        self.0.is_recorded = true;
+        self
+    }
+
+    pub fn is_recorded(&self) -> bool {
+        self.0.is_recorded
     }
 
     fn because(mut self, cause: VaultError) -> Self {
@@ -74,7 +87,7 @@ impl Refused {
 
     /// Bodies carry no request id: equal refusals are equal bytes.
     pub fn into_response(self, path: &str) -> HttpResponse {
-        let Parts { code, detail, errors, header, cause: _ } = *self.0;
+        let Parts { code, detail, errors, header, cause: _, is_recorded: _ } = *self.0;
         let problem = Problem::new(code, detail, path).with_errors(errors);
         let mut response = HttpResponse::build(status(code));
         response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)));
@@ -157,6 +170,15 @@ pub(super) fn no_administrator() -> Refused {
         "API keys are managed with a token for all (*) of this tenant, as it was minted: neither \
          narrowed nor itself an API key.",
     )
+}
+
+pub(super) fn audit_unavailable() -> Refused {
+    Refused::new(
+        Code::AuditUnavailable,
+        "Nothing is read that cannot be recorded, and the audit cannot be written now. Try again \
+         later.",
+    )
+    .retry_after(Duration::from_secs(1))
 }
 
 pub(super) fn internal() -> Refused {
@@ -399,6 +421,9 @@ mod tests {
 
     #[test]
     fn a_503_says_when_to_come_back() {
+        let response = audit_unavailable().into_response("/");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers().get(header::RETRY_AFTER).unwrap(), "1");
         let wait = StoreError::NotApplied { retry_after: Duration::from_millis(1200) };
         for (error, seconds) in [(wait, "2"), (StoreError::Unknown, "5"), (StoreError::Full, "60")]
         {

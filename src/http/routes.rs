@@ -9,6 +9,8 @@ use actix_web::http::Method;
 
 use crate::domain::Operation;
 
+use super::metrics;
+
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -19,6 +21,8 @@ pub enum Access {
     /// A credential that may manage those of the path's tenant: for all of it, no API
     /// key, and a token only as it was minted.
     Administrator,
+    /// A token for the server itself (`Server.Admin`), which is no tenant's.
+    ServerAdmin,
 }
 
 /// What answers. Who may call it follows from it ([`Endpoint::access`]), so that a
@@ -28,6 +32,7 @@ pub enum Endpoint {
     Health,
     Readiness,
     BiscuitKeys,
+    Metrics,
     OpenApi,
     DocsRoot,
     Docs,
@@ -62,6 +67,7 @@ impl Endpoint {
                 Access::Tenant(Operation::Write)
             }
             Self::ApiKeys(_) => Access::Administrator,
+            Self::Metrics => Access::ServerAdmin,
             Self::Health
             | Self::Readiness
             | Self::BiscuitKeys
@@ -107,6 +113,7 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET, "/healthz", Endpoint::Health),
     route(Method::GET, "/readyz", Endpoint::Readiness),
     route(Method::GET, "/.well-known/biscuit-keys", Endpoint::BiscuitKeys),
+    route(Method::GET, metrics::PATH, Endpoint::Metrics),
     route(Method::GET, "/api/openapi.json", Endpoint::OpenApi),
     route(Method::GET, "/api/docs", Endpoint::DocsRoot),
     route(Method::GET, "/api/docs/{file}", Endpoint::Docs),

@@ -64,7 +64,7 @@ const EXPIRES_ON: &str = "tenure-expires-on";
         (status = 404, description = "`not_found`: nothing is valid there", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "`not_acceptable`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: of this address, or with this credential; `tenant_rate_limit`", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`starting`, `sealed`, `unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`starting`, `sealed`, `unavailable`, `audit_unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = []), ("apiKey" = [])),
 )]
@@ -224,6 +224,7 @@ pub(super) async fn delete(call: &Call<'_>, permit: Permit<Write>) -> Answer {
     let precondition = conditions::of_write(call.headers)?;
     match call.vault.delete(&permit, precondition, call.now).await? {
         Deleted::Removed => Ok(HttpResponse::NoContent().finish()),
+        Deleted::Expired => Err(problem::not_found().recorded()),
         Deleted::NothingThere => Err(problem::not_found()),
     }
 }
@@ -256,7 +257,7 @@ pub(super) async fn delete(call: &Call<'_>, permit: Permit<Write>) -> Answer {
         (status = 401, description = "No credential, or an invalid or expired one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "`forbidden`", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "`rate_limited`: of this address, or with this credential; `tenant_rate_limit`", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 503, description = "`starting`, `sealed`, `unavailable`", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`starting`, `sealed`, `unavailable`, `audit_unavailable`", body = Problem, content_type = "application/problem+json"),
     ),
     security(("bearer" = []), ("apiKey" = [])),
 )]

@@ -20,7 +20,7 @@ use super::dispatch::{self, Shared};
 use super::idle::Watch;
 use super::live::Live;
 use super::meter::RequestLog;
-use super::metrics;
+use super::metrics::{self, MetricsRoute};
 use super::pulse::Pulse;
 use super::state::AppState;
 use super::tls::TlsReloader;
@@ -51,6 +51,7 @@ pub struct ServerOptions {
     /// Who may say in `X-Forwarded-For` for whom it speaks.
     pub trusted_proxies: Vec<Network>,
     pub request_log: RequestLog,
+    pub metrics: MetricsRoute,
 }
 
 impl ServerOptions {
@@ -66,6 +67,7 @@ impl ServerOptions {
             shutdown_timeout: Duration::from_secs(30),
             trusted_proxies: Vec::new(),
             request_log: RequestLog::Off,
+            metrics: MetricsRoute::ServerAdmin,
         }
     }
 }
@@ -107,10 +109,11 @@ impl Server {
             shutdown_timeout,
             trusted_proxies,
             request_log,
+            metrics: metrics_route,
         } = options;
         let measuring = tokio::spawn(keep_measuring(measure::begin(), tls.clone()));
         let live = ArcSwap::from_pointee(Live { body_timeout, trusted_proxies });
-        let shared = Arc::new(Shared { state, live, request_log });
+        let shared = Arc::new(Shared { state, live, request_log, metrics: metrics_route });
         let watch = Watch::new(keep_alive.saturating_add(header_timeout));
         let idle = Arc::clone(&watch);
         let connections = Arc::clone(&watch);

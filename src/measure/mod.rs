@@ -85,6 +85,20 @@ pub fn sweep_ended() {
     }
 }
 
+/// So many entries of reads and refusals were stored.
+pub fn audit_recorded(entries: u64) {
+    if let Some(meters) = meters() {
+        meters.recorded.add(entries);
+    }
+}
+
+/// So many could not be.
+pub fn audit_lost(entries: u64) {
+    if let Some(meters) = meters() {
+        meters.lost.add(entries);
+    }
+}
+
 /// Everything that is counted. What is counted often is found without a look-up.
 pub struct Meters {
     exporter: Exporter,
@@ -94,6 +108,8 @@ pub struct Meters {
     syncs: Histogram,
     sweeps: Counter,
     swept: Counter,
+    recorded: Counter,
+    lost: Counter,
 }
 
 impl Meters {
@@ -106,6 +122,8 @@ impl Meters {
             syncs: exporter.histogram(&SYNC_DURATION, &[]),
             sweeps: exporter.counter(&SWEEPS, &[]),
             swept: exporter.counter(&SWEPT_SECRETS, &[]),
+            recorded: exporter.counter(&AUDIT_RECORDED, &[]),
+            lost: exporter.counter(&AUDIT_LOST, &[]),
             exporter,
         }
     }

@@ -78,12 +78,22 @@ series! {
         "Expired secrets that sweeps removed.";
     LAST_SWEEP: Gauge "tenure_last_sweep_timestamp_seconds" []
         "When all tenants were last swept, over restarts too.";
+    AUDIT_RECORDED: Counter "tenure_audit_recorded_total" []
+        "Entries of reads, refusals and looks that were stored; changes store theirs themselves.";
+    AUDIT_LOST: Counter "tenure_audit_lost_total" []
+        "Entries of those that could not be stored; the chain that lacks them says so too.";
+    AUDIT_QUEUE_BYTES: Gauge "tenure_audit_queue_bytes" []
+        "Bytes of what waits to be recorded.";
+    AUDIT_QUEUE_AGE: Gauge "tenure_audit_queue_age_seconds" []
+        "How long the first of it has waited; 0 where nothing waits.";
     CLOCK_DISPUTED: Gauge "tenure_clock_disputed" []
         "1 where the clock is disputed and nothing is swept, else 0.";
     CERTIFICATE_EXPIRY: Gauge "tenure_tls_certificate_expiry_timestamp_seconds" []
         "When the certificate in use expires; absent without TLS.";
     OLDEST_DEK: Gauge "tenure_oldest_dek_timestamp_seconds" []
         "When the oldest DEK that encrypts was drawn.";
+    KEK: Gauge "tenure_kek_timestamp_seconds" []
+        "When the KEK came into use; absent where a store is older than what notes it.";
     BUILD_INFO: Gauge "tenure_build_info" ["version"]
         "Always 1.";
     PROCESS_CPU: Counter "process_cpu_seconds_total" []

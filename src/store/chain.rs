@@ -119,6 +119,13 @@ pub struct PlacedBlock {
     pub block: Block,
 }
 
+impl PlacedBlock {
+    /// The number of the entry after its last one.
+    pub fn end(&self) -> u64 {
+        self.first.saturating_add(u64::from(self.block.entries.get()))
+    }
+}
+
 /// Blocks in the order in which they were appended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChainPage {

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use super::chain::ChainPageBuilder;
 use super::staging::{PageBuilder, ledger_of, place, stage, weigh};
 use super::{
-    Batch, ChainPage, Compacted, DatabaseUse, Health, Ledger, LedgerSeal, Page, PlacedBlock, Row,
-    RowKey, Scan, Snapshot, Space, Store, StoreError,
+    Batch, ChainPage, Change, Compacted, DatabaseUse, Health, Ledger, LedgerSeal, Page,
+    PlacedBlock, Row, RowKey, Scan, Snapshot, Space, Store, StoreError,
 };
 use crate::domain::{Floor, TenantId};
 
@@ -121,7 +121,7 @@ impl Rows {
         page.last()
     }
 
-    fn commit(&mut self, batch: &Batch, space: Space) -> Result<(), StoreError> {
+    fn commit(&mut self, batch: Batch, space: Space) -> Result<(), StoreError> {
         let ledger = match &self.ledger {
             None => Ledger::EMPTY,
             Some(sealed) => batch
@@ -129,22 +129,21 @@ impl Rows {
                 .open(sealed)
                 .map_err(|_| StoreError::Corrupted { what: format!("the ledger of {space}") })?,
         };
-        let kept_from = ledger.kept_from;
-        let staged = stage(batch, ledger, |key| Ok(self.rows.get(key).cloned()))?;
+        let staged = stage(&batch, ledger, |key| Ok(self.rows.get(key).cloned()))?;
         let Some(mut ledger) = staged.ledger else { return Ok(()) };
-        let appended = staged.appended.into_iter().cloned();
-        let blocks = place(appended, &mut ledger.chain, &*batch.seal);
-        self.ledger = Some(batch.seal.seal(&ledger));
         for (key, row) in staged.rows {
             match row {
                 Some(row) => self.rows.insert(key.clone(), row.clone()),
                 None => self.rows.remove(key),
             };
         }
-        self.chain.extend(blocks.into_iter().map(|placed| (placed.first, placed)));
-        if ledger.kept_from.next > kept_from.next {
+        if staged.forgets {
             self.chain = self.chain.split_off(&ledger.kept_from.next);
         }
+        let appended = batch.changes.into_iter().filter_map(Change::into_appended);
+        let blocks = place(appended, &mut ledger.chain, &*batch.seal);
+        self.chain.extend(blocks.into_iter().map(|placed| (placed.first, placed)));
+        self.ledger = Some(batch.seal.seal(&ledger));
         Ok(())
     }
 }
@@ -195,7 +194,7 @@ impl Store for MemoryStore {
         let rows = self.space(space)?;
         let mut rows = write(&rows);
         rows.alive()?;
-        rows.commit(&batch, space)
+        rows.commit(batch, space)
     }
 
     async fn chain(&self, space: Space, from: u64) -> Result<ChainPage, StoreError> {

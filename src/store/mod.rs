@@ -117,6 +117,17 @@ pub enum Change {
     },
 }
 
+impl Change {
+    fn into_appended(self) -> Option<Appended> {
+        match self {
+            Self::Append(appended) => Some(appended),
+            Self::Expect { .. } | Self::Put { .. } | Self::Delete { .. } | Self::Forget { .. } => {
+                None
+            }
+        }
+    }
+}
+
 /// What is committed as one. Preconditions are judged against the state before
 /// the batch; a key is put or deleted at most once in it.
 #[derive(Clone)]

@@ -12,12 +12,13 @@ use super::{
 };
 use crate::domain::Floor;
 
-/// The effect of one batch, not yet stored.
+/// The effect of one batch, not yet stored. What it appends has no place yet: see
+/// [`place`].
 pub(super) struct Staged<'b> {
     /// What each row that changes becomes; `None` is deleted.
     pub rows: BTreeMap<&'b RowKey, Option<&'b Row>>,
-    /// What is appended, in its order. It has no place yet: see [`place`].
-    pub appended: Vec<&'b Appended>,
+    /// Whether the ledger keeps less of its chain.
+    pub forgets: bool,
     /// The ledger after it, but for its chain, or `None` if the batch changes nothing at
     /// all.
     pub ledger: Option<Ledger>,
@@ -90,10 +91,10 @@ pub(super) fn stage<'b>(
         rows.insert(key, new);
     }
 
-    let (mut appended, mut forgets) = (Vec::new(), false);
+    let (mut appends, mut forgets) = (false, false);
     for change in &batch.changes {
         match change {
-            Change::Append(one) => appended.push(one),
+            Change::Append(_) => appends = true,
             Change::Forget { kept_from } => {
                 if !(ledger.kept_from.next..=ledger.chain.next).contains(&kept_from.next) {
                     return Err(StoreError::Conflict);
@@ -104,12 +105,12 @@ pub(super) fn stage<'b>(
             Change::Expect { .. } | Change::Put { .. } | Change::Delete { .. } => {}
         }
     }
-    if rows.is_empty() && appended.is_empty() && !forgets && batch.floor <= ledger.floor {
-        return Ok(Staged { rows, appended, ledger: None });
+    if rows.is_empty() && !appends && !forgets && batch.floor <= ledger.floor {
+        return Ok(Staged { rows, forgets, ledger: None });
     }
     ledger.commits = ledger.commits.saturating_add(1);
     ledger.floor = ledger.floor.max(batch.floor);
-    Ok(Staged { rows, appended, ledger: Some(ledger) })
+    Ok(Staged { rows, forgets, ledger: Some(ledger) })
 }
 
 /// Packs entries into blocks, and decides where blocks stand.

@@ -98,7 +98,7 @@ fn of_token(vault: &Vault, token: &str) -> Result<Wanted, Failure> {
     Ok(Wanted {
         target: RevocationTarget::Token(last),
         before: None,
-        token_tenant: Some(principal.tenant_id()),
+        token_tenant: principal.tenant_id(),
         token_expires: principal.expires(),
     })
 }

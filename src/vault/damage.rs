@@ -7,7 +7,7 @@
 //! not the current one, a secret that is missing without `tenure verify` telling,
 //! anything in another database, the end of the process.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -377,6 +377,7 @@ async fn examine(vault: &Arc<Vault>, tenant: &str) -> Result<Outcome, String> {
     let (principal, now) = (principal(vault, tenant).await, vault.now());
     let address = TenantName::parse(tenant).unwrap();
     let (mut found, mut missing) = (Outcome::Harmless, 0);
+    let mut said = BTreeSet::new();
     for n in 0..NAMES {
         let permit = principal.may_read(&address, name(n), now).unwrap();
         match vault.read(&permit, now).await {
@@ -389,7 +390,10 @@ async fn examine(vault: &Arc<Vault>, tenant: &str) -> Result<Outcome, String> {
                     (None, None) => {}
                 }
             }
-            Err(error) => found = found.max(marked(&error)?),
+            Err(error) => {
+                found = found.max(marked(&error)?);
+                said.insert(error.to_string());
+            }
         }
     }
     let permit = principal.may_list(&address, now).unwrap();
@@ -401,7 +405,10 @@ async fn examine(vault: &Arc<Vault>, tenant: &str) -> Result<Outcome, String> {
             let lost = present.filter(|name| !listed.contains(name.as_str())).count();
             missing = missing.max(lost);
         }
-        Err(error) => found = found.max(marked(&error)?),
+        Err(error) => {
+            found = found.max(marked(&error)?);
+            said.insert(error.to_string());
+        }
     }
     let verified = verify(vault, Some(tenant), Pace::new(None), &|_| {}).await;
     let sound = verified.map_err(|error| error.message)?.sound;
@@ -409,7 +416,7 @@ async fn examine(vault: &Arc<Vault>, tenant: &str) -> Result<Outcome, String> {
         return Err(format!("{missing} secrets are missing, and nothing tells"));
     }
     if sound && found == Outcome::Marked {
-        return Err("it answers errors, and verify finds no fault".to_owned());
+        return Err(format!("it answers errors, and verify finds no fault: {said:?}"));
     }
     if !sound && found == Outcome::Harmless {
         found = Outcome::Verified;

@@ -24,6 +24,11 @@ use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store,
 /// In the place of a tenant's id: the system's own keys.
 pub(super) const SYSTEM: TenantId = TenantId::from_bytes([0; 16]);
 
+/// Whose keys these are, as where its rows are.
+pub(super) fn space_of(id: TenantId) -> Space {
+    if id == SYSTEM { Space::System } else { Space::Tenant(id) }
+}
+
 /// The keys of one tenant, or of the system.
 #[derive(Debug)]
 pub(super) struct SpaceKeys {

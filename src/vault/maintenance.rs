@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
-use super::audit;
+use super::audit::{self, Told};
 use super::backup::restore::{Mode, Wanted};
 use super::backup::{self, BackupError};
 use super::compact::{CompactMode, compact};
@@ -25,9 +26,9 @@ use crate::api::admin::{
     Tenant as TenantRow,
 };
 use crate::api::audit::{AuditEntry, AuditOp};
-use crate::auth::{self, Caller, CredentialId, Mint, Subject};
+use crate::auth::{self, Caller, CredentialId, Mint, MintError, MintServer, Subject};
 use crate::crypto::{Kek, OldDeks};
-use crate::domain::{Now, ScopeSet, TenantName, ValidityWindow, WindowState};
+use crate::domain::{Now, ScopeSet, TenantName, Timestamp, ValidityWindow, WindowState};
 use crate::store::StoreError;
 
 /// What flows beside a command while it is carried out.
@@ -89,6 +90,19 @@ pub async fn execute(
     command: Command,
     exchange: Exchange,
 ) -> Result<Reply, Failure> {
+    let (told, caller) = (Told::of(&command), exchange.caller.clone());
+    let outcome = carry_out(vault, command, exchange).await;
+    if let Some(told) = told {
+        vault.record_command(told, caller, &outcome);
+    }
+    outcome
+}
+
+async fn carry_out(
+    vault: &Arc<Vault>,
+    command: Command,
+    exchange: Exchange,
+) -> Result<Reply, Failure> {
     let caller = exchange.caller.clone();
     match command {
         Command::Status => status(vault).await,
@@ -102,6 +116,9 @@ pub async fn execute(
         Command::TokenMint { tenant, scopes, ttl_seconds, subject } => {
             let ttl = Duration::from_secs(ttl_seconds);
             mint(vault, &tenant, &scopes, ttl, &subject, &caller).await
+        }
+        Command::TokenMintServer { ttl_seconds, subject } => {
+            mint_server(vault, Duration::from_secs(ttl_seconds), &subject, &caller).await
         }
         Command::TokenRevoke { what, dry_run } => {
             credential_commands::revoke(vault, what, act(dry_run), caller).await
@@ -139,6 +156,17 @@ pub async fn execute(
         Command::AuditQuery { tenant, filter, from, limit } => {
             let found = audit::query(vault, tenant.as_deref(), &filter, from, limit).await?;
             Ok(Reply::Audit { entries: found.entries, next: found.next })
+        }
+        Command::AuditKey => audit::show_key(vault).await,
+        Command::AuditHead => audit::show_head(vault).await,
+        Command::AuditVerify { key, head } => {
+            let report = exchange.report();
+            audit::show_proof(vault, key.as_deref(), head, &report).await
+        }
+        Command::AuditExport { of, from } => {
+            let report = exchange.report();
+            let made = audit::export(vault, &of, &from, exchange.download, &report).await?;
+            Ok(Reply::AuditExported(made))
         }
         Command::Seal | Command::Unseal { .. } => Err(failure(
             FailureKind::Internal,
@@ -275,15 +303,12 @@ async fn mint(
     subject: &str,
     caller: &Caller,
 ) -> Result<Reply, Failure> {
-    let usage = |message: String| failure(FailureKind::Usage, message);
     let tenant = find_tenant(vault, tenant)?;
-    let subject = Subject::parse(subject).map_err(|error| usage(format!("the subject {error}")))?;
+    let subject = mintable(subject, ttl)?;
     let scopes = parse_scopes(scopes)?;
     if scopes == ScopeSet::NONE {
-        return Err(usage("a token needs at least one --scope".to_owned()));
-    }
-    if ttl.is_zero() || ttl > MAX_TTL {
-        return Err(usage("the lifetime must be between 1 second and 10 years".to_owned()));
+        let why = "a token needs at least one --scope";
+        return Err(failure(FailureKind::Usage, why.to_owned()));
     }
     // A token's times are whole seconds: rounding them down never lengthens it.
     let issued = vault.issuable_from(tenant.id, &subject);
@@ -299,13 +324,45 @@ async fn mint(
             expires,
         },
     );
+    let said = audit::of_tenant(vault.by(caller), AuditOp::TokenMint, &tenant.name);
+    hand_out(vault, token, (&subject, expires), said).await
+}
+
+/// One that belongs to no tenant. Nothing but its own id, or the end of its root, revokes
+/// it, so that it is issued now.
+async fn mint_server(
+    vault: &Vault,
+    ttl: Duration,
+    subject: &str,
+    caller: &Caller,
+) -> Result<Reply, Failure> {
+    let subject = mintable(subject, ttl)?;
+    let issued = vault.now().for_expiry();
+    let expires = issued.saturating_add(ttl);
+    let wanted = MintServer { subject: &subject, issued, expires };
+    let token = auth::mint_server(&vault.authenticator.roots(), &wanted);
+    let said = audit::entry(vault.by(caller), AuditOp::TokenMint);
+    hand_out(vault, token, (&subject, expires), said).await
+}
+
+fn mintable(subject: &str, ttl: Duration) -> Result<Subject, Failure> {
+    let usage = |message: String| failure(FailureKind::Usage, message);
+    if ttl.is_zero() || ttl > MAX_TTL {
+        return Err(usage("the lifetime must be between 1 second and 10 years".to_owned()));
+    }
+    Subject::parse(subject).map_err(|error| usage(format!("the subject {error}")))
+}
+
+/// Nobody has a token before it is durable that it was minted.
+async fn hand_out(
+    vault: &Vault,
+    token: Result<Zeroizing<String>, MintError>,
+    (subject, expires): (&Subject, Timestamp),
+    said: AuditEntry,
+) -> Result<Reply, Failure> {
     let mut token = token.map_err(|error| failure(FailureKind::Internal, error.to_string()))?;
-    // Nobody has it before that is durable.
-    let said = AuditEntry {
-        detail: minted(vault, &token, &subject),
-        ..audit::of_tenant(vault.by(caller), AuditOp::TokenMint, &tenant.name)
-    };
-    vault.record(said).await?;
+    let detail = minted(vault, &token, subject);
+    vault.record(AuditEntry { detail, ..said }).await?;
     let token = std::mem::take(&mut *token);
     Ok(Reply::Token { token, expires_on: expires.to_string() })
 }

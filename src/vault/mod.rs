@@ -62,7 +62,11 @@ use crate::store::{
     Batch, Compacted, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
 };
 
-use audit::By;
+pub use audit::{
+    About, Act, AuditPolicy, AuditVitals, OldAudit, Reads, Trust, TurnedAway, Unrecorded,
+    verify_copy, verify_export,
+};
+use audit::{By, Checkpointer, Recorder};
 use heads::{Budget, Heads};
 use keyring::{Header, Keyring, Phase, SpaceKeys};
 pub use list::{Detail, ListPage, ListRequest, PageSize, Shows};
@@ -70,7 +74,7 @@ use notices::NoticePolicy;
 use quota::Quota;
 pub use quota::TenantLimited;
 pub use rotation::{DekPolicy, Tended};
-use seal::SpaceSeal;
+use seal::{SpaceSeal, ledger_of};
 pub use sealed::{NoShares, SHARES_KEPT, SealedVault};
 pub use survey::{Survey, Vitals};
 use system::{CredentialChange, System, TenantRecord};
@@ -117,7 +121,8 @@ pub enum Precondition {
 pub enum Deleted {
     /// It was there, and is gone.
     Removed,
-    /// Nothing was there; an expired secret, if there was one, is gone too.
+    /// It had expired, and is gone: whoever deletes is told that nothing was there.
+    Expired,
     NothingThere,
 }
 
@@ -208,6 +213,7 @@ pub struct VaultOptions {
     pub tenant_limits: TenantLimits,
     /// What is told of secrets that come to their end; `None`: nothing.
     pub notices: Option<NoticePolicy>,
+    pub audit: AuditPolicy,
     /// Whose tokens are accepted beside our own.
     pub issuers: Vec<IssuerPolicy>,
     pub deks: DekPolicy,
@@ -231,6 +237,7 @@ impl Default for VaultOptions {
             max_api_keys: 1_000,
             tenant_limits: TenantLimits::default(),
             notices: None,
+            audit: AuditPolicy::default(),
         }
     }
 }
@@ -271,6 +278,8 @@ pub struct Vault {
     last_sweep: RwLock<Option<Timestamp>>,
     opened_on: Timestamp,
     survey: RwLock<Option<Survey>>,
+    checkpoints: Checkpointer,
+    recorder: Recorder,
     /// Tenants that exist no more, or never came to exist, and whose keys and
     /// rows are still to be destroyed.
     doomed: Mutex<Vec<TenantId>>,
@@ -388,6 +397,9 @@ impl Vault {
         }
         let limits = Arc::new(Limits::new(options.rates, &clock));
         let has_rated_tenant = tenants.by_id.values().any(|tenant| tenant.quota.is_rated());
+        let since_boot = clock.read().since_boot;
+        let checkpoints =
+            Checkpointer::new(contents.audit_signer, contents.last_checkpoint, since_boot);
         let time = Timekeeper::start(clock, floor);
         let opened_on = time.now().for_expiry();
         let standing = Standing {
@@ -398,6 +410,7 @@ impl Vault {
         let remembered = options.token_cache_entries;
         let authenticator = Authenticator::new(standing, remembered, limits.clone())
             .trusting(Issuers::new(options.issuers.clone()));
+        let recorder = Recorder::new(options.audit, contents.served_since);
         let vault = Arc::new(Self {
             authenticator,
             limits,
@@ -418,6 +431,8 @@ impl Vault {
             last_sweep: RwLock::new(contents.last_sweep),
             opened_on,
             survey: RwLock::default(),
+            checkpoints,
+            recorder,
             doomed: Mutex::new(Vec::new()),
             held: watch::Sender::new(()),
         });
@@ -618,6 +633,9 @@ impl Vault {
         if let Err(error) = self.store_uses().await {
             log::debug!("when API keys were last used is not stored yet: {error}");
         }
+        if let Err(error) = self.checkpoint_when_due().await {
+            log::debug!("no checkpoint of the audit is signed yet: {error}");
+        }
         let floor = self.time.floor();
         let persisted = *self.floor_persisted.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = floor.at < persisted.at.saturating_add(FLOOR_INTERVAL);
@@ -676,6 +694,10 @@ impl Vault {
         self.time.now();
         if let Err(error) = self.store_uses().await {
             log::warn!("when API keys were last used was not stored: {error}");
+        }
+        self.settle_audit().await;
+        if let Err(error) = self.checkpoint_here().await {
+            log::warn!("no checkpoint of the audit was signed at this stop: {error}");
         }
         if let Err(error) = self.system.persist_floor(self.time.floor()).await {
             log::warn!("the time of this stop was not stored: {error}");
@@ -1014,10 +1036,7 @@ async fn open_tenant(
 ) -> Result<(Tenant, Floor), OpenError> {
     let keys = keyring.keys(record.id).await?;
     let seal = SpaceSeal::Anchor(keys.anchor.clone());
-    let ledger = match store.ledger(Space::Tenant(record.id)).await {
-        Ok(sealed) => sealed.and_then(|sealed| seal.open(&sealed).ok()),
-        Err(_) => None,
-    };
+    let ledger = ledger_of(&**store, Space::Tenant(record.id), &seal).await.ok().flatten();
     // Damage to one tenant must not keep the others from being served; this one
     // is read-only then.
     if ledger.is_none() {

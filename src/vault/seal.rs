@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::codec::{Malformed, Reader};
 use crate::crypto::{AnchorKeys, AuditKey, LedgerKey, StoreKeys};
 use crate::domain::Floor;
-use crate::store::{Block, Chain, Entry, ForgedLedger, Ledger, LedgerSeal, Row, RowKey};
+use crate::store::{
+    Block, Chain, Entry, ForgedLedger, Ledger, LedgerSeal, Row, RowKey, Space, Store, StoreError,
+};
 
 /// Every entry fits a block.
 const _: () = assert!(
@@ -54,6 +56,15 @@ impl LedgerSeal for SpaceSeal {
         let account = self.key().open(sealed).map_err(|_| ForgedLedger)?;
         decode(&account).map_err(|_| ForgedLedger)
     }
+}
+
+/// A space's ledger; `None` where there is none, or one that does not open.
+pub(super) async fn ledger_of(
+    store: &dyn Store,
+    space: Space,
+    seal: &dyn LedgerSeal,
+) -> Result<Option<Ledger>, StoreError> {
+    Ok(store.ledger(space).await?.and_then(|sealed| seal.open(&sealed).ok()))
 }
 
 /// Of a space to which nothing was ever appended.

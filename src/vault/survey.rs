@@ -4,6 +4,7 @@
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use super::audit::AuditVitals;
 use super::heads::{Look, Place};
 use super::tenant::Tenant;
 use super::{Vault, VaultError};
@@ -77,8 +78,11 @@ pub struct Vitals {
     pub tenants: usize,
     pub clock_disputed: bool,
     pub last_sweep: Option<Timestamp>,
+    /// When the KEK came into use; `None` where that was before it was written down.
+    pub kek_since: Option<Timestamp>,
     /// `None` until secrets were counted once.
     pub survey: Option<Survey>,
+    pub audit: AuditVitals,
 }
 
 impl Vault {
@@ -90,7 +94,9 @@ impl Vault {
             tenants: self.all_tenants().len(),
             clock_disputed: self.time.is_disputed(),
             last_sweep: *self.last_sweep.read().unwrap_or_else(PoisonError::into_inner),
+            kek_since: self.keyring.kek_record().origin.map(|origin| origin.since),
             survey: *self.survey.read().unwrap_or_else(PoisonError::into_inner),
+            audit: self.audit_vitals(),
         }
     }
 

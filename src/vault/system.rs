@@ -9,6 +9,9 @@
 //! | `r` | the roots that sign tokens |
 //! | `s` | when every tenant was last swept |
 //! | `n` ‖ HMAC(tenant id) | up to when notices of a tenant were told |
+//! | `k` | the key that signs checkpoints of the audit |
+//! | `c` | which checkpoint of the audit is the newest |
+//! | `w` | while a server serves, since when |
 //!
 //! Every row is bound to its key and version, and all are under the system's
 //! ledger, which is checked at open: whoever can write the disk can neither
@@ -17,11 +20,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
-use super::audit;
+use super::audit::{self, LastCheckpoint};
 use super::codec::{self, Malformed, Reader};
 use super::credential_rows::{self, StoredApiKey};
 use super::keyring::{SYSTEM, SpaceKeys};
@@ -30,7 +33,7 @@ use super::seal::SpaceSeal;
 use super::{Export, OpenError};
 use crate::api::audit::AuditEntry;
 use crate::auth::{ApiKey, ApiKeyId, Revocation, RevocationTarget, Roots};
-use crate::crypto::{Binding, Purpose};
+use crate::crypto::{AuditSigner, Binding, Purpose};
 use crate::domain::{Bound, Floor, OwnLimits, TenantId, TenantName, Timestamp};
 use crate::store::{Batch, Change, LedgerSeal, Row, RowKey, Space, Store, StoreError};
 
@@ -50,6 +53,8 @@ pub(super) struct System {
     /// Held, shared, from before something is encrypted until it is stored, and alone
     /// to know that nothing under way is under a DEK of before.
     writing: tokio::sync::RwLock<()>,
+    /// Whether entries may have been appended that no checkpoint signs.
+    grown: AtomicBool,
 }
 
 /// What the system's rows say at open.
@@ -60,6 +65,10 @@ pub(super) struct SystemContents {
     pub(super) revocations: Vec<(RevocationTarget, Revocation)>,
     pub(super) last_sweep: Option<Timestamp>,
     pub(super) told: HashMap<TenantId, Told>,
+    pub(super) audit_signer: Option<AuditSigner>,
+    pub(super) last_checkpoint: Option<LastCheckpoint>,
+    /// Since when somebody serves who has not ended in good order.
+    pub(super) served_since: Option<Timestamp>,
     pub(super) floor: Floor,
     pub(super) next_version: u64,
 }
@@ -71,7 +80,8 @@ impl SystemContents {
         let ledger = export.prove(&seal, "the system database")?;
         let (mut roots, mut last_sweep, mut tenants) = (None, None, Vec::new());
         let (mut api_keys, mut revocations) = (Vec::new(), Vec::new());
-        let mut told = HashMap::new();
+        let (mut told, mut served_since) = (HashMap::new(), None);
+        let (mut audit_signer, mut last_checkpoint) = (None, None);
         for (key, row) in &export.rows {
             match Record::read(key, &decrypt(keys, key, row)?)? {
                 Record::Tenant(tenant) => tenants.push(tenant),
@@ -80,12 +90,27 @@ impl SystemContents {
                 Record::Roots(all) => roots = Some(all),
                 Record::Sweep(at) => last_sweep = Some(at),
                 Record::Told(tenant, up_to) => drop(told.insert(tenant, up_to)),
+                Record::AuditSigner(signer) => audit_signer = Some(signer),
+                Record::LastCheckpoint(last) => last_checkpoint = Some(last),
+                Record::Service(since) => served_since = Some(since),
             }
         }
         let roots = roots.ok_or_else(|| damaged("token roots"))?;
         let next_version = ledger.highest_version.saturating_add(1);
         let floor = ledger.floor;
-        Ok(Self { roots, tenants, api_keys, revocations, last_sweep, told, floor, next_version })
+        Ok(Self {
+            roots,
+            tenants,
+            api_keys,
+            revocations,
+            last_sweep,
+            told,
+            audit_signer,
+            last_checkpoint,
+            served_since,
+            floor,
+            next_version,
+        })
     }
 }
 
@@ -97,13 +122,27 @@ enum Record {
     Roots(Roots),
     Sweep(Timestamp),
     Told(TenantId, Told),
+    AuditSigner(AuditSigner),
+    LastCheckpoint(LastCheckpoint),
+    Service(Timestamp),
 }
 
 impl Record {
     fn read(key: &RowKey, plaintext: &[u8]) -> Result<Self, OpenError> {
         match key.as_bytes() {
             ROOTS => Roots::decode(plaintext).map(Self::Roots).map_err(|_| damaged("token roots")),
+            SERVICE => {
+                decode_service(plaintext).map(Self::Service).map_err(|_| damaged("the service"))
+            }
             SWEEP => decode_sweep(plaintext).map(Self::Sweep).map_err(|_| damaged("last sweep")),
+            AUDIT_SIGNER => {
+                let read = decode_audit_signer(plaintext).map(Self::AuditSigner);
+                read.map_err(|_| damaged("the audit's key"))
+            }
+            LAST_CHECKPOINT => {
+                let read = LastCheckpoint::decode(plaintext).map(Self::LastCheckpoint);
+                read.map_err(|_| damaged("the audit's last checkpoint"))
+            }
             [TENANT, ..] => {
                 decode_tenant(plaintext).map(Self::Tenant).map_err(|_| damaged("a tenant"))
             }
@@ -139,7 +178,8 @@ impl System {
     fn new(store: Arc<dyn Store>, keys: SpaceKeys, next_version: u64) -> Self {
         let seal = Arc::new(SpaceSeal::Anchor(keys.anchor.clone()));
         let (next_version, writing) = (AtomicU64::new(next_version), Default::default());
-        Self { store, keys, seal, next_version, writing }
+        // Who stopped early may have left some.
+        Self { store, keys, seal, next_version, writing, grown: AtomicBool::new(true) }
     }
 
     /// Writes the first rows of a new store, unless an interrupted `init` did.
@@ -154,7 +194,9 @@ impl System {
         let system = Self::new(store, keys, 1);
         let roots = Roots::generate();
         let row = system.encrypt(&roots_key(), &roots.encode());
-        system.commit(vec![Change::Put { key: roots_key(), row }], floor).await
+        let roots = Change::Put { key: roots_key(), row };
+        let signer = system.put_audit_signer(&AuditSigner::generate());
+        system.commit(vec![roots, signer], floor).await
     }
 
     /// Checks the ledger and reads everything.
@@ -267,7 +309,11 @@ impl System {
             Record::ApiKey((api_key, _)) => self.api_key_key(api_key.id) == *key,
             Record::Revocation(target, _) => self.revocation_key(&target) == *key,
             Record::Told(tenant, _) => self.told_key(tenant) == *key,
-            Record::Roots(_) | Record::Sweep(_) => true,
+            Record::Roots(_)
+            | Record::Sweep(_)
+            | Record::AuditSigner(_)
+            | Record::LastCheckpoint(_)
+            | Record::Service(_) => true,
         });
         if known { Ok(()) } else { Err("a row is of no known form".to_owned()) }
     }
@@ -356,6 +402,24 @@ impl System {
         self.commit(vec![Change::Put { key, row }], floor).await
     }
 
+    /// Remembers that somebody serves, which is true until [`System::leave_service`].
+    pub(super) async fn enter_service(
+        &self,
+        since: Timestamp,
+        floor: Floor,
+        said: &[AuditEntry],
+    ) -> Result<(), StoreError> {
+        let _writing = self.writing.read().await;
+        let row = self.encrypt(&service_key(), &encode_service(since));
+        let mut changes = vec![Change::Put { key: service_key(), row }];
+        changes.extend(self.appending(said));
+        self.commit(changes, floor).await
+    }
+
+    pub(super) async fn leave_service(&self, floor: Floor) -> Result<(), StoreError> {
+        self.commit(vec![Change::Delete { key: service_key() }], floor).await
+    }
+
     /// Persists a floor and nothing else: the ledger keeps it.
     pub(super) async fn persist_floor(&self, floor: Floor) -> Result<(), StoreError> {
         self.commit(Vec::new(), floor).await
@@ -366,11 +430,92 @@ impl System {
         self.commit(self.appending(said), floor).await
     }
 
+    /// The same of entries that were written already.
+    pub(super) async fn append(
+        &self,
+        entries: Vec<Change>,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        self.commit(entries, floor).await
+    }
+
     fn appending(&self, said: &[AuditEntry]) -> Vec<Change> {
         audit::appending(said)
     }
 
+    /// The key of the audit as it is stored now.
+    pub(super) async fn audit_signer(&self) -> Result<Option<AuditSigner>, StoreError> {
+        let plaintext = self.stored(AUDIT_SIGNER).await?;
+        let read = plaintext.map(|plaintext| decode_audit_signer(&plaintext)).transpose();
+        read.map_err(|_| StoreError::Corrupted { what: "the key of the audit".to_owned() })
+    }
+
+    /// Makes it a store from before there was one.
+    #[cfg(test)]
+    pub(super) async fn forget_audit_signer(&self) {
+        let key = RowKey::new(AUDIT_SIGNER.to_vec());
+        self.commit(vec![Change::Delete { key }], Floor::START).await.unwrap();
+    }
+
+    /// Gives a store from before there was one its key.
+    pub(super) async fn add_audit_signer(
+        &self,
+        signer: &AuditSigner,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        let _writing = self.writing.read().await;
+        self.commit(vec![self.put_audit_signer(signer)], floor).await
+    }
+
+    fn put_audit_signer(&self, signer: &AuditSigner) -> Change {
+        let key = RowKey::new(AUDIT_SIGNER.to_vec());
+        let row = self.encrypt(&key, &encode_audit_signer(signer));
+        Change::Put { key, row }
+    }
+
+    /// The newest checkpoint as it is stored now.
+    pub(super) async fn last_checkpoint(&self) -> Result<Option<LastCheckpoint>, StoreError> {
+        let plaintext = self.stored(LAST_CHECKPOINT).await?;
+        let read = plaintext.map(|plaintext| LastCheckpoint::decode(&plaintext)).transpose();
+        read.map_err(|_| StoreError::Corrupted { what: "the last checkpoint".to_owned() })
+    }
+
+    /// Appends a checkpoint, and remembers it as the newest.
+    pub(super) async fn append_checkpoint(
+        &self,
+        mut blocks: Vec<Change>,
+        last: &LastCheckpoint,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
+        let _writing = self.writing.read().await;
+        let key = RowKey::new(LAST_CHECKPOINT.to_vec());
+        let row = self.encrypt(&key, &last.encode());
+        blocks.push(Change::Put { key, row });
+        self.commit_rows(blocks, floor).await
+    }
+
+    async fn stored(&self, key: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        let key = RowKey::new(key.to_vec());
+        let Some(row) = self.store.get(Space::System, &key).await? else { return Ok(None) };
+        self.decrypt(&key, &row).map(Some).map_err(OpenError::into_store_error)
+    }
+
+    /// Whether entries may have been appended since this was asked last.
+    pub(super) fn take_grown(&self) -> bool {
+        self.grown.swap(false, Ordering::Relaxed)
+    }
+
     async fn commit(&self, changes: Vec<Change>, floor: Floor) -> Result<(), StoreError> {
+        let appends = changes.iter().any(|change| matches!(change, Change::Append(_)));
+        let outcome = self.commit_rows(changes, floor).await;
+        // Afterwards: whoever looks before finds nothing yet.
+        if appends {
+            self.grown.store(true, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    async fn commit_rows(&self, changes: Vec<Change>, floor: Floor) -> Result<(), StoreError> {
         let seal: Arc<dyn LedgerSeal> = self.seal.clone();
         self.store.commit(Space::System, Batch { changes, floor, seal }).await
     }
@@ -421,6 +566,9 @@ const REVOCATION: u8 = b'v';
 const TOLD: u8 = b'n';
 const ROOTS: &[u8] = b"r";
 const SWEEP: &[u8] = b"s";
+const AUDIT_SIGNER: &[u8] = b"k";
+const LAST_CHECKPOINT: &[u8] = b"c";
+const SERVICE: &[u8] = b"w";
 
 fn roots_key() -> RowKey {
     RowKey::new(ROOTS.to_vec())
@@ -428,6 +576,24 @@ fn roots_key() -> RowKey {
 
 fn sweep_key() -> RowKey {
     RowKey::new(SWEEP.to_vec())
+}
+
+fn service_key() -> RowKey {
+    RowKey::new(SERVICE.to_vec())
+}
+
+const SERVICE_FORMAT: u8 = 1;
+
+pub(super) fn encode_service(since: Timestamp) -> Vec<u8> {
+    [[SERVICE_FORMAT].as_slice(), &since.unix_micros().to_be_bytes()].concat()
+}
+
+pub(super) fn decode_service(bytes: &[u8]) -> Result<Timestamp, Malformed> {
+    let mut fields = Reader::new(bytes);
+    fields.format(SERVICE_FORMAT)?;
+    let since = fields.timestamp()?;
+    fields.end()?;
+    Ok(since)
 }
 
 const SWEEP_FORMAT: u8 = 1;
@@ -438,6 +604,25 @@ pub(super) fn decode_sweep(bytes: &[u8]) -> Result<Timestamp, Malformed> {
     let at = fields.timestamp()?;
     fields.end()?;
     Ok(at)
+}
+
+const AUDIT_SIGNER_FORMAT: u8 = 1;
+
+pub(super) fn encode_audit_signer(signer: &AuditSigner) -> Zeroizing<Vec<u8>> {
+    // Reserved at once: a vector that grows leaves copies of keys behind.
+    let mut out = Zeroizing::new(Vec::with_capacity(1 + AuditSigner::LEN));
+    out.push(AUDIT_SIGNER_FORMAT);
+    out.extend_from_slice(signer.bytes());
+    out
+}
+
+pub(super) fn decode_audit_signer(bytes: &[u8]) -> Result<AuditSigner, Malformed> {
+    match bytes.split_first_chunk() {
+        Some((&[AUDIT_SIGNER_FORMAT], seed)) => {
+            seed.try_into().map(AuditSigner::from_bytes).map_err(|_| Malformed)
+        }
+        _ => Err(Malformed),
+    }
 }
 
 const TOLD_FORMAT: u8 = 1;

@@ -1,6 +1,6 @@
 //! The secrets of one tenant.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
@@ -44,6 +44,8 @@ pub(super) struct Tenant {
     pub(super) quota: Quota,
     /// Up to when notices of it were told.
     pub(super) told: Mutex<Option<Told>>,
+    /// Whether entries may have been appended that no checkpoint signs.
+    grown: AtomicBool,
     /// Whether its ledger was there at open and opened. Without one, rows that
     /// are missing could no longer be told; so nothing is written then.
     sound: bool,
@@ -92,7 +94,21 @@ impl Tenant {
         let next_version = AtomicU64::new(highest.saturating_add(1));
         let sound = ledger.is_some();
         let told = Mutex::default();
-        Self { id, name, created_on, store, keys, seal, next_version, heads, quota, told, sound }
+        Self {
+            id,
+            name,
+            created_on,
+            store,
+            keys,
+            seal,
+            next_version,
+            heads,
+            quota,
+            told,
+            // Who stopped early may have left some.
+            grown: AtomicBool::new(true),
+            sound,
+        }
     }
 
     pub(super) async fn read(
@@ -265,7 +281,7 @@ impl Tenant {
             }
             match self.remove(&locator, &old, floor, said).await {
                 Ok(()) => {
-                    return Ok(if expired { Deleted::NothingThere } else { Deleted::Removed });
+                    return Ok(if expired { Deleted::Expired } else { Deleted::Removed });
                 }
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
@@ -449,7 +465,14 @@ impl Tenant {
         if matches!(outcome, Err(StoreError::Unknown)) {
             self.heads.drop_all();
         }
+        // Afterwards: whoever looks before finds nothing yet.
+        self.grown.store(true, Ordering::Relaxed);
         outcome
+    }
+
+    /// Whether entries may have been appended since this was asked last.
+    pub(super) fn take_grown(&self) -> bool {
+        self.grown.swap(false, Ordering::Relaxed)
     }
 
     /// Removes all rows of a secret, and its name from the sorted ones.

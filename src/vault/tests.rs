@@ -7,7 +7,9 @@ mod counting;
 mod credentials;
 mod lists;
 mod notices;
+mod proof;
 mod quotas;
+mod recording;
 mod rotation;
 mod sealing;
 
@@ -253,7 +255,7 @@ async fn a_window_is_enforced_on_reads_and_lists() {
     bench.clock.pass(1);
     assert_eq!(bench.get("now").await, None);
     assert_eq!(bench.list().await, ["later"]);
-    assert_eq!(bench.delete("now").await, Deleted::NothingThere);
+    assert_eq!(bench.delete("now").await, Deleted::Expired);
     assert_eq!(bench.counts().await, SecretCounts { valid: 1, pending: 0, expired: 1 });
 }
 

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::audit::LastCheckpoint;
 use super::credential_rows;
 use super::keyring::{self, Header, Phase};
 use super::layout::{Head, ValueShape};
@@ -28,6 +29,8 @@ fn frozen(record: &str) -> Vec<u8> {
         include_str!("../../tests/vectors/records-v3.json"),
         include_str!("../../tests/vectors/records-v4.json"),
         include_str!("../../tests/vectors/records-v5.json"),
+        include_str!("../../tests/vectors/records-v6.json"),
+        include_str!("../../tests/vectors/checkpoints-v1.json"),
     ];
     let vectors = files.map(|file| serde_json::from_str::<Value>(file).unwrap());
     let found = vectors.iter().find_map(|vectors| vectors[record].as_str());
@@ -95,6 +98,15 @@ fn what_was_told_is_read_and_written_alike() {
     let told = Told { at: at(1_234_567), version: 9 };
     assert_eq!(system::encode_told(tenant, told), frozen("told"));
     assert_eq!(system::decode_told(&frozen("told")), Ok((tenant, told)));
+}
+
+#[test]
+fn what_checkpoints_need_is_read_and_written_alike() {
+    let signer = system::decode_audit_signer(&frozen("auditKey")).unwrap();
+    assert_eq!(signer.bytes(), &[0x4a; 32]);
+    assert_eq!(system::encode_audit_signer(&signer).as_slice(), frozen("auditKey"));
+    let last = LastCheckpoint::decode(&frozen("lastCheckpoint")).unwrap();
+    assert_eq!(last.encode(), frozen("lastCheckpoint"));
 }
 
 const D: i64 = 1_900_000_000_000_000;
@@ -173,6 +185,13 @@ fn frozen_roots_are_read_and_written_alike() {
 #[test]
 fn a_frozen_sweep_is_read() {
     assert_eq!(system::decode_sweep(&frozen("sweep")), Ok(at(1_900_000_000_000_000)));
+}
+
+#[test]
+fn a_frozen_beginning_of_a_service_is_read_and_written_alike() {
+    let since = at(1_900_000_000_000_000);
+    assert_eq!(system::encode_service(since), frozen("service"));
+    assert_eq!(system::decode_service(&frozen("service")), Ok(since));
 }
 
 #[test]

@@ -15,6 +15,9 @@
 mod api;
 mod api_keys;
 mod audit;
+mod audit_archive;
+mod audit_load;
+mod audit_proof;
 mod backup;
 mod batches;
 mod browser;
@@ -48,6 +51,7 @@ mod oidc;
 mod operations;
 mod packages;
 mod power_loss;
+mod recording;
 mod revocation;
 mod sealing;
 mod service;

@@ -48,11 +48,20 @@ enum Holder {
     KeyOutlived(&'static str),
     /// A token as an API key.
     TokenAsKey,
+    /// A token for the server itself.
+    ServerAdmin,
+    /// The same, narrowed to a time that goes on.
+    ServerAdminUntil,
+    /// The same, narrowed to a time that has not come.
+    ServerAdminNotYet,
+    /// The same, narrowed to something of a secret's, which it has none of.
+    ServerAdminToRead,
+    ServerAdminRevoked,
     /// A token of another issuer, for this tenant.
     Of(&'static str, Issued),
 }
 
-const HOLDERS: [Holder; 37] = [
+const HOLDERS: [Holder; 42] = [
     Holder::Nobody,
     Holder::Garbage,
     Holder::Expired,
@@ -78,6 +87,11 @@ const HOLDERS: [Holder; 37] = [
     Holder::KeyAll("alpha"),
     Holder::KeyOutlived("again"),
     Holder::TokenAsKey,
+    Holder::ServerAdmin,
+    Holder::ServerAdminUntil,
+    Holder::ServerAdminNotYet,
+    Holder::ServerAdminToRead,
+    Holder::ServerAdminRevoked,
     Holder::Of("alpha", Issued::With("Secret.Read")),
     Holder::Of("alpha", Issued::With("Secret.Write")),
     Holder::Of("alpha", Issued::With("openid Secret.Read Secret.Write")),
@@ -154,6 +168,7 @@ impl<'s> World<'s> {
         let token = |token: String| Some(Sent::Bearer(token));
         let narrow =
             |tenant: &str, check: &str| token(narrowed(&server.mint(tenant, &["*"]), check));
+        let narrow_server = |check: &str| token(narrowed(&server.mint_server_admin(), check));
         let key = |key: String| Some(Sent::Key(key));
         match holder {
             Holder::Nobody => Some(Sent::Nothing),
@@ -191,6 +206,19 @@ impl<'s> World<'s> {
             Holder::KeyAll(tenant) => key(server.api_key(tenant, &["*"]).key),
             Holder::KeyOutlived(_) => key(before.key_outlived.key.clone()),
             Holder::TokenAsKey => key(server.mint("alpha", &["*"])),
+            Holder::ServerAdmin => token(server.mint_server_admin()),
+            Holder::ServerAdminUntil => {
+                narrow_server("check if time($t), $t < 2200-01-01T00:00:00Z")
+            }
+            Holder::ServerAdminNotYet => {
+                narrow_server("check if time($t), $t > 2200-01-01T00:00:00Z")
+            }
+            Holder::ServerAdminToRead => narrow_server(r#"check if operation("read")"#),
+            Holder::ServerAdminRevoked => {
+                let revoked = server.mint_server_admin();
+                server.revoke_token(&revoked);
+                token(revoked)
+            }
             Holder::Of(tenant, said) => token(server.issue(tenant, said)?),
         }
     }
@@ -276,6 +304,7 @@ fn expected(endpoint: Endpoint, holder: Holder, tenant: &str) -> (u16, Option<&'
         | Endpoint::OpenApi
         | Endpoint::Docs => return (200, None),
         Endpoint::DocsRoot => return (308, None),
+        Endpoint::Metrics => (Need::Server, 200),
         Endpoint::Secret(SecretCall::Read) => (Need::Read, 200),
         Endpoint::Secret(SecretCall::List) => (Need::List, 200),
         Endpoint::Secret(SecretCall::Write) => (Need::Write, 204),
@@ -295,16 +324,23 @@ fn expected(endpoint: Endpoint, holder: Holder, tenant: &str) -> (u16, Option<&'
         | Holder::KeyOfNobody
         | Holder::KeyRevoked
         | Holder::KeyOutlived(_)
-        | Holder::TokenAsKey => return (401, Some("credential_invalid")),
+        | Holder::TokenAsKey
+        | Holder::ServerAdminRevoked => return (401, Some("credential_invalid")),
         Holder::Expired => return (401, Some("token_expired")),
         Holder::KeyExpired => return (401, Some("api_key_expired")),
+        // It has nothing of any tenant's, and is for nothing else than this.
+        Holder::ServerAdmin | Holder::ServerAdminUntil => {
+            let allowed = operation == Need::Server;
+            return if allowed { (success, None) } else { (403, Some("forbidden")) };
+        }
+        Holder::ServerAdminNotYet | Holder::ServerAdminToRead => return (403, Some("forbidden")),
         Holder::Read(own) | Holder::KeyRead(own) => {
             (own, matches!(operation, Need::Read | Need::List))
         }
         Holder::Write(own) | Holder::KeyWrite(own) => (own, operation == Need::Write),
-        Holder::All(own) => (own, true),
+        Holder::All(own) => (own, operation != Need::Server),
         Holder::ReadWrite(own) | Holder::Lengthened(own) | Holder::KeyAll(own) => {
-            (own, operation != Need::Manage)
+            (own, !matches!(operation, Need::Manage | Need::Server))
         }
         // It may list what it may read.
         Holder::Narrowed(own) => (own, operation == Need::List),
@@ -315,8 +351,10 @@ fn expected(endpoint: Endpoint, holder: Holder, tenant: &str) -> (u16, Option<&'
                 Need::Read | Need::List => "Secret.Read",
                 Need::Write => "Secret.Write",
                 Need::Manage => "*",
+                Need::Server => "",
             };
-            (own, scopes.split(' ').any(|scope| scope == needed || scope == "*"))
+            let is_it = |scope: &str| scope == needed || scope == "*";
+            (own, operation != Need::Server && scopes.split(' ').any(is_it))
         }
         Holder::Of(_, Issued::Expired) => return (401, Some("token_expired")),
         Holder::Of(..) => return (401, Some("credential_invalid")),
@@ -330,6 +368,8 @@ enum Need {
     List,
     Write,
     Manage,
+    /// How the server fares: of no tenant.
+    Server,
 }
 
 fn hold(world: &mut World<'_>) {
@@ -388,6 +428,8 @@ fn tells_only_what_it_may(
         (Endpoint::Secret(_), _) => assert!(!text.contains("treasure"), "{text}"),
         (Endpoint::ApiKeys(ApiKeyCall::Create), 201) => assert!(text.contains(r#""key":"tnr_"#)),
         (Endpoint::ApiKeys(_), _) => assert!(!text.contains("tnr_"), "{text}"),
+        (Endpoint::Metrics, 200) => assert!(text.contains("tenure_ready 1"), "{text}"),
+        (Endpoint::Metrics, _) => assert!(!text.contains("tenure_ready"), "{text}"),
         _ => {}
     }
 }

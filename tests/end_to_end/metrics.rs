@@ -40,6 +40,13 @@ impl Measured {
         Self { server, metrics, token }
     }
 
+    fn server_admin(&self) -> String {
+        let mint = ["token", "mint", "--server-admin", "--ttl", "1h", "--subject", "prometheus"];
+        let minted = self.server.run(&mint);
+        assert_eq!(minted.code, Some(0), "{minted:?}");
+        minted.stdout.trim().to_owned()
+    }
+
     fn text(&self) -> String {
         let answer = Client::new(self.metrics).send(&Request::get("/metrics"));
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -126,6 +133,7 @@ fn names_paths_and_credentials_neither_show_nor_add_series() {
         r#"tenure_secrets{state="valid"}"#,
         "tenure_last_sweep_timestamp_seconds",
         "tenure_oldest_dek_timestamp_seconds",
+        "tenure_kek_timestamp_seconds",
     ] {
         eventually(shown_later, || measured.value(shown_later));
     }
@@ -134,18 +142,18 @@ fn names_paths_and_credentials_neither_show_nor_add_series() {
         assert_eq!(measured.send(&mut client, Request::get(secret(&format!("nm{number}")))), 404);
     };
     ask(0);
-    let mut strays = measured.client();
-    let mut stray = |number: usize| {
+    let stray = |client: &mut Client, number: usize| {
         let request = match number % 4 {
             0 => Request::get(format!("/stray{number}/x")),
             1 => Request::get(format!("/api/stray{number}/secrets/x")).bearer("stray"),
             2 => Request::new("STRAY", format!("/api/stray{number}/secrets/x")),
             _ => Request::get(secret("x")).api_key(&format!("stray{number}")),
         };
-        assert!((400..500).contains(&strays.send(&request).status));
+        assert!((400..500).contains(&client.send(&request).status));
     };
     // Enough for some to be refused for their number alone.
-    (0..2_000).for_each(&mut stray);
+    let mut strays = measured.client();
+    (0..2_000).for_each(|number| stray(&mut strays, number));
     for shown_later in
         ["tenure_http_connections", r#"tenure_authentication_failures_total{reason="limited"}"#]
     {
@@ -153,7 +161,9 @@ fn names_paths_and_credentials_neither_show_nor_add_series() {
     }
     let before = series(&measured.text());
     (0..names).for_each(ask);
-    (0..paths).for_each(stray);
+    // The other connection may have been closed for its idleness.
+    let mut strays = measured.client();
+    (0..paths).for_each(|number| stray(&mut strays, number));
     let text = measured.text();
     assert_eq!(series(&text), before);
     assert!(before.len() < 1_000, "{} series", before.len());
@@ -176,7 +186,92 @@ fn metrics_are_there_while_sealed_and_nothing_else_is() {
     let mut client = Client::new(measured.metrics);
     assert_eq!(client.send(&Request::get(secret("x")).bearer(&measured.token)).status, 404);
     assert_eq!(client.send(&Request::put("/metrics", "x")).status, 405);
-    assert_eq!(measured.client().send(&Request::get("/metrics")).status, 404);
+    assert_eq!(measured.client().send(&Request::get(ON_MAIN)).status, 503);
+}
+
+const ON_MAIN: &str = "/metrics";
+
+#[test]
+fn metrics_are_read_where_secrets_are_with_a_token_for_the_server_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let measured = Measured::start(folder.path(), |_| {});
+    let token = measured.server_admin();
+    let mut client = measured.client();
+    let answer = client.send(&Request::get(ON_MAIN).bearer(&token));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.assert_proper();
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    // A request is counted when it is answered.
+    let again = client.send(&Request::get(ON_MAIN).bearer(&token)).text();
+    let sample = r#"tenure_http_requests_total{method="GET",route="/metrics",status="200",credential="biscuit"} 1"#;
+    assert!(again.lines().any(|line| line == sample), "{again}");
+    assert!(!again.contains(&token));
+    for (request, status) in [
+        (Request::get(ON_MAIN), 401),
+        (Request::get(ON_MAIN).bearer(&measured.token), 403),
+        (Request::get(secret("one")).bearer(&token), 403),
+        (Request::get("/api/acme/secrets").bearer(&token), 403),
+        (put("one").bearer(&token), 403),
+        (Request::put(ON_MAIN, "x").bearer(&token), 405),
+    ] {
+        let answer = client.send(&request);
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+    let mut revoke = tenure();
+    revoke.args(["token", "revoke", "--token", "-", "--data"]).arg(&measured.server.data);
+    let revoked = Output::with_input(&mut revoke, &token);
+    assert_eq!(revoked.code, Some(0), "{revoked:?}");
+    assert_eq!(client.send(&Request::get(ON_MAIN).bearer(&token)).status, 401);
+}
+
+#[test]
+fn metrics_that_are_not_to_be_where_secrets_are_leave_no_trace_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let measured = Measured::start(folder.path(), |command| {
+        command.env("TENURE_METRICS_ON_MAIN", "false");
+    });
+    let token = measured.server_admin();
+    let mut client = measured.client();
+    let mut ask = |method: &str, path: &str| {
+        let answer = client.send(&Request::new(method, path).bearer(&token)).comparable();
+        (answer.status, answer.text().replace(path, "PATH"))
+    };
+    for method in ["GET", "DELETE"] {
+        let nothing = ask(method, "/nothing");
+        assert_eq!(nothing.0, 404, "{nothing:?}");
+        assert_eq!(ask(method, ON_MAIN), nothing);
+    }
+    assert_eq!(measured.value("tenure_ready"), Some(1.0), "the other listener has them");
+}
+
+#[test]
+fn a_token_for_the_server_is_minted_with_nothing_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let measured = Measured::start(folder.path(), |_| {});
+    let server = &measured.server;
+    let mint = ["token", "mint", "--server-admin"];
+    for more in [["--tenant", "acme"], ["--scope", "Secret.Read"]] {
+        let refused = server.run(&[&mint[..], &more].concat());
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{refused:?}");
+        assert!(refused.stderr.contains(more[0]), "{refused:?}");
+    }
+    let of_tenant = ["token", "mint", "--tenant", "acme", "--scope", "Server.Admin"];
+    server.run(&of_tenant).assert_fails(2, &["'Server.Admin' is not a scope"]);
+    let nothing = server.run(&["token", "mint"]);
+    assert_eq!(nothing.code, Some(2), "{nothing:?}");
+    assert!(nothing.stderr.contains("--tenant") && nothing.stderr.contains("--scope"));
+    let token = measured.server_admin();
+    let said = Output::with_input(tenure().args(["token", "inspect"]), &token);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for line in ["none: it is for the server itself", "prometheus", "the server's metrics"] {
+        assert!(said.stdout.contains(line), "{said:?}");
+    }
+    let narrow = |args: &[&str]| Output::with_input(tenure().args(args), &token);
+    narrow(&["token", "attenuate", "--read-only"]).assert_fails(2, &["times alone"]);
+    let narrowed = narrow(&["token", "attenuate", "--ttl", "10m"]);
+    let get = Request::get(ON_MAIN).bearer(narrowed.stdout.trim());
+    assert_eq!(measured.client().send(&get).status, 200);
 }
 
 #[test]
@@ -219,15 +314,22 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    fn scraping(targets: [SocketAddr; 2], folder: &Path) -> Self {
+    /// `main`: the listener for secrets, and a token for the server that has it.
+    fn scraping(targets: [SocketAddr; 2], main: (SocketAddr, &str), folder: &Path) -> Self {
+        let token = folder.join("prometheus.token");
+        fs::write(&token, main.1).unwrap();
         let file = folder.join("prometheus.yml");
         let targets = targets.map(|target| target.to_string());
         let alerts = config("prometheus/alerts.yml");
         let text = format!(
             "global: {{ scrape_interval: 250ms, evaluation_interval: 250ms }}\n\
              rule_files: [ \"{}\" ]\n\
-             scrape_configs:\n- job_name: tenure\n  static_configs: [ {{ targets: {targets:?} }} ]\n",
-            alerts.display()
+             scrape_configs:\n- job_name: tenure\n  static_configs: [ {{ targets: {targets:?} }} ]\n\
+             - job_name: tenure-main\n  authorization: {{ credentials_file: \"{}\" }}\n  \
+             static_configs: [ {{ targets: [\"{}\"] }} ]\n",
+            alerts.display(),
+            token.display(),
+            main.0
         );
         fs::write(&file, text).unwrap();
         let address = free_address();
@@ -286,7 +388,9 @@ fn prometheus_answers_every_query_of_the_dashboard() {
     let _with_tls = place.serve_with(|command| {
         command.env("TENURE_METRICS_LISTEN", metrics_of_tls.to_string());
     });
-    let prometheus = Prometheus::scraping([measured.metrics, metrics_of_tls], folder.path());
+    let main = (measured.server.address, &*measured.server_admin());
+    let targets = [measured.metrics, metrics_of_tls];
+    let prometheus = Prometheus::scraping(targets, main, folder.path());
     let mut client = measured.client();
     let queries = queries_of_the_dashboard();
     assert!(queries.len() > 30, "{queries:?}");
@@ -299,6 +403,10 @@ fn prometheus_answers_every_query_of_the_dashboard() {
             assert!([401, 429].contains(&refused), "{refused}");
             prometheus.query(&query)
         });
+    }
+    for job in ["tenure", "tenure-main"] {
+        let up = format!("min(up{{job=\"{job}\"}}) == 1");
+        eventually(&up, || prometheus.query(&up));
     }
     let alerts = eventually("alerts to be evaluated", || {
         let answer =

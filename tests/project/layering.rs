@@ -76,6 +76,7 @@ const LIBRARIES: &[Library] = &[
     Library { name: "icu_normalizer", under: &["src/crypto/passphrase.rs"], files: 1 },
     Library { name: "indicatif", under: &["src/cli/"], files: 1 },
     Library { name: "jsonwebtoken", under: &["src/auth/oidc/jwt.rs"], files: 1 },
+    Library { name: "lz4_flex", under: &["src/crypto/audit.rs"], files: 1 },
     Library { name: "metrics", under: &["src/measure/exporter.rs"], files: 1 },
     Library { name: "metrics_exporter_prometheus", under: &["src/measure/exporter.rs"], files: 1 },
     Library { name: "prost", under: &["src/auth/biscuit.rs"], files: 1 },

@@ -26,6 +26,8 @@ use super::secret::ENV_FILE;
 use super::serve::{self, Orders, Service, StopSignals};
 use super::{internal, kek, logging, memory};
 use crate::api::admin::{Command, FailureKind, Reply};
+use crate::api::audit::AuditOp;
+use crate::auth::Caller;
 use crate::config::{self, Config};
 use crate::crypto::{Kek, KekWay};
 use crate::domain::Scope;
@@ -86,6 +88,7 @@ async fn prepare(
 ) -> Result<Prepared, CliError> {
     let (folder, vault) =
         if args.ephemeral { in_memory(config).await? } else { on_disk(config).await? };
+    vault.enter_service(&Caller::server(), AuditOp::Start).await;
     let stocked = async {
         let token = mint(&vault, home).await?;
         let shelf = Shelf::open(&vault, &token, home)?;

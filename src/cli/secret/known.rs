@@ -79,7 +79,9 @@ impl Known {
 
     pub(super) fn tenant(&self) -> Option<TenantName> {
         match self {
-            Self::Token(inspection) => TenantName::parse(&inspection.tenant).ok(),
+            Self::Token(inspection) => {
+                inspection.tenant.as_deref().and_then(|tenant| TenantName::parse(tenant).ok())
+            }
             Self::ApiKey { .. } | Self::OtherIssuer(_) => None,
         }
     }

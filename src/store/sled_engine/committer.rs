@@ -349,7 +349,7 @@ impl Committer {
         for work in works {
             let (done, outcome) = match work {
                 RowWork::Commit { shelf, batch, done, .. } => {
-                    (done, self.stage(&mut drain, &shelf, &batch))
+                    (done, self.stage(&mut drain, &shelf, batch))
                 }
                 RowWork::Place { key, value, done } => (done, self.place(&mut drain, key, value)),
             };
@@ -368,35 +368,31 @@ impl Committer {
         outcome
     }
 
-    fn stage(
-        &self,
-        drain: &mut Drain,
-        shelf: &Arc<Shelf>,
-        batch: &Batch,
-    ) -> Result<(), StoreError> {
-        self.refuse_below_floor(drain.free, shelf.space, batch)?;
+    fn stage(&self, drain: &mut Drain, shelf: &Arc<Shelf>, batch: Batch) -> Result<(), StoreError> {
+        self.refuse_below_floor(drain.free, shelf.space, &batch)?;
         let part = match drain.spaces.entry(shelf.space) {
             std::collections::hash_map::Entry::Occupied(part) => part.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(self.open_space(shelf, batch)?)
+                place.insert(self.open_space(shelf, &batch)?)
             }
         };
         let explain = |error| self.shared.explain(shelf.space, ShelfError::Engine(error));
-        let staged = stage(batch, part.ledger, |key| part.current(key).map_err(explain))?;
+        let staged = stage(&batch, part.ledger, |key| part.current(key).map_err(explain))?;
         if let Some(ledger) = staged.ledger {
             // The first change of a row since a snapshot began finds the row of then.
             let current = |key: &RowKey| part.current(key).map_err(explain);
             shelf.snapshots.preserve(staged.rows.keys().copied(), current)?;
-            if ledger.kept_from != part.ledger.kept_from {
+            if staged.forgets {
                 part.forget_before(ledger.kept_from.next).map_err(explain)?;
             }
             part.ledger = ledger;
-            part.seal = Some(Arc::clone(&batch.seal));
             let stored = |(key, row): (&RowKey, Option<&Row>)| {
                 (stored_key(key.as_bytes()).into(), row.map(encode_row))
             };
             part.rows.extend(staged.rows.into_iter().map(stored));
-            part.appended.extend(staged.appended.into_iter().cloned());
+            let Batch { changes, seal, floor: _ } = batch;
+            part.appended.extend(changes.into_iter().filter_map(Change::into_appended));
+            part.seal = Some(seal);
         }
         Ok(())
     }

@@ -5,12 +5,13 @@
 //! which one it is.
 
 use crate::api::admin::VerifiedPart;
-use crate::store::{Chain, LedgerSeal, PlacedBlock, Space, StoreError};
+use crate::store::{Chain, PlacedBlock, Space, StoreError};
 
 use super::super::Vault;
 use super::super::keyring::SpaceKeys;
 use super::super::pace::Pace;
-use super::super::seal::SpaceSeal;
+use super::super::seal::{SpaceSeal, ledger_of};
+use super::checkpoint::{Walk, is_piece};
 
 /// Follows the chain of a space up to where its ledger says that it ends, and tells the
 /// first entry that is not as it was. What is appended meanwhile is beyond that.
@@ -21,14 +22,13 @@ pub(in crate::vault) async fn check(
     part: &mut VerifiedPart,
     pace: &mut Pace,
 ) -> Result<(), StoreError> {
-    let sealed = vault.store.ledger(space).await?;
     // One that does not open was told already.
-    let Some(ledger) = sealed.and_then(|sealed| seal.open(&sealed).ok()) else { return Ok(()) };
+    let Some(ledger) = ledger_of(&*vault.store, space, seal).await? else { return Ok(()) };
     let end = ledger.chain;
     let mut chain = ledger.kept_from;
-    let mut from = chain.next;
-    loop {
-        let page = match vault.store.chain(space, from).await {
+    let mut walk = Walk::from(space, chain.next);
+    while chain.next < end.next {
+        let blocks = match walk.next(&*vault.store).await {
             Err(StoreError::Corrupted { what }) => {
                 part.fault(format!(
                     "{what} is corrupted, behind entry {} of the audit",
@@ -36,9 +36,10 @@ pub(in crate::vault) async fn check(
                 ));
                 return Ok(());
             }
-            page => page?,
+            blocks => blocks?,
         };
-        for placed in page.blocks.iter().filter(|placed| placed.first < end.next) {
+        let Some(blocks) = blocks else { break };
+        for placed in blocks.iter().filter(|placed| placed.first < end.next) {
             match follow(chain, placed, keys, seal) {
                 Ok(next) => chain = next,
                 Err(fault) => {
@@ -47,11 +48,7 @@ pub(in crate::vault) async fn check(
                 }
             }
         }
-        pace.passed(page.blocks.len() as u64).await;
-        match page.blocks.last().filter(|_| page.more && chain.next < end.next) {
-            Some(last) => from = last.first.saturating_add(1),
-            None => break,
-        }
+        pace.passed(blocks.len() as u64).await;
     }
     if let Some(fault) = compare(chain, end) {
         part.fault(fault);
@@ -75,6 +72,9 @@ fn follow(
         return Err(format!(
             "entry {first} of the audit was altered, or stands in another's place"
         ));
+    }
+    if is_piece(&block.bytes) {
+        return Ok(next);
     }
     match keys.anchor.audit().read(&block.bytes) {
         Ok(entries) if entries.len() as u64 == u64::from(block.entries.get()) => Ok(next),

@@ -5,22 +5,45 @@
 //! no entry without its change. Entries of a tenant's secrets are in the tenant's
 //! chain, which goes when the tenant goes; those of credentials, keys and tenants are
 //! in the system's, where the rows are that they are about. An entry names who acted
-//! and by which credential, and never holds a value or a credential.
+//! and by which credential, and never holds a value or a credential. What changes nothing
+//! is recorded by way of a queue ([`recorder`]).
 
 mod check;
+mod checkpoint;
+mod commands;
 pub mod copies;
+mod export;
+mod looks;
+mod proof;
 mod query;
+mod queue;
+mod recorder;
+mod refused;
+mod retention;
+
+use std::sync::Arc;
 
 pub(super) use check::check;
+pub(super) use checkpoint::{Checkpointer, LastCheckpoint};
+pub(super) use commands::{show_head, show_key, show_proof};
+pub(super) use export::export;
+pub(super) use looks::Told;
+pub use proof::{Trust, verify_copy, verify_export};
 pub(super) use query::query;
+pub use queue::{About, Act};
+pub(super) use recorder::Recorder;
+pub use recorder::{AuditPolicy, AuditVitals, Reads, Unrecorded};
+pub use refused::TurnedAway;
+pub use retention::OldAudit;
 
+use super::seal::ledger_of;
 use super::tenant::Tenant;
 use super::{KeysError, Vault};
 use crate::api::audit::{AuditActor, AuditEntry, AuditOp};
-use crate::auth::{Actor, Caller, CredentialId, CredentialKind, Holder};
+use crate::auth::{Actor, Caller, CredentialId, CredentialKind, Holder, Origin};
 use crate::crypto::sha256;
 use crate::domain::{SecretName, TenantName, Timestamp};
-use crate::store::{Appended, Chain, Change, Entry, LedgerSeal, Space, StoreError};
+use crate::store::{Appended, Chain, Change, Entry, Space, StoreError};
 
 /// The result of what was done.
 const OK: &str = "ok";
@@ -57,8 +80,8 @@ impl Vault {
 
     /// Where a tenant's chain ends, for the entry that says that the tenant went.
     pub(super) async fn end_of_audit(&self, tenant: &Tenant) -> Option<String> {
-        let sealed = self.store.ledger(Space::Tenant(tenant.id)).await.ok().flatten()?;
-        let Chain { next, head } = tenant.keys().1.open(&sealed).ok()?.chain;
+        let (space, seal) = (Space::Tenant(tenant.id), tenant.keys().1);
+        let Chain { next, head } = ledger_of(&*self.store, space, seal).await.ok()??.chain;
         Some(format!("its audit had {next} entries; the last link is {}", hex::encode(head)))
     }
 
@@ -91,6 +114,7 @@ pub(super) fn entry(by: By<'_>, op: AuditOp) -> AuditEntry {
         Actor::Holder(holder) => of_holder(holder),
         Actor::Local { uid } => (AuditActor::Local, None, uid.map(|uid| uid.to_string()), None),
         Actor::Server => (AuditActor::Server, None, None, None),
+        Actor::Stranger => (AuditActor::Stranger, None, None, None),
     };
     AuditEntry {
         at: at.to_string(),
@@ -151,6 +175,58 @@ pub(super) fn appending(entries: &[AuditEntry]) -> Vec<Change> {
     entries.iter().map(|entry| Change::Append(Appended::Entry(Entry::new(text(entry))))).collect()
 }
 
+/// Writes entries of acts. What a credential says of its holder is written once for those
+/// that follow one another.
+struct Scribe {
+    holder: Option<Arc<Holder>>,
+    /// The one before.
+    entry: Option<AuditEntry>,
+}
+
+impl Scribe {
+    fn new() -> Self {
+        Self { holder: None, entry: None }
+    }
+
+    fn entry(&mut self, act: &Act) -> Entry {
+        let Act { at, op, about, result, caller, detail } = act;
+        let blank = match self.entry.take() {
+            Some(entry) if self.is_of(&caller.actor) => entry,
+            _ => entry(By { caller, at: *at }, *op),
+        };
+        self.holder = match &caller.actor {
+            Actor::Holder(holder) => Some(Arc::clone(holder)),
+            Actor::Local { .. } | Actor::Server | Actor::Stranger => None,
+        };
+        let (tenant, name) = match about {
+            About::Secret { name, .. } => (None, name.as_ref().map(|name| name.as_str().into())),
+            About::System { tenant } => (tenant.as_deref().map(Into::into), None),
+        };
+        let Origin { request, address } = &caller.origin;
+        let entry = AuditEntry {
+            at: at.to_string(),
+            op: *op,
+            tenant,
+            name,
+            result: (*result).to_owned(),
+            from: address.map(|address| address.to_string()),
+            request: request.as_deref().map(Into::into),
+            detail: detail.as_deref().map(Into::into),
+            ..blank
+        };
+        let written = Entry::new(text(&entry));
+        self.entry = Some(entry);
+        written
+    }
+
+    fn is_of(&self, actor: &Actor) -> bool {
+        match (&self.holder, actor) {
+            (Some(before), Actor::Holder(holder)) => Arc::ptr_eq(before, holder),
+            _ => false,
+        }
+    }
+}
+
 /// # Panics
 /// Never: an entry is made of texts alone, and those have JSON.
 fn text(entry: &AuditEntry) -> String {
@@ -181,6 +257,26 @@ mod tests {
             detail: Some(format!("{} for {}", "f".repeat(128), "😀".repeat(128))),
         };
         assert!(text(&entry).len() <= Entry::MAX_BYTES, "{}", text(&entry).len());
+    }
+
+    /// A query that begins at an entry looks so far back for the block that holds it.
+    #[test]
+    fn no_entry_is_shorter_than_a_query_takes_it_to_be() {
+        let entry = AuditEntry {
+            at: "2030-01-02T03:04:05Z".to_owned(),
+            op: AuditOp::ALL.into_iter().min_by_key(|op| op.word().len()).unwrap(),
+            tenant: None,
+            name: None,
+            result: String::new(),
+            by: AuditActor::Token,
+            credential: None,
+            subject: None,
+            issuer: None,
+            from: None,
+            request: None,
+            detail: None,
+        };
+        assert!(text(&entry).len() >= query::LEAST_BYTES, "{}", text(&entry));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::store::{LedgerSeal, PlacedBlock, Space, StoreError};
 use super::super::Vault;
 use super::super::maintenance::{failure, find_tenant};
 use super::super::seal::SpaceSeal;
+use super::checkpoint::is_piece;
 
 /// What is answered at most at once.
 pub(in crate::vault) const MOST: usize = 1_000;
@@ -116,6 +117,9 @@ impl Log<'_> {
             let page = self.vault.store.chain(self.space, at).await?;
             for placed in &page.blocks {
                 at = placed.first.saturating_add(1);
+                if placed.end() <= from {
+                    continue;
+                }
                 let opened = self.opened(placed)?;
                 for found in opened.into_iter().filter(|found| found.number >= from) {
                     if entries.len() == limit {
@@ -165,13 +169,16 @@ impl Log<'_> {
     }
 }
 
-/// The entries of a block.
+/// The entries of a block; none of a piece of a checkpoint.
 pub(super) fn opened(
     space: Space,
     key: &AuditKey,
     placed: &PlacedBlock,
 ) -> Result<Vec<NumberedEntry>, StoreError> {
     let PlacedBlock { first, block, link: _ } = placed;
+    if is_piece(&block.bytes) {
+        return Ok(Vec::new());
+    }
     let damaged =
         || StoreError::Corrupted { what: format!("the audit of {space} (entry {first})") };
     let entries = key.read(&block.bytes).map_err(|_| damaged())?;
@@ -182,7 +189,9 @@ pub(super) fn opened(
     numbered.collect()
 }
 
-const MOST_IN_A_BLOCK: u64 = AuditKey::MOST_IN_A_BLOCK as u64;
+const MOST_IN_A_BLOCK: u64 = (AuditKey::MOST_BYTES / LEAST_BYTES) as u64;
+/// No entry is shorter.
+pub(super) const LEAST_BYTES: usize = 60;
 
 #[cfg(test)]
 mod tests {

@@ -37,8 +37,9 @@ use tokio::sync::mpsc;
 pub use self::frames::Unproven;
 use super::Vault;
 use crate::api::admin::{BackupContents, BackupRestored, Report};
+use crate::auth::Caller;
 use crate::crypto::{Kek, KekOrigin};
-use crate::domain::TenantName;
+use crate::domain::{TenantName, Timestamp};
 use crate::store::{Store, StoreError};
 
 /// Why a backup was not made, read or restored.
@@ -116,6 +117,9 @@ pub struct WantedStore {
     pub credentials: Credentials,
     /// Tenants that are not wanted: their rows may be damaged.
     pub without: Vec<TenantName>,
+    /// Who wants it, and when by the wall clock, for the audit.
+    pub caller: Caller,
+    pub at: Timestamp,
 }
 
 /// Reads how a backup begins: what it says of its KEK is needed to come by that.

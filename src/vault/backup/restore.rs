@@ -17,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::super::audit;
+use super::super::audit::{self, By};
 use super::super::check::WholeSecret;
 use super::super::heads::Heads;
 use super::super::keyring::{Keyring, SYSTEM};
@@ -36,7 +36,7 @@ use crate::api::audit::{AuditEntry, AuditOp};
 use crate::auth::Caller;
 use crate::crypto::{Kek, KekOrigin, random};
 use crate::domain::{Floor, TenantId, TenantName};
-use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store};
+use crate::store::{Batch, Chain, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store};
 
 /// At which size a commit is made: half of what one may weigh, so that the largest
 /// secret still fits on top.
@@ -87,14 +87,16 @@ pub(super) async fn whole(
         return Err(BackupError::NotEmpty);
     }
     let mut contents = Contents::open(backup, &Unlock::Kek(backup_kek)).await?;
-    let WantedStore { credentials, without } = wanted;
+    let WantedStore { credentials, without, caller, at } = wanted;
     refuse_unknown(&contents, without)?;
     let (without, whole) = (without.clone(), HashSet::new());
     let mut settler = Settler { store: store.clone(), filler: None, without, whole };
     let mut found = contents.pass(&mut settler, bytes, report).await?;
     found.left_out.extend(not_asked_for(&wanted.without));
     let found = sound(found)?;
-    let system_version = settle_system(&contents, &store, &settler.whole, *credentials).await?;
+    let said = said_of_all(&contents, &found, By { caller, at: *at });
+    let system_version =
+        settle_system(&contents, &store, &settler.whole, *credentials, said).await?;
     let keyring_version = contents.keyring.ledger().highest_version.saturating_add(VERSION_LEAP);
     let version = keyring_version.max(system_version);
     let settled = contents.keyring.settle(store, kek, origin, &settler.whole, version).await;
@@ -110,6 +112,7 @@ async fn settle_system(
     store: &Arc<dyn Store>,
     whole: &HashSet<TenantId>,
     credentials: Credentials,
+    said: AuditEntry,
 ) -> Result<u64, BackupError> {
     let keys = contents.keyring.keys(SYSTEM).map_err(open_error)?;
     let seal = Arc::new(SpaceSeal::Anchor(keys.anchor.clone()));
@@ -124,7 +127,24 @@ async fn settle_system(
         system.forget((&record.name, record.id), &[], ledger.floor, &[]).await?;
     }
     settle_credentials(&contents.system, &system, whole, credentials).await?;
+    system.record(&[said], ledger.floor).await?;
+    // Whoever served when the backup was made serves another store.
+    system.leave_service(ledger.floor).await?;
     Ok(version)
+}
+
+/// The first entry of the audit of a store that was restored. A backup holds none, but
+/// it knows how many there were.
+fn said_of_all(contents: &Contents, found: &BackupContents, by: By<'_>) -> AuditEntry {
+    let Chain { next, head } = contents.system_ledger.chain;
+    let (begun_on, head) = (&found.begun_on, hex::encode(head));
+    AuditEntry {
+        detail: Some(format!(
+            "from a backup of {begun_on}; the system's audit had {next} entries; the last link is \
+             {head}"
+        )),
+        ..audit::entry(by, AuditOp::StoreRestore)
+    }
 }
 
 /// Without those of tenants that are not there. To revoke is to end every credential

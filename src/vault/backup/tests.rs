@@ -63,14 +63,19 @@ async fn restored_without(
     let store = Arc::new(MemoryStore::new());
     let backup = begin(in_pieces(bytes, 4_096)).await?;
     let without = without.iter().map(|name| TenantName::parse(name).unwrap()).collect();
-    let wanted = WantedStore { credentials, without };
+    let wanted = WantedStore { credentials, without, ..keep() };
     let done =
         restore(backup, kek, store.clone(), (new_kek, origin()), &wanted, None, &|_| {}).await;
     done.map(|restored| (store, restored))
 }
 
 fn keep() -> WantedStore {
-    WantedStore { credentials: Credentials::Keep, without: Vec::new() }
+    WantedStore {
+        credentials: Credentials::Keep,
+        without: Vec::new(),
+        caller: Caller::local(Some(7)),
+        at: Timestamp::from_unix_seconds(START),
+    }
 }
 
 /// A vault on a restored store, an hour later.
@@ -898,4 +903,43 @@ async fn a_store_is_restored_without_the_tenant_that_was_damaged() {
     assert_eq!(inventory(&after).await, (1, 1, 1));
     assert_eq!(after.faults().await, (vec![], 6));
     create_tenant(&after, "beta").await;
+}
+
+/// A backup holds no entries: what is restored begins an audit of its own, which says
+/// so, signs with the key of before, and takes no number that was given twice.
+#[tokio::test]
+async fn a_restored_store_begins_its_audit_with_where_it_came_from() {
+    let bench = Bench::new().await;
+    let key = bench.run(Command::AuditKey).await.unwrap();
+    bench.put("a", Some("x"), OPEN()).await.unwrap();
+    bench.run(Command::AuditHead).await.unwrap();
+    let (bytes, made) = backup(&bench.vault).await;
+    let (store, _) = restored(&bytes, &bench.kek, &bench.kek, Credentials::Keep).await.unwrap();
+    let again = reopened(&bench, store, &bench.kek).await;
+    let all = Command::AuditQuery {
+        tenant: None,
+        filter: Default::default(),
+        from: crate::api::audit::AuditFrom::Entry(0),
+        limit: 1,
+    };
+    let Reply::Audit { entries, .. } = again.run(all).await.unwrap() else { panic!("entries") };
+    let said = &entries[0];
+    assert_eq!((said.number, said.entry.op.word()), (0, "store.restore"));
+    assert_eq!(said.entry.subject.as_deref(), Some("7"));
+    let detail = said.entry.detail.as_ref().unwrap();
+    let expected = format!("from a backup of {}; the system's audit had ", made.begun_on);
+    assert!(detail.starts_with(&expected), "{detail}");
+    let (Reply::AuditKey(before), Reply::AuditKey(after)) =
+        (key, again.run(Command::AuditKey).await.unwrap())
+    else {
+        panic!("keys")
+    };
+    assert_eq!(before, after);
+    let Reply::AuditHead(signed) = again.run(Command::AuditHead).await.unwrap() else {
+        panic!("a checkpoint")
+    };
+    assert!(signed.text.contains(&format!("\"number\":{},", (1u64 << 32) + 2)), "{signed:?}");
+    let verify = Command::AuditVerify { key: None, head: None };
+    let Reply::AuditProved(proof) = again.run(verify).await.unwrap() else { panic!("a proof") };
+    assert!(proof.sound, "{proof:?}");
 }

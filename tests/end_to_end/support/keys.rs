@@ -8,6 +8,14 @@ use super::program::Output;
 
 /// A program of that folder, in Python with the library that it needs.
 pub fn reader(program: &str) -> Command {
+    let mut command = python();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    command.arg("-B").arg(root.join("tests/tools/keys").join(program));
+    command
+}
+
+/// Python, with that library.
+pub fn python() -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let tools = root.join("target/test-tools/keys");
     assert!(
@@ -15,9 +23,7 @@ pub fn reader(program: &str) -> Command {
         "{} is missing: ./tests/run installs it",
         tools.display()
     );
-    let mut command = Command::new(tools.join("python/bin/python"));
-    command.arg("-B").arg(root.join("tests/tools/keys").join(program));
-    command
+    Command::new(tools.join("python/bin/python"))
 }
 
 /// The keys in a backup; `""` is the system.

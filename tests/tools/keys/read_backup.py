@@ -358,9 +358,15 @@ def read_system(keys, rows):
             require(keys.locate(read_told(plain)) == locator, "notices in another's place")
         elif key == b"r":
             read_roots(plain)
+        elif key == b"k":
+            read_audit_key(plain)
+        elif key == b"c":
+            read_last_checkpoint(plain)
+        elif key == b"w":
+            read_moment(plain)
         else:
             require(key == b"s", "a row of no known kind")
-            read_sweep(plain)
+            read_moment(plain)
     return tenants
 
 
@@ -381,6 +387,22 @@ def read_told(plain):
     tenant, _until, _version = fields.take(16), fields.time(), fields.number(8)
     fields.end()
     return tenant
+
+
+def read_audit_key(plain):
+    fields = Fields(plain)
+    fields.format(1)
+    key = Ed25519PrivateKey.from_private_bytes(fields.take(32))
+    fields.end()
+    return key
+
+
+def read_last_checkpoint(plain):
+    fields = Fields(plain)
+    fields.format(1)
+    number, _hash, _complete_from = fields.number(8), fields.take(32), fields.number(8)
+    fields.end()
+    return number
 
 
 def read_api_key(plain):
@@ -425,7 +447,8 @@ def read_roots(plain):
     return roots
 
 
-def read_sweep(plain):
+def read_moment(plain):
+    """Since when somebody serves, or when every tenant was last swept."""
     fields = Fields(plain)
     fields.format(1)
     at = fields.time()
@@ -518,14 +541,18 @@ def check_vectors(folder):
     for name in ("head", "headOfNull", "headBeside"):
         read_head(records[name])
     read_tenant_record(records["tenant"])
-    read_sweep(records["sweep"])
+    read_moment(records["sweep"])
+    read_moment(unhex(sample("records-v6.json"))["service"])
     credentials = unhex(sample("credentials-v1.json"))
     readers = {"apiKey": read_api_key, "revoked": read_revocation, "roots": read_roots}
     for name, plain in credentials.items():
         next(read for stem, read in readers.items() if name.startswith(stem))(plain)
+    signed = unhex(sample("checkpoints-v1.json"))
+    read_audit_key(signed["auditKey"])
+    require(read_last_checkpoint(signed["lastCheckpoint"]) == 9, "the newest checkpoint")
     for name in ("audit-v1.json", "audit-v2.json"):
         check_audit(unhex(sample(name)))
-    count = len(envelopes) + 4 + len(records) + len(credentials)
+    count = len(envelopes) + 4 + len(records) + len(signed) + len(credentials)
     print(f"{count} samples are as docs/keys.md has them")
 
 

@@ -1,5 +1,8 @@
 //! `tenure audit`: what was done, by whom.
 
+mod export;
+mod proof;
+
 use clap::{Args, Subcommand};
 
 use super::access;
@@ -20,7 +23,8 @@ const PAGE: usize = 1_000;
 #[command(after_help = "Example:\n  tenure audit tail\n  tenure audit query --tenant acme \
     --since 7d --op secret\n\nEach tenant has an audit of its secrets, and the system one of \
     tenants, credentials and keys.\nEvery change has its entry, in the commit that the change is \
-    in (docs/audit.md).")]
+    in. The server signs where\neach ends, so that what is altered or cut off shows \
+    (docs/audit.md).")]
 pub(super) struct AuditArgs {
     #[command(subcommand)]
     command: AuditCommand,
@@ -36,6 +40,28 @@ enum AuditCommand {
     #[command(after_help = "Example:\n  tenure audit query --tenant acme --name db-password\n  \
         tenure audit query --op api_key --since 2026-01-01T00:00:00Z --json")]
     Query(QueryArgs),
+    /// Follow every entry up to what the server signed, and name the first that is wrong
+    #[command(after_help = "Example:\n  tenure audit verify\n  tenure audit verify \
+        audit.jsonl --key 4f1c…\n  tenure audit verify --key 4f1c… --head head.json \
+        /mnt/copy-of-data\n\nWith --key, an export or a data folder that no server has open is \
+        verified without any\nother key. --head FILE, of an earlier 'tenure audit head -o FILE', \
+        shows too that newer\nentries were cut off. Exit code 7: something is wrong.")]
+    Verify(proof::VerifyArgs),
+    /// Write entries and all that proves them as JSON lines
+    #[command(after_help = "Example:\n  tenure audit export -o audit.jsonl\n  tenure audit \
+        export --tenant acme --since 30d | gzip > acme.gz\n\nIt holds names in clear, and no \
+        value. 'tenure audit verify FILE --key HEX' verifies it, and\nso can any program: \
+        docs/audit.md.")]
+    Export(export::ExportArgs),
+    /// Show the newest checkpoint, and sign one first where something was done since
+    #[command(after_help = "Example:\n  tenure audit head\n  tenure audit head -o \
+        head-2026-01-31.json\n\nIt signs how many entries there are and the last of each. Keep \
+        it where this machine cannot\nchange it: with it 'tenure audit verify --head FILE' tells \
+        when newer entries are gone.")]
+    Head(proof::HeadArgs),
+    /// Show the public key that checkpoints are signed with
+    #[command(after_help = "Example:\n  tenure audit key\n  tenure audit key --json")]
+    Key(proof::KeyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -119,6 +145,10 @@ pub(super) async fn run(args: AuditArgs, output: Output) -> Result<(), CliError>
     match args.command {
         AuditCommand::Tail(args) => tail(args, output).await,
         AuditCommand::Query(args) => query(args, output).await,
+        AuditCommand::Verify(args) => proof::verify(args, output).await,
+        AuditCommand::Export(args) => export::run(args, output).await,
+        AuditCommand::Head(args) => proof::head(args, output).await,
+        AuditCommand::Key(args) => proof::key(args, output).await,
     }
 }
 
