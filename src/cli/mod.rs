@@ -11,8 +11,7 @@ mod args;
 mod aside;
 mod audit;
 mod audit_archive;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing is configured to be copied to yet"))]
-mod audit_file;
+mod audit_copies;
 mod backup;
 mod backup_file;
 mod backup_schedule;

@@ -52,8 +52,8 @@ fn webhook(config: &Config) -> Result<Option<Webhook>, CliError> {
         return Ok(None);
     };
     let names = match names {
-        config::NoticeNames::Plain => NoticeNames::Plain,
-        config::NoticeNames::Hashed => NoticeNames::Hashed,
+        config::Names::Plain => NoticeNames::Plain,
+        config::Names::Hashed => NoticeNames::Hashed,
     };
     Webhook::new(url.clone(), read_key(file)?, names).map(Some).map_err(internal)
 }

@@ -37,7 +37,7 @@ pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use profiles::{CredentialPlace, Credentials, Profile, ProfileName, Profiles};
 pub use project::{ProjectFile, project};
 pub use settings::{
-    AuditReads, LogFormat, LogLevel, MemoryLock, NoticeEvent, NoticeNames, Setting, keys,
+    AuditReads, LogFormat, LogLevel, MemoryLock, Names, NoticeEvent, Setting, keys,
 };
 pub use validate::Exposure;
 
@@ -254,7 +254,7 @@ pub struct Notify {
     pub events: Vec<NoticeEvent>,
     /// Of which tenants; empty: of all.
     pub tenants: Vec<String>,
-    pub names: NoticeNames,
+    pub names: Names,
     /// How often it is looked at what is due.
     pub every: TimeSpan,
 }
@@ -294,6 +294,22 @@ pub struct Audit {
     pub keep: TimeSpan,
     /// Where older entries go. Set where `keep` is not zero.
     pub archive: Option<PathBuf>,
+    /// How secrets are called in copies.
+    pub names: Names,
+    pub file: AuditFile,
+}
+
+/// A file that entries are copied to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditFile {
+    pub path: Option<PathBuf>,
+}
+
+impl Audit {
+    /// What says where copies go, and how they look.
+    pub fn copies(&self) -> (Names, &AuditFile) {
+        (self.names, &self.file)
+    }
 }
 
 impl Default for Config {
@@ -360,7 +376,7 @@ impl Default for Config {
                 expiring_within: [30, 7, 1].map(TimeSpan::days).to_vec(),
                 events: NoticeEvent::ALL.to_vec(),
                 tenants: Vec::new(),
-                names: NoticeNames::Plain,
+                names: Names::Plain,
                 every: TimeSpan::seconds(60),
             },
             memory: Memory { lock: MemoryLock::Auto },
@@ -371,6 +387,8 @@ impl Default for Config {
                 queue_bytes: ByteSize::mib(16),
                 keep: TimeSpan::ZERO,
                 archive: None,
+                names: Names::Plain,
+                file: AuditFile::default(),
             },
             oidc: Vec::new(),
         }

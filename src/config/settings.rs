@@ -150,6 +150,8 @@ const SETTINGS: &[Setting] = settings! {
     audit.queue_bytes;
     audit.keep;
     audit.archive;
+    audit.names;
+    audit.file.path;
 };
 
 /// A value that the file, a variable and a flag can hold. Errors are clauses
@@ -384,12 +386,12 @@ impl Display for NoticeEvent {
 
 /// How secrets are called where they are told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoticeNames {
+pub enum Names {
     Plain,
     Hashed,
 }
 
-impl Value for NoticeNames {
+impl Value for Names {
     fn from_text(text: &str) -> Result<Self, String> {
         match text {
             "plain" => Ok(Self::Plain),

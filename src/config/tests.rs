@@ -73,6 +73,8 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("audit.queue_bytes", "'1MiB'", "1MiB"),
     ("audit.keep", "'400d'", "400d"),
     ("audit.archive", "'/archive'", "/archive"),
+    ("audit.names", "'hashed'", "hashed"),
+    ("audit.file.path", "'/log/audit'", "/log/audit"),
 ];
 
 /// The two halves of one certificate are only valid together.

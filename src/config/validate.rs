@@ -216,6 +216,7 @@ impl Check<'_> {
     }
 
     fn audit(&self, config: &Config) -> Result<(), ConfigError> {
+        self.absolute("audit.file.path", config.audit.file.path.as_deref())?;
         if config.audit.keep.is_zero() || config.audit.archive.is_some() {
             return Ok(());
         }
@@ -223,6 +224,15 @@ impl Check<'_> {
                       store when they are there"
             .to_owned();
         Err(self.refused("audit.keep", "is set without `audit.archive`", remedy))
+    }
+
+    /// A service has no working directory that anybody has in mind.
+    fn absolute(&self, key: &'static str, path: Option<&Path>) -> Result<(), ConfigError> {
+        if path.is_none_or(Path::is_absolute) {
+            return Ok(());
+        }
+        let remedy = "write the whole path, from / on".to_owned();
+        Err(self.refused(key, "is not an absolute path", remedy))
     }
 
     fn notify(&self, config: &Config) -> Result<(), ConfigError> {

@@ -9,47 +9,73 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
+use rustix::fs::OFlags;
+
 use crate::api::audit::CopiedEntry;
+use crate::vault::CopyTaker;
 
 pub(super) struct AuditFile {
     path: PathBuf,
-    /// `None` until it is needed, and after a failure.
-    open: Option<File>,
+    state: State,
 }
 
-impl AuditFile {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, open: None }
-    }
+enum State {
+    Closed,
+    /// It ends with a whole line.
+    Open(File),
+    /// Writing to it failed somewhere in a line.
+    Torn(File),
+}
 
+impl CopyTaker for AuditFile {
     /// Appends all, or fails; then some may be there, and a repetition is whole.
-    pub(super) fn append(&mut self, entries: &[CopiedEntry]) -> io::Result<()> {
+    fn take(&mut self, entries: &[CopiedEntry]) -> io::Result<()> {
         let mut lines = Vec::new();
         for entry in entries {
             serde_json::to_writer(&mut lines, entry)?;
             lines.push(b'\n');
         }
         let mut file = self.current()?;
-        file.write_all(&lines)?;
-        self.open = Some(file);
-        Ok(())
+        let written = file.write_all(&lines);
+        self.state = if written.is_ok() { State::Open(file) } else { State::Torn(file) };
+        written
     }
 
-    /// What was appended is on the disk. To be called before a cursor is stored that says
-    /// so.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.open.as_ref().map_or(Ok(()), File::sync_data)
+    /// What was appended is on the disk.
+    fn settle(&mut self) -> io::Result<()> {
+        match &self.state {
+            State::Closed => Ok(()),
+            State::Open(file) | State::Torn(file) => sync(file),
+        }
     }
 
-    /// The file that is at the path now. It is given back when all was written.
+    /// The one that was renamed is let go, and the one in its place is there at once.
+    fn reopen(&mut self) {
+        if let Ok(file) = self.current() {
+            self.state = State::Open(file);
+        }
+    }
+}
+
+impl AuditFile {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, state: State::Closed }
+    }
+
+    /// The file that is at the path now, at the beginning of a line. It is given back when
+    /// all was written.
     fn current(&mut self) -> io::Result<File> {
-        match self.open.take() {
-            Some(file) if self.is_at_the_path(&file) => Ok(file),
-            Some(moved) => {
-                moved.sync_data()?;
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Open(file) if self.is_at_the_path(&file) => Ok(file),
+            State::Open(left) | State::Torn(left) => {
+                if let Err(error) = sync(&left) {
+                    // Whoever settles is told too.
+                    self.state = State::Torn(left);
+                    return Err(error);
+                }
                 self.begin()
             }
-            None => self.begin(),
+            State::Closed => self.begin(),
         }
     }
 
@@ -63,12 +89,19 @@ impl AuditFile {
     fn begin(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
         let options = options.read(true).append(true).create(true).mode(0o600);
+        // Nobody who reads a pipe must keep this waiting.
+        let options = options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
         let mut file = options.open(&self.path)?;
         if ends_within_a_line(&mut file)? {
             file.write_all(b"\n")?;
         }
         Ok(file)
     }
+}
+
+/// A device or a pipe keeps nothing that could be synced.
+fn sync(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() { file.sync_data() } else { Ok(()) }
 }
 
 fn ends_within_a_line(file: &mut File) -> io::Result<bool> {
@@ -122,11 +155,11 @@ mod tests {
     fn lines_are_appended_for_the_owner_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
-        AuditFile::new(path.clone()).append(&numbered(1)).unwrap();
+        AuditFile::new(path.clone()).take(&numbered(1)).unwrap();
         let mut file = AuditFile::new(path.clone());
-        file.append(&numbered(2)).unwrap();
-        file.append(&numbered(3)).unwrap();
-        file.sync().unwrap();
+        file.take(&numbered(2)).unwrap();
+        file.take(&numbered(3)).unwrap();
+        file.settle().unwrap();
         assert_eq!(numbers(&path), [Some(1), Some(2), Some(3)]);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
@@ -136,9 +169,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, old) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.1"));
         let mut file = AuditFile::new(path.clone());
-        file.append(&numbered(1)).unwrap();
+        file.take(&numbered(1)).unwrap();
         fs::rename(&path, &old).unwrap();
-        file.append(&numbered(2)).unwrap();
+        file.take(&numbered(2)).unwrap();
         assert_eq!(numbers(&old), [Some(1)]);
         assert_eq!(numbers(&path), [Some(2)]);
     }
@@ -149,12 +182,12 @@ mod tests {
         let logs = folder.path().join("logs");
         fs::create_dir(&logs).unwrap();
         let mut file = AuditFile::new(logs.join("audit.jsonl"));
-        file.append(&numbered(1)).unwrap();
+        file.take(&numbered(1)).unwrap();
         fs::remove_dir_all(&logs).unwrap();
-        let refused = file.append(&numbered(2)).unwrap_err();
+        let refused = file.take(&numbered(2)).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::NotFound);
         fs::create_dir(&logs).unwrap();
-        file.append(&numbered(2)).unwrap();
+        file.take(&numbered(2)).unwrap();
         assert_eq!(numbers(&logs.join("audit.jsonl")), [Some(2)]);
     }
 
@@ -163,14 +196,29 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
         fs::write(&path, "{\"chain\":null,\"num").unwrap();
-        AuditFile::new(path.clone()).append(&numbered(1)).unwrap();
+        AuditFile::new(path.clone()).take(&numbered(1)).unwrap();
         assert_eq!(numbers(&path), [None, Some(1)]);
     }
 
     #[test]
     fn a_full_disk_is_an_error() {
         let mut file = AuditFile::new("/dev/full".into());
-        let refused = file.append(&numbered(1)).unwrap_err();
+        let refused = file.take(&numbered(1)).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        let again = file.take(&numbered(1)).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_new_file_is_there_when_it_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.1"));
+        let mut file = AuditFile::new(path.clone());
+        file.take(&numbered(1)).unwrap();
+        fs::rename(&path, &old).unwrap();
+        file.reopen();
+        assert_eq!(numbers(&path), []);
+        file.take(&numbered(2)).unwrap();
+        assert_eq!(numbers(&path), [Some(2)]);
     }
 }
