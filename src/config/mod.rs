@@ -37,7 +37,7 @@ pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use profiles::{CredentialPlace, Credentials, Profile, ProfileName, Profiles};
 pub use project::{ProjectFile, project};
 pub use settings::{
-    AuditReads, LogFormat, LogLevel, MemoryLock, Names, NoticeEvent, Setting, keys,
+    AuditReads, LogFormat, LogLevel, MemoryLock, Names, NoticeEvent, Setting, SyslogFacility, keys,
 };
 pub use validate::Exposure;
 
@@ -297,6 +297,7 @@ pub struct Audit {
     /// How secrets are called in copies.
     pub names: Names,
     pub file: AuditFile,
+    pub syslog: AuditSyslog,
 }
 
 /// A file that entries are copied to.
@@ -305,10 +306,17 @@ pub struct AuditFile {
     pub path: Option<PathBuf>,
 }
 
+/// A syslog of this machine that entries are copied to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditSyslog {
+    pub socket: Option<PathBuf>,
+    pub facility: SyslogFacility,
+}
+
 impl Audit {
     /// What says where copies go, and how they look.
-    pub fn copies(&self) -> (Names, &AuditFile) {
-        (self.names, &self.file)
+    pub fn copies(&self) -> (Names, &AuditFile, &AuditSyslog) {
+        (self.names, &self.file, &self.syslog)
     }
 }
 
@@ -389,6 +397,7 @@ impl Default for Config {
                 archive: None,
                 names: Names::Plain,
                 file: AuditFile::default(),
+                syslog: AuditSyslog { socket: None, facility: SyslogFacility::AUTHPRIV },
             },
             oidc: Vec::new(),
         }

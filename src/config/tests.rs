@@ -75,6 +75,8 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("audit.archive", "'/archive'", "/archive"),
     ("audit.names", "'hashed'", "hashed"),
     ("audit.file.path", "'/log/audit'", "/log/audit"),
+    ("audit.syslog.socket", "'/dev/log'", "/dev/log"),
+    ("audit.syslog.facility", "'local3'", "local3"),
 ];
 
 /// The two halves of one certificate are only valid together.
@@ -128,6 +130,19 @@ fn flags_beside(key: &str) -> Vec<(&'static str, &'static str)> {
     }
     let is_half = TLS.iter().any(|(half, _)| *half == key);
     TLS.into_iter().filter(|(half, _)| is_half && *half != key).collect()
+}
+
+#[test]
+fn copies_of_the_audit_go_where_a_service_finds_them() {
+    for (key, path, remedy) in [
+        ("audit.file.path", "audit.jsonl", "write the whole path"),
+        ("audit.syslog.socket", "log", "write the whole path"),
+        ("audit.syslog.socket", &format!("/{}", "x".repeat(107)), "name a shorter one"),
+    ] {
+        let said = problem("", &[], &[(key, path)]);
+        assert!(said.contains(key) && said.contains(remedy), "{said}");
+    }
+    load("", &[], &[("audit.syslog.socket", &format!("/{}", "x".repeat(106)))]).unwrap();
 }
 
 #[test]

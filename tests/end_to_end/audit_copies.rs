@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -358,4 +360,54 @@ fn what_cannot_be_written_to_is_refused_by_a_check() {
     check(&inside("")).assert_fails(2, &["audit.file.path", "that is a folder"]);
     assert_eq!(check(&inside("audit.jsonl")).code, Some(0));
     assert!(!folder.path().join("audit.jsonl").exists(), "a check writes nothing");
+}
+
+/// Messages of syslog that came up to one that names this secret.
+fn received(socket: &UnixDatagram, name: &str) -> Vec<Value> {
+    let mut buffer = vec![0; 65_536];
+    let mut all: Vec<Value> = Vec::new();
+    while all.last().is_none_or(|entry| entry["name"] != name) {
+        let bytes = socket.recv(&mut buffer).expect("a message");
+        let message = String::from_utf8(buffer[..bytes].to_vec()).expect("UTF-8");
+        assert!(!message.contains(VALUE), "{message}");
+        let words: Vec<_> = message.splitn(8, ' ').collect();
+        let [priority, _, _, "tenure", _, op, "-", entry] = words[..] else { panic!("{message}") };
+        assert_eq!(priority, "<158>1", "{message}");
+        all.push(parse(entry));
+        assert_eq!(all.last().expect("one")["op"], op);
+    }
+    all
+}
+
+#[test]
+fn syslog_has_what_came_while_nobody_listened() {
+    let store = Store::new();
+    let path = store.folder.path().join("log");
+    let serve = Serve::start_with(&store.data, |command| {
+        command.arg("--data").arg(&store.data);
+        command.env("TENURE_AUDIT_SYSLOG_SOCKET", &path);
+        command.env("TENURE_AUDIT_SYSLOG_FACILITY", "local3");
+    });
+    let token = mint(&serve);
+    put(&serve, &token, "before");
+    eventually("a warning", || serve.log().contains("wait in the store").then_some(()));
+    let listen = || {
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a time limit");
+        socket
+    };
+    let first = listen();
+    let mut all = received(&first, "before");
+    // It is started again.
+    drop(first);
+    fs::remove_file(&path).expect("removed");
+    let second = listen();
+    put(&serve, &token, "after");
+    all.extend(received(&second, "after"));
+    let found: Vec<_> = all.iter().map(place).collect();
+    let once: BTreeSet<_> = found.iter().cloned().collect();
+    assert_eq!(found.len(), once.len(), "one was told twice");
+    let of_acme: Vec<_> = found.iter().filter(|(chain, _)| chain.is_some()).collect();
+    assert_eq!(of_acme.len(), 2, "{found:?}");
+    assert!(store.stored().is_subset(&once));
 }

@@ -117,27 +117,12 @@ fn ends_within_a_line(file: &mut File) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::copy;
     use super::*;
-    use crate::api::audit::{AuditActor, AuditEntry, AuditOp, NumberedEntry};
     use std::path::Path;
 
     fn numbered(number: u64) -> [CopiedEntry; 1] {
-        let entry = AuditEntry {
-            at: "2030-01-02T03:04:05Z".to_owned(),
-            op: AuditOp::Start,
-            tenant: None,
-            name: None,
-            result: "ok".to_owned(),
-            by: AuditActor::Server,
-            credential: None,
-            subject: None,
-            issuer: None,
-            from: None,
-            request: None,
-            detail: None,
-        };
-        let entry = NumberedEntry { number, entry };
-        [CopiedEntry { chain: None, chain_id: None, entry }]
+        [copy(number)]
     }
 
     /// The numbers in a file; `None` for a line that is no object.

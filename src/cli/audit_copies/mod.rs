@@ -7,7 +7,9 @@
 //! told of once.
 
 mod cursors;
+mod datagram;
 mod file;
+mod syslog;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use self::cursors::CursorFile;
 use self::file::AuditFile;
+use self::syslog::Syslog;
 use super::aside::Aside;
 use super::failure::CliError;
 use crate::config::{Audit, Config, Names};
@@ -78,7 +81,7 @@ struct Reopen;
 
 impl Copies {
     pub(super) fn start(config: &Config, vault: &Arc<Vault>) -> Result<Self, CliError> {
-        let Audit { names, file, .. } = &config.audit;
+        let Audit { names, file, syslog, .. } = &config.audit;
         let names = match names {
             Names::Plain => CopiedNames::Plain,
             Names::Hashed => CopiedNames::Hashed,
@@ -87,6 +90,10 @@ impl Copies {
         if let Some(path) = &file.path {
             let taker = Box::new(AuditFile::new(path.clone()));
             takers.push((CopiesTo::File, path.display().to_string(), taker));
+        }
+        if let Some(socket) = &syslog.socket {
+            let taker = Box::new(Syslog::new(socket.clone(), syslog.facility));
+            takers.push((CopiesTo::Syslog, format!("syslog at {}", socket.display()), taker));
         }
         let place = |(to, called, taker)| {
             let cursors = CursorFile::of(&config.data, to);
@@ -257,6 +264,27 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::audit::{AuditActor, AuditEntry, AuditOp, CopiedEntry, NumberedEntry};
+
+    /// That somebody wrote a secret.
+    pub(super) fn copy(number: u64) -> CopiedEntry {
+        let entry = AuditEntry {
+            at: "2030-01-02T03:04:05Z".to_owned(),
+            op: AuditOp::SecretWrite,
+            tenant: None,
+            name: Some("db-password".to_owned()),
+            result: "ok".to_owned(),
+            by: AuditActor::Token,
+            credential: None,
+            subject: Some("ci".to_owned()),
+            issuer: None,
+            from: None,
+            request: None,
+            detail: None,
+        };
+        let entry = NumberedEntry { number, entry };
+        CopiedEntry { chain: Some("acme".to_owned()), chain_id: Some("07".repeat(16)), entry }
+    }
 
     #[test]
     fn a_place_that_fails_is_tried_less_and_less_often_and_told_of_once() {
