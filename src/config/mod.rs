@@ -298,6 +298,7 @@ pub struct Audit {
     pub names: Names,
     pub file: AuditFile,
     pub syslog: AuditSyslog,
+    pub journal: AuditJournal,
 }
 
 /// A file that entries are copied to.
@@ -313,10 +314,16 @@ pub struct AuditSyslog {
     pub facility: SyslogFacility,
 }
 
+/// Whether entries are copied to systemd's journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditJournal {
+    pub enabled: bool,
+}
+
 impl Audit {
     /// What says where copies go, and how they look.
-    pub fn copies(&self) -> (Names, &AuditFile, &AuditSyslog) {
-        (self.names, &self.file, &self.syslog)
+    pub fn copies(&self) -> (Names, &AuditFile, &AuditSyslog, &AuditJournal) {
+        (self.names, &self.file, &self.syslog, &self.journal)
     }
 }
 
@@ -398,6 +405,7 @@ impl Default for Config {
                 names: Names::Plain,
                 file: AuditFile::default(),
                 syslog: AuditSyslog { socket: None, facility: SyslogFacility::AUTHPRIV },
+                journal: AuditJournal { enabled: false },
             },
             oidc: Vec::new(),
         }

@@ -154,6 +154,7 @@ const SETTINGS: &[Setting] = settings! {
     audit.file.path;
     audit.syslog.socket;
     audit.syslog.facility;
+    audit.journal.enabled;
 };
 
 /// A value that the file, a variable and a flag can hold. Errors are clauses

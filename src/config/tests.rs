@@ -77,6 +77,7 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("audit.file.path", "'/log/audit'", "/log/audit"),
     ("audit.syslog.socket", "'/dev/log'", "/dev/log"),
     ("audit.syslog.facility", "'local3'", "local3"),
+    ("audit.journal.enabled", "true", "true"),
 ];
 
 /// The two halves of one certificate are only valid together.

@@ -62,6 +62,7 @@ use crate::store::{
     Batch, Compacted, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
 };
 
+pub use crate::measure::Copying;
 pub use audit::copies::{
     BadCursors, CopiedNames, CopiesTo, CopyCursors, CopyTaker, Follower, Left,
 };

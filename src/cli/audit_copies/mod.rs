@@ -9,6 +9,7 @@
 mod cursors;
 mod datagram;
 mod file;
+mod journal;
 mod syslog;
 
 use std::path::Path;
@@ -22,12 +23,12 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use self::cursors::CursorFile;
 use self::file::AuditFile;
+use self::journal::Journal;
 use self::syslog::Syslog;
 use super::aside::Aside;
 use super::failure::CliError;
 use crate::config::{Audit, Config, Names};
-use crate::measure::{self, Copying};
-use crate::vault::{CopiedNames, CopiesTo, CopyCursors, CopyTaker, Follower, Left, Vault};
+use crate::vault::{CopiedNames, CopiesTo, CopyCursors, CopyTaker, Copying, Follower, Left, Vault};
 
 /// How often it is looked what was appended, and so how often cursors are stored.
 const EVERY: Duration = Duration::from_secs(1);
@@ -81,7 +82,7 @@ struct Reopen;
 
 impl Copies {
     pub(super) fn start(config: &Config, vault: &Arc<Vault>) -> Result<Self, CliError> {
-        let Audit { names, file, syslog, .. } = &config.audit;
+        let Audit { names, file, syslog, journal, .. } = &config.audit;
         let names = match names {
             Names::Plain => CopiedNames::Plain,
             Names::Hashed => CopiedNames::Hashed,
@@ -95,10 +96,13 @@ impl Copies {
             let taker = Box::new(Syslog::new(socket.clone(), syslog.facility));
             takers.push((CopiesTo::Syslog, format!("syslog at {}", socket.display()), taker));
         }
+        if journal.enabled {
+            takers.push((CopiesTo::Journal, "the journal".to_owned(), Box::new(Journal::new())));
+        }
         let place = |(to, called, taker)| {
             let cursors = CursorFile::of(&config.data, to);
             let follower = vault.follow_audit(to, names, cursors.read(vault));
-            Place::start(Copier::new(to, called, follower, taker, cursors))
+            Place::start(Copier::new(called, follower, taker, cursors))
         };
         takers.into_iter().map(place).collect::<Result<_, _>>().map(Self)
     }
@@ -138,7 +142,6 @@ impl Place {
 
 /// Copies to one place.
 struct Copier {
-    to: CopiesTo,
     /// As the log calls it.
     called: String,
     follower: Follower,
@@ -151,14 +154,13 @@ struct Copier {
 
 impl Copier {
     fn new(
-        to: CopiesTo,
         called: String,
         follower: Follower,
         taker: Box<dyn CopyTaker>,
         file: CursorFile,
     ) -> Self {
         let stored = follower.cursors().clone();
-        Self { to, called, follower, taker, file, stored, patience: Patience::Well }
+        Self { called, follower, taker, file, stored, patience: Patience::Well }
     }
 
     /// Until nobody can give orders any more; then it copies what is there still.
@@ -193,7 +195,7 @@ impl Copier {
             Patience::Well => Copying::Well,
             Patience::Failing { .. } => Copying::Failing,
         };
-        measure::audit_copying(self.to.word(), self.follower.behind(), copying);
+        self.follower.tell(copying);
     }
 
     async fn copy(&mut self) -> Left {

@@ -26,7 +26,7 @@ use super::query::opened;
 use crate::api::audit::{AuditEntry, CopiedEntry, NumberedEntry};
 use crate::crypto::{AuditKey, AuditNames};
 use crate::domain::{TenantId, Timestamp};
-use crate::measure;
+use crate::measure::{self, Copying};
 use crate::store::{Ledger, PlacedBlock, StoreError};
 
 /// So many entries are told, about, until whoever takes them is asked to settle.
@@ -286,6 +286,11 @@ impl Follower {
         let now = self.vault.time.now().wall().unix_micros();
         let behind = self.waits_since.map_or(0, |since| now.saturating_sub(since.unix_micros()));
         Duration::from_micros(behind.max(0).unsigned_abs())
+    }
+
+    /// For who reads the metrics.
+    pub fn tell(&self, copying: Copying) {
+        measure::audit_copying(self.to.word(), self.behind(), copying);
     }
 
     /// Tells some of what was appended. Chains that cannot be read do not keep others

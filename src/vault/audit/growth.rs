@@ -33,7 +33,9 @@ impl Growth {
     /// read the chain.
     pub(in crate::vault) fn take(&self, looker: Looker) -> bool {
         let bit = looker as u8;
-        self.0.fetch_and(!bit, Ordering::AcqRel) & bit != 0
+        // Most chains did not grow: then the line of the cache stays with who writes it.
+        self.0.load(Ordering::Acquire) & bit != 0
+            && self.0.fetch_and(!bit, Ordering::AcqRel) & bit != 0
     }
 }
 
