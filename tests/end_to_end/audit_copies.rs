@@ -411,3 +411,19 @@ fn syslog_has_what_came_while_nobody_listened() {
     assert_eq!(of_acme.len(), 2, "{found:?}");
     assert!(store.stored().is_subset(&once));
 }
+
+#[test]
+fn a_program_that_takes_over_goes_on_with_copies() {
+    let store = Store::new();
+    let serve = store.serve();
+    let token = mint(&serve);
+    put(&serve, &token, "before");
+    serve.signal("USR2");
+    eventually("the next program", || (serve.log().matches("serving ").count() == 2).then_some(()));
+    put(&serve, &token, "after");
+    copied(&store.copies(), "after");
+    let found = places(&store.copies());
+    let once: BTreeSet<_> = found.iter().cloned().collect();
+    assert_eq!(found.len(), once.len(), "one was copied twice");
+    assert!(lines(&store.copies()).iter().any(|line| line["name"] == "before"));
+}
