@@ -216,6 +216,19 @@ pub struct NumberedEntry {
     pub entry: AuditEntry,
 }
 
+/// An entry as it is copied to where others read it. Its chain and its number tell it from
+/// every other one, so what was copied twice can be recognized.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CopiedEntry {
+    /// The tenant's name; `None`: the system's chain.
+    pub chain: Option<String>,
+    /// Of the tenant: another one of the same name has another. Hexadecimal.
+    pub chain_id: Option<String>,
+    #[serde(flatten)]
+    pub entry: NumberedEntry,
+}
+
 /// Which entries are wanted: those for which all that is given holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -270,6 +283,22 @@ mod tests {
                     \"subject\":\"Jörg \\\"x\\\"\",\"from\":\"192.0.2.1\",\"request\":\"r-1\"}";
         assert_eq!(serde_json::to_string(&entry()).unwrap(), json);
         assert_eq!(serde_json::from_str::<AuditEntry>(json).unwrap(), entry());
+    }
+
+    #[test]
+    fn a_copied_entry_says_which_one_it_is() {
+        let entry = NumberedEntry { number: 7, entry: entry() };
+        let of_tenant = CopiedEntry {
+            chain: Some("acme".to_owned()),
+            chain_id: Some("0a".to_owned()),
+            entry: entry.clone(),
+        };
+        let json = serde_json::to_string(&of_tenant).unwrap();
+        let begins = "{\"chain\":\"acme\",\"chainId\":\"0a\",\"number\":7,\"at\":\"2030-";
+        assert!(json.starts_with(begins), "{json}");
+        let of_system = CopiedEntry { chain: None, chain_id: None, entry };
+        let json = serde_json::to_string(&of_system).unwrap();
+        assert!(json.starts_with("{\"chain\":null,\"chainId\":null,\"number\":7,"), "{json}");
     }
 
     #[test]

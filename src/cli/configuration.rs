@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::access::{self, DevStore};
 use super::args::{ConfigArgs, ConfigCommand, StoreArgs};
+use super::audit_copies;
 use super::failure::CliError;
 use super::maintain::Output;
 use crate::config::{Config, Loaded, Origin, Setting, keys};
@@ -23,7 +24,9 @@ struct Checked {
 
 /// Whether a server would take it. No key is read, and no store opened.
 fn check(store: &StoreArgs, output: Output) -> Result<(), CliError> {
-    let Config { data, listen, .. } = &fit_to_serve(store)?.config;
+    let config = fit_to_serve(store)?.config;
+    audit_copies::check(&config)?;
+    let Config { data, listen, .. } = &config;
     let checked = Checked { data: data.display().to_string(), listen: listen.to_string() };
     output.show(&checked, || {
         format!("the configuration is sound: {} on {}\n", checked.data, checked.listen)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::aside::Aside;
+use super::audit_copies::Copies;
 use super::failure::CliError;
 use super::memory::Locking;
 use super::{access, audit_archive, backup_schedule, issuers, kek, notices};
@@ -275,6 +276,7 @@ struct Background {
     surveying: JoinHandle<()>,
     backups: Option<Aside>,
     archiving: Option<Aside>,
+    copies: Copies,
     issuers: IssuerWatch,
     notices: Option<NoticeWatch>,
 }
@@ -284,6 +286,7 @@ impl Background {
         let webhook = notices::webhook(config)?;
         let backups = backup_schedule::start(&config.backup, vault)?;
         let archiving = audit_archive::start(&config.audit, vault)?;
+        let copies = Copies::start(config, vault)?;
         Ok(Self {
             recording: tokio::spawn(keep_recorded(vault.clone())),
             housekeeping: tokio::spawn(keep_house(vault.clone())),
@@ -293,6 +296,7 @@ impl Background {
             surveying: tokio::spawn(keep_surveyed(vault.clone())),
             backups,
             archiving,
+            copies,
             issuers: IssuerWatch::start(issuers::sources(config), vault, state),
             notices: webhook.map(|webhook| notices::start(webhook, config, vault)),
         })
@@ -330,6 +334,12 @@ impl Background {
             }
             self.archiving = audit_archive::start(&config.audit, vault)?;
         }
+        if config.audit.copies() == before.audit.copies() {
+            self.copies.reopen();
+        } else {
+            self.copies.stop().await;
+            self.copies = Copies::start(config, vault)?;
+        }
         Ok(self)
     }
 
@@ -343,6 +353,7 @@ impl Background {
             surveying,
             backups,
             archiving,
+            copies,
             issuers,
             notices,
         } = self;
@@ -353,6 +364,7 @@ impl Background {
         for aside in [backups, archiving].into_iter().flatten() {
             aside.stop().await;
         }
+        copies.stop().await;
     }
 }
 

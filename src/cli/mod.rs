@@ -11,6 +11,7 @@ mod args;
 mod aside;
 mod audit;
 mod audit_archive;
+mod audit_copies;
 mod backup;
 mod backup_file;
 mod backup_schedule;

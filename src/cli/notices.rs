@@ -52,8 +52,8 @@ pub(super) fn webhook(config: &Config) -> Result<Option<Webhook>, CliError> {
         return Ok(None);
     };
     let names = match names {
-        config::NoticeNames::Plain => NoticeNames::Plain,
-        config::NoticeNames::Hashed => NoticeNames::Hashed,
+        config::Names::Plain => NoticeNames::Plain,
+        config::Names::Hashed => NoticeNames::Hashed,
     };
     let webhook = Webhook::new(url.clone(), read_key(file)?, names, ca_file.as_deref());
     webhook.map(Some).map_err(|error| match error {

@@ -1,6 +1,6 @@
 //! What of a configuration takes effect while a server runs.
 
-use crate::config::{Config, Exposure, keys};
+use crate::config::{Audit, Config, Exposure, keys};
 
 /// A configuration that was read again, against the one that is served by.
 pub(super) struct Reread {
@@ -51,9 +51,7 @@ fn adopted(present: &Config, fresh: &Config) -> Config {
     config.limits = fresh.limits.clone();
     config.notify = fresh.notify.clone();
     config.log.level = fresh.log.level;
-    config.audit.reads = fresh.audit.reads;
-    config.audit.keep = fresh.audit.keep;
-    config.audit.archive.clone_from(&fresh.audit.archive);
+    config.audit = Audit { queue_bytes: present.audit.queue_bytes, ..fresh.audit.clone() };
     config
 }
 

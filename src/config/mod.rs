@@ -37,7 +37,7 @@ pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use profiles::{CredentialPlace, Credentials, Profile, ProfileName, Profiles};
 pub use project::{ProjectFile, project};
 pub use settings::{
-    AuditReads, LogFormat, LogLevel, MemoryLock, NoticeEvent, NoticeNames, Setting, keys,
+    AuditReads, LogFormat, LogLevel, MemoryLock, Names, NoticeEvent, Setting, SyslogFacility, keys,
 };
 pub use validate::Exposure;
 
@@ -256,7 +256,7 @@ pub struct Notify {
     pub events: Vec<NoticeEvent>,
     /// Of which tenants; empty: of all.
     pub tenants: Vec<String>,
-    pub names: NoticeNames,
+    pub names: Names,
     /// How often it is looked at what is due.
     pub every: TimeSpan,
 }
@@ -296,6 +296,37 @@ pub struct Audit {
     pub keep: TimeSpan,
     /// Where older entries go. Set where `keep` is not zero.
     pub archive: Option<PathBuf>,
+    /// How secrets are called in copies.
+    pub names: Names,
+    pub file: AuditFile,
+    pub syslog: AuditSyslog,
+    pub journal: AuditJournal,
+}
+
+/// A file that entries are copied to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditFile {
+    pub path: Option<PathBuf>,
+}
+
+/// A syslog of this machine that entries are copied to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditSyslog {
+    pub socket: Option<PathBuf>,
+    pub facility: SyslogFacility,
+}
+
+/// Whether entries are copied to systemd's journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditJournal {
+    pub enabled: bool,
+}
+
+impl Audit {
+    /// What says where copies go, and how they look.
+    pub fn copies(&self) -> (Names, &AuditFile, &AuditSyslog, &AuditJournal) {
+        (self.names, &self.file, &self.syslog, &self.journal)
+    }
 }
 
 impl Default for Config {
@@ -363,7 +394,7 @@ impl Default for Config {
                 expiring_within: [30, 7, 1].map(TimeSpan::days).to_vec(),
                 events: NoticeEvent::ALL.to_vec(),
                 tenants: Vec::new(),
-                names: NoticeNames::Plain,
+                names: Names::Plain,
                 every: TimeSpan::seconds(60),
             },
             memory: Memory { lock: MemoryLock::Auto },
@@ -374,6 +405,10 @@ impl Default for Config {
                 queue_bytes: ByteSize::mib(16),
                 keep: TimeSpan::ZERO,
                 archive: None,
+                names: Names::Plain,
+                file: AuditFile::default(),
+                syslog: AuditSyslog { socket: None, facility: SyslogFacility::AUTHPRIV },
+                journal: AuditJournal { enabled: false },
             },
             oidc: Vec::new(),
         }

@@ -151,6 +151,11 @@ const SETTINGS: &[Setting] = settings! {
     audit.queue_bytes;
     audit.keep;
     audit.archive;
+    audit.names;
+    audit.file.path;
+    audit.syslog.socket;
+    audit.syslog.facility;
+    audit.journal.enabled;
 };
 
 /// A value that the file, a variable and a flag can hold. Errors are clauses
@@ -385,12 +390,12 @@ impl Display for NoticeEvent {
 
 /// How secrets are called where they are told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoticeNames {
+pub enum Names {
     Plain,
     Hashed,
 }
 
-impl Value for NoticeNames {
+impl Value for Names {
     fn from_text(text: &str) -> Result<Self, String> {
         match text {
             "plain" => Ok(Self::Plain),
@@ -538,6 +543,44 @@ impl AuditReads {
             Self::Buffered => "buffered",
             Self::Off => "off",
         }
+    }
+}
+
+impl Value for SyslogFacility {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let must_be = "must be \"user\", \"daemon\", \"auth\", \"authpriv\", or one of \"local0\" to \
+                       \"local7\"";
+        one_of(Self::ALL, |facility| facility.0, text, must_be)
+    }
+
+    fn show(&self) -> String {
+        quoted(self.0)
+    }
+}
+
+/// Which kind of program speaks to syslog, as RFC 5424 numbers them: one of its words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyslogFacility(&'static str, u8);
+
+impl SyslogFacility {
+    pub const AUTHPRIV: Self = Self("authpriv", 10);
+    const ALL: [Self; 12] = [
+        Self("user", 1),
+        Self("daemon", 3),
+        Self("auth", 4),
+        Self::AUTHPRIV,
+        Self("local0", 16),
+        Self("local1", 17),
+        Self("local2", 18),
+        Self("local3", 19),
+        Self("local4", 20),
+        Self("local5", 21),
+        Self("local6", 22),
+        Self("local7", 23),
+    ];
+
+    pub fn code(self) -> u8 {
+        self.1
     }
 }
 

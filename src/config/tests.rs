@@ -74,6 +74,11 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("audit.queue_bytes", "'1MiB'", "1MiB"),
     ("audit.keep", "'400d'", "400d"),
     ("audit.archive", "'/archive'", "/archive"),
+    ("audit.names", "'hashed'", "hashed"),
+    ("audit.file.path", "'/log/audit'", "/log/audit"),
+    ("audit.syslog.socket", "'/dev/log'", "/dev/log"),
+    ("audit.syslog.facility", "'local3'", "local3"),
+    ("audit.journal.enabled", "true", "true"),
 ];
 
 /// The two halves of one certificate are only valid together.
@@ -127,6 +132,19 @@ fn flags_beside(key: &str) -> Vec<(&'static str, &'static str)> {
     }
     let is_half = TLS.iter().any(|(half, _)| *half == key);
     TLS.into_iter().filter(|(half, _)| is_half && *half != key).collect()
+}
+
+#[test]
+fn copies_of_the_audit_go_where_a_service_finds_them() {
+    for (key, path, remedy) in [
+        ("audit.file.path", "audit.jsonl", "write the whole path"),
+        ("audit.syslog.socket", "log", "write the whole path"),
+        ("audit.syslog.socket", &format!("/{}", "x".repeat(107)), "name a shorter one"),
+    ] {
+        let said = problem("", &[], &[(key, path)]);
+        assert!(said.contains(key) && said.contains(remedy), "{said}");
+    }
+    load("", &[], &[("audit.syslog.socket", &format!("/{}", "x".repeat(106)))]).unwrap();
 }
 
 #[test]

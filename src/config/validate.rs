@@ -33,6 +33,8 @@ const MOST_A_SECOND: usize = 10_000_000;
 /// One tenant has an eighth of the queue, and that must hold the largest write:
 /// the engine takes no less.
 const LEAST_QUEUE: ByteSize = ByteSize::mib(20);
+/// Of Linux, less a zero at the end: unix(7).
+const MOST_SOCKET_BYTES: usize = 107;
 
 impl Config {
     /// How the server may be reached. Plain HTTP off loopback is refused: tokens
@@ -216,6 +218,8 @@ impl Check<'_> {
     }
 
     fn audit(&self, config: &Config) -> Result<(), ConfigError> {
+        self.absolute("audit.file.path", config.audit.file.path.as_deref())?;
+        self.socket("audit.syslog.socket", config.audit.syslog.socket.as_deref())?;
         if config.audit.keep.is_zero() || config.audit.archive.is_some() {
             return Ok(());
         }
@@ -223,6 +227,24 @@ impl Check<'_> {
                       store when they are there"
             .to_owned();
         Err(self.refused("audit.keep", "is set without `audit.archive`", remedy))
+    }
+
+    /// A service has no working directory that anybody has in mind.
+    fn absolute(&self, key: &'static str, path: Option<&Path>) -> Result<(), ConfigError> {
+        if path.is_none_or(Path::is_absolute) {
+            return Ok(());
+        }
+        let remedy = "write the whole path, from / on".to_owned();
+        Err(self.refused(key, "is not an absolute path", remedy))
+    }
+
+    fn socket(&self, key: &'static str, path: Option<&Path>) -> Result<(), ConfigError> {
+        self.absolute(key, path)?;
+        if path.is_none_or(|path| path.as_os_str().len() <= MOST_SOCKET_BYTES) {
+            return Ok(());
+        }
+        let problem = "is longer than the path of a socket may be";
+        Err(self.refused(key, problem, "name a shorter one".to_owned()))
     }
 
     fn notify(&self, config: &Config) -> Result<(), ConfigError> {

@@ -269,6 +269,13 @@ impl AnchorKeys {
         let salt = self.ledger.tenant;
         ApiKeyMac(Mac::new(&ring::hkdf_sha256(salt.as_bytes(), &self.seed, b"tenure/v1/api-key")))
     }
+
+    /// Hides names in copies of the audit, with the label "tenure/v1/audit-names".
+    /// Derived when asked for: only the system's is.
+    pub fn audit_names(&self) -> AuditNames {
+        let (salt, label) = (self.ledger.tenant, b"tenure/v1/audit-names");
+        AuditNames(Mac::new(&ring::hkdf_sha256(salt.as_bytes(), &self.seed, label)))
+    }
 }
 
 impl fmt::Debug for AnchorKeys {
@@ -283,6 +290,26 @@ pub struct IndexKey(Mac);
 impl IndexKey {
     pub fn locate(&self, name: &[u8]) -> [u8; 32] {
         self.0.tag(&[name])
+    }
+}
+
+/// What stands for names of secrets where those are not to be told. It is the same after
+/// every restart and every rotation, so that who reads can tell one secret from another.
+pub struct AuditNames(Mac);
+
+impl AuditNames {
+    /// `HMAC-SHA256(key, tenant id ‖ name)`, the first half of it, hexadecimal. Without
+    /// the key a guess cannot be tried; the id, which has one length, makes the same name
+    /// of another tenant another one.
+    pub fn hide(&self, tenant: TenantId, name: &str) -> String {
+        let tag = self.0.tag(&[tenant.as_bytes(), name.as_bytes()]);
+        hex::encode(tag.split_at(16).0)
+    }
+}
+
+impl fmt::Debug for AuditNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuditNames(..)")
     }
 }
 
@@ -526,6 +553,9 @@ mod tests {
         }
         let (id, secret) = (bytes("apiKeyId").try_into().unwrap(), array("apiKeySecret"));
         assert_eq!(anchor.api_keys().tag(&id, &secret).0, array("apiKeyTag"));
+        let hidden = anchor.audit_names().hide(TenantId::from_bytes([7; 16]), "db-password");
+        assert_eq!(hidden, "fe08b4050146e34fa6d838660734577a");
+        assert_eq!(format!("{:?}", anchor.audit_names()), "AuditNames(..)");
     }
 
     #[test]

@@ -40,8 +40,8 @@ pub use gathering::{Gathered, Gathering, ShareError};
 pub use kek_origin::{Argon2Params, KekOrigin, KekRecord, KekWay, ShareSet, UnknownOrigin};
 pub use kept::{Kept, keys_are_locked, lock_keys};
 pub use keys::{
-    AnchorKeys, ApiKeyMac, ApiKeyTag, ChainKey, IndexKey, Kek, KekFormatError, LedgerKey, StoreId,
-    StoreKeys,
+    AnchorKeys, ApiKeyMac, ApiKeyTag, AuditNames, ChainKey, IndexKey, Kek, KekFormatError,
+    LedgerKey, StoreId, StoreKeys,
 };
 pub use offline_copy::{CopyBinding, CopyError, decrypt_copy, encrypt_copy};
 pub use passphrase::{DeriveError, Passphrase, PassphraseError};

@@ -42,6 +42,13 @@ pub enum Lookup {
     Miss,
 }
 
+/// Whether copies of the audit are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copying {
+    Well,
+    Failing,
+}
+
 /// A token was looked for among those that were verified.
 pub fn token_looked_up(lookup: Lookup) {
     if let Some(meters) = meters() {
@@ -96,6 +103,28 @@ pub fn audit_recorded(entries: u64) {
 pub fn audit_lost(entries: u64) {
     if let Some(meters) = meters() {
         meters.lost.add(entries);
+    }
+}
+
+/// So many entries were copied to this place.
+pub fn audit_copied(to: &'static str, entries: u64) {
+    if let Some(meters) = meters() {
+        meters.exporter.counter(&AUDIT_COPIED, &[to]).add(entries);
+    }
+}
+
+/// So many cannot be copied there any more.
+pub fn audit_uncopied(to: &'static str, entries: u64) {
+    if let Some(meters) = meters() {
+        meters.exporter.counter(&AUDIT_UNCOPIED, &[to]).add(entries);
+    }
+}
+
+/// How it stands with copies to this place.
+pub fn audit_copying(to: &'static str, behind: Duration, copying: Copying) {
+    if let Some(meters) = meters() {
+        meters.set(&AUDIT_COPIES_BEHIND, &[to], behind.as_secs_f64());
+        meters.set(&AUDIT_COPIES_FAILING, &[to], f64::from(copying == Copying::Failing));
     }
 }
 

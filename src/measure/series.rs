@@ -86,6 +86,14 @@ series! {
         "Bytes of what waits to be recorded.";
     AUDIT_QUEUE_AGE: Gauge "tenure_audit_queue_age_seconds" []
         "How long the first of it has waited; 0 where nothing waits.";
+    AUDIT_COPIED: Counter "tenure_audit_copied_total" ["to"]
+        "Entries of the audit that were copied out of the store.";
+    AUDIT_UNCOPIED: Counter "tenure_audit_uncopied_total" ["to"]
+        "Entries that cannot be copied any more: moved, damaged, or gone with their tenant.";
+    AUDIT_COPIES_FAILING: Gauge "tenure_audit_copies_failing" ["to"]
+        "1 where copies are not taken just now and wait in the store, else 0.";
+    AUDIT_COPIES_BEHIND: Gauge "tenure_audit_copies_behind_seconds" ["to"]
+        "How long the first entry has waited that is to be copied, as of a second ago.";
     CLOCK_DISPUTED: Gauge "tenure_clock_disputed" []
         "1 where the clock is disputed and nothing is swept, else 0.";
     CERTIFICATE_EXPIRY: Gauge "tenure_tls_certificate_expiry_timestamp_seconds" []

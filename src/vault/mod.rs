@@ -6,7 +6,7 @@
 //! knows nothing of HTTP, files or configuration.
 
 mod adjust;
-mod audit;
+pub mod audit;
 pub mod backup;
 mod check;
 mod codec;
@@ -64,13 +64,17 @@ use crate::store::{
 };
 
 use adjust::Adjustable;
+pub use crate::measure::Copying;
+pub use audit::copies::{
+    BadCursors, CopiedNames, CopiesTo, CopyCursors, CopyTaker, Follower, Left,
+};
 #[cfg(any(test, fuzzing))]
 pub use audit::fuzzing;
 pub use audit::{
     About, Act, AuditPolicy, AuditVitals, OldAudit, Reads, Trust, TurnedAway, Unrecorded,
     verify_copy, verify_export,
 };
-use audit::{By, Checkpointer, Recorder};
+use audit::{By, Checkpointer, Followers, Recorder};
 use heads::{Budget, Heads};
 use keyring::{Header, Keyring, Phase, SpaceKeys};
 pub use list::{Detail, ListPage, ListRequest, PageSize, Shows};
@@ -285,6 +289,7 @@ pub struct Vault {
     survey: RwLock<Option<Survey>>,
     checkpoints: Checkpointer,
     recorder: Recorder,
+    followers: Followers,
     /// Tenants that exist no more, or never came to exist, and whose keys and
     /// rows are still to be destroyed.
     doomed: Mutex<Vec<TenantId>>,
@@ -439,6 +444,7 @@ impl Vault {
             survey: RwLock::default(),
             checkpoints,
             recorder,
+            followers: Followers::default(),
             doomed: Mutex::new(Vec::new()),
             held: watch::Sender::new(()),
         });
@@ -926,6 +932,7 @@ impl Vault {
         let tenant = self.tenant_named(name).ok_or(DeleteError::NoSuchTenant)?;
         // First from memory: nothing may be acknowledged to it any more.
         self.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
+        self.see_off(&tenant).await;
         let (keys, targets) = self.credentials_of(tenant.id);
         let with = keys.iter().map(|id| CredentialChange::DropApiKey(*id));
         let with: Vec<_> =

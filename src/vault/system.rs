@@ -20,11 +20,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
-use super::audit::{self, LastCheckpoint};
+use super::audit::{self, Growth, LastCheckpoint};
 use super::codec::{self, Malformed, Reader};
 use super::credential_rows::{self, StoredApiKey};
 use super::keyring::{SYSTEM, SpaceKeys};
@@ -53,8 +53,7 @@ pub(super) struct System {
     /// Held, shared, from before something is encrypted until it is stored, and alone
     /// to know that nothing under way is under a DEK of before.
     writing: tokio::sync::RwLock<()>,
-    /// Whether entries may have been appended that no checkpoint signs.
-    grown: AtomicBool,
+    pub(super) growth: Growth,
 }
 
 /// What the system's rows say at open.
@@ -178,8 +177,7 @@ impl System {
     fn new(store: Arc<dyn Store>, keys: SpaceKeys, next_version: u64) -> Self {
         let seal = Arc::new(SpaceSeal::Anchor(keys.anchor.clone()));
         let (next_version, writing) = (AtomicU64::new(next_version), Default::default());
-        // Who stopped early may have left some.
-        Self { store, keys, seal, next_version, writing, grown: AtomicBool::new(true) }
+        Self { store, keys, seal, next_version, writing, growth: Growth::unseen() }
     }
 
     /// Writes the first rows of a new store, unless an interrupted `init` did.
@@ -500,17 +498,11 @@ impl System {
         self.decrypt(&key, &row).map(Some).map_err(OpenError::into_store_error)
     }
 
-    /// Whether entries may have been appended since this was asked last.
-    pub(super) fn take_grown(&self) -> bool {
-        self.grown.swap(false, Ordering::Relaxed)
-    }
-
     async fn commit(&self, changes: Vec<Change>, floor: Floor) -> Result<(), StoreError> {
         let appends = changes.iter().any(|change| matches!(change, Change::Append(_)));
         let outcome = self.commit_rows(changes, floor).await;
-        // Afterwards: whoever looks before finds nothing yet.
         if appends {
-            self.grown.store(true, Ordering::Relaxed);
+            self.growth.note();
         }
         outcome
     }

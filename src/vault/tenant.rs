@@ -1,11 +1,11 @@
 //! The secrets of one tenant.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
-use super::audit::{self, By};
+use super::audit::{self, By, Growth};
 use super::heads::{Filling, HeadChange, HeadEntry, Heads, Place, Window};
 use super::keyring::SpaceKeys;
 use super::layout::{self, Head, Locator, ValueShape};
@@ -44,8 +44,7 @@ pub(super) struct Tenant {
     pub(super) quota: Quota,
     /// Up to when notices of it were told.
     pub(super) told: Mutex<Option<Told>>,
-    /// Whether entries may have been appended that no checkpoint signs.
-    grown: AtomicBool,
+    pub(super) growth: Growth,
     /// Whether its ledger was there at open and opened. Without one, rows that
     /// are missing could no longer be told; so nothing is written then.
     sound: bool,
@@ -105,8 +104,7 @@ impl Tenant {
             heads,
             quota,
             told,
-            // Who stopped early may have left some.
-            grown: AtomicBool::new(true),
+            growth: Growth::unseen(),
             sound,
         }
     }
@@ -465,14 +463,8 @@ impl Tenant {
         if matches!(outcome, Err(StoreError::Unknown)) {
             self.heads.drop_all();
         }
-        // Afterwards: whoever looks before finds nothing yet.
-        self.grown.store(true, Ordering::Relaxed);
+        self.growth.note();
         outcome
-    }
-
-    /// Whether entries may have been appended since this was asked last.
-    pub(super) fn take_grown(&self) -> bool {
-        self.grown.swap(false, Ordering::Relaxed)
     }
 
     /// Removes all rows of a secret, and its name from the sorted ones.

@@ -1,6 +1,7 @@
 //! The vault over the in-memory model, with a clock that tests set.
 
 mod audit;
+mod audit_copies;
 mod batches;
 mod counting;
 mod credentials;

@@ -16,6 +16,7 @@ mod api;
 mod api_keys;
 mod audit;
 mod audit_archive;
+mod audit_copies;
 mod audit_load;
 mod audit_proof;
 mod backup;

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::support::{Machine, Output};
+use crate::support::{Machine, Output, eventually};
 
 /// Made once, of the program that the tests are built with.
 pub fn package() -> &'static Path {
@@ -129,6 +129,44 @@ fn a_package_is_installed_used_upgraded_removed_and_purged_and_nothing_stored_is
     assert!(said.contains("there is a store in /var/lib/tenure already"), "{said}");
     machine.run("systemctl enable --now tenure");
     assert_serves_the_secret(&machine, &token);
+}
+
+/// A line is there, or else nothing.
+fn line_of_copies(machine: &Machine, name: &str) -> Option<()> {
+    let found = machine.output(&format!("grep '\"name\":\"{name}\"' {COPIES}"));
+    (found.code == Some(0)).then_some(())
+}
+
+const COPIES: &str = "/var/log/tenure/audit.jsonl";
+
+#[test]
+fn copies_of_the_audit_go_to_a_file_that_is_rotated_and_to_the_journal() {
+    let Some(machine) = machine() else { return };
+    machine.run(&format!("dpkg -i {PACKAGE}"));
+    machine.run(&format!(
+        "sed -i 's|^# path = \"\"|path = \"{COPIES}\"|; s|^# enabled = false|enabled = true|' \
+             /etc/tenure/tenure.toml
+         tenure config check && systemctl reload tenure"
+    ));
+    let token = store_a_secret(&machine);
+    eventually("a copy", || line_of_copies(&machine, "password"));
+    assert_eq!(rights(&machine, "/var/log/tenure"), "tenure tenure 700");
+    assert_eq!(rights(&machine, COPIES), "tenure tenure 600");
+    eventually("an entry of the journal", || {
+        let wanted = "TENURE_OP=secret.write TENURE_TENANT=acme TENURE_NAME=password";
+        let found = machine.output(&format!("journalctl --output=cat --no-pager {wanted}"));
+        found.stdout.contains("audit: secret.write password of acme: ok").then_some(())
+    });
+    machine.run("type -P logrotate || { echo 'no logrotate; ./tests/run installs it'; exit 1; }");
+    machine.run("logrotate --force /etc/logrotate.d/tenure");
+    eventually("a new file", || {
+        (machine.output(&format!("test -e {COPIES} -a -e {COPIES}.1")).code == Some(0))
+            .then_some(())
+    });
+    machine.run(&format!("TENURE_TOKEN={token} tenure put later hunter3 {SERVER}"));
+    eventually("a copy in the new file", || line_of_copies(&machine, "later"));
+    assert_eq!(rights(&machine, COPIES), "tenure tenure 600");
+    assert!(!machine.run("cat /var/log/tenure/*").contains("hunter"));
 }
 
 #[test]

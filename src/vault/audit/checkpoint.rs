@@ -38,6 +38,7 @@ use super::super::codec::{Malformed, Reader};
 use super::super::keyring::SYSTEM;
 use super::super::seal::ledger_of;
 use super::super::{Vault, to_its_end};
+use super::Looker;
 use super::export::SignedEnds;
 
 /// How often one is written where something changed.
@@ -304,9 +305,9 @@ impl Vault {
     /// Where chains end that grew since that was signed.
     async fn grown(&self, state: &mut State, signed: &Signed) -> Vec<(TenantId, Extent)> {
         let tenants = self.all_tenants();
-        let grown = tenants.iter().filter(|tenant| tenant.take_grown()).map(|tenant| tenant.id);
-        state.grown.extend(grown);
-        if self.system.take_grown() {
+        let grown = tenants.iter().filter(|tenant| tenant.growth.take(Looker::Checkpoints));
+        state.grown.extend(grown.map(|tenant| tenant.id));
+        if self.system.growth.take(Looker::Checkpoints) {
             state.grown.insert(SYSTEM);
         }
         if signed.newest.is_none() {

@@ -11,9 +11,11 @@
 mod check;
 mod checkpoint;
 mod commands;
+pub mod copies;
 mod export;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod growth;
 mod looks;
 mod proof;
 mod query;
@@ -26,7 +28,9 @@ mod scribe;
 pub(super) use check::check;
 pub(super) use checkpoint::{Checkpointer, LastCheckpoint};
 pub(super) use commands::{show_head, show_key, show_proof};
+pub(super) use copies::Followers;
 pub(super) use export::export;
+pub(super) use growth::{Growth, Looker};
 pub(super) use looks::Told;
 pub use proof::{Trust, verify_copy, verify_export};
 pub(super) use query::query;

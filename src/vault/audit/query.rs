@@ -165,20 +165,28 @@ impl Log<'_> {
     }
 
     fn opened(&self, placed: &PlacedBlock) -> Result<Vec<NumberedEntry>, StoreError> {
-        let PlacedBlock { first, block, link: _ } = placed;
-        if is_piece(&block.bytes) {
-            return Ok(Vec::new());
-        }
-        let damaged = || StoreError::Corrupted {
-            what: format!("the audit of {} (entry {first})", self.space),
-        };
-        let entries = self.key.read(&block.bytes).map_err(|_| damaged())?;
-        let numbered = entries.iter().zip(*first..).map(|(entry, number)| {
-            let entry = serde_json::from_str(&entry.text).map_err(|_| damaged())?;
-            Ok(NumberedEntry { number, entry })
-        });
-        numbered.collect()
+        opened(self.space, self.key, placed)
     }
+}
+
+/// The entries of a block; none of a piece of a checkpoint.
+pub(super) fn opened(
+    space: Space,
+    key: &AuditKey,
+    placed: &PlacedBlock,
+) -> Result<Vec<NumberedEntry>, StoreError> {
+    let PlacedBlock { first, block, link: _ } = placed;
+    if is_piece(&block.bytes) {
+        return Ok(Vec::new());
+    }
+    let damaged =
+        || StoreError::Corrupted { what: format!("the audit of {space} (entry {first})") };
+    let entries = key.read(&block.bytes).map_err(|_| damaged())?;
+    let numbered = entries.iter().zip(*first..).map(|(entry, number)| {
+        let entry = serde_json::from_str(&entry.text).map_err(|_| damaged())?;
+        Ok(NumberedEntry { number, entry })
+    });
+    numbered.collect()
 }
 
 const MOST_IN_A_BLOCK: u64 = (AuditKey::MOST_BYTES / LEAST_BYTES) as u64;
