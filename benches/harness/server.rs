@@ -14,6 +14,9 @@ use super::client::Target;
 use super::tls::Certificate;
 use super::{Outcome, client, machine};
 
+const CONFIG: &str = "data = \"data\"\nlisten = \"127.0.0.1:0\"\n[kek]\nfile = \"kek\"\n";
+const RELOADED: &str = "read the configuration again";
+
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,
@@ -82,8 +85,7 @@ impl Server {
     pub fn serve(folder: &Path, tables: &str) -> Outcome<Self> {
         std::fs::create_dir_all(folder)?;
         let (data, config) = (folder.join("data"), folder.join("tenure.toml"));
-        let text = "data = \"data\"\nlisten = \"127.0.0.1:0\"\n[kek]\nfile = \"kek\"\n";
-        std::fs::write(&config, format!("{text}{tables}"))?;
+        std::fs::write(&config, format!("{CONFIG}{tables}"))?;
         let program = |word: &str| {
             let mut command = Command::new(this_build());
             command.arg(word).arg("--config").arg(&config).stdout(Stdio::null());
@@ -113,6 +115,25 @@ impl Server {
         admin.send(&create, None, None, &mut |_| {})?;
         server.caller = server.caller_in(&admin, "dev")?;
         Ok(server)
+    }
+
+    /// With other tables in the configuration that it was started by.
+    pub fn reconfigure(&self, tables: &str) -> Outcome<()> {
+        let folder = self.data.parent().ok_or("a server of no configuration")?;
+        std::fs::write(folder.join("tenure.toml"), format!("{CONFIG}{tables}"))?;
+        let reloads = || -> Outcome<usize> {
+            let log = std::fs::read_to_string(folder.join("log"))?;
+            Ok(log.matches(RELOADED).count())
+        };
+        let (before, start) = (reloads()?, Instant::now());
+        Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status()?;
+        while reloads()? == before {
+            if start.elapsed() > PATIENCE {
+                return Err("`tenure serve` does not read its configuration again".into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// What a command prints that is run on its data, with `input` for it.

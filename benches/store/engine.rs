@@ -141,7 +141,7 @@ async fn replace(engine: &Engine, name: usize) -> Result<(), StoreError> {
         Change::Put { key: key(b'x', name, 0), row: row(version, EXPIRY_BYTES) },
     ];
     changes.extend(old.map(|old| Change::Delete { key: key(b'h', name, old) }));
-    changes.push(Change::Append(Appended::Entries(entry(name, version))));
+    changes.push(Change::Append(Appended::Entries(Arc::new(entry(name, version)))));
     let floor = Floor { epoch: 0, at: Timestamp::from_unix_seconds(0) };
     store.commit(space, Batch { changes, floor, seal: Arc::clone(seal) }).await
 }

@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use super::{LedgerSeal, Page, Row};
 
@@ -36,8 +37,8 @@ impl Chain {
 /// What a commit adds to a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
-    /// They stand in blocks with others.
-    Entries(Entries),
+    /// They stand in blocks with others. Shared with who may have to append them again.
+    Entries(Arc<Entries>),
     /// As it is.
     Block(Block),
 }
@@ -73,6 +74,11 @@ pub struct Entries {
 impl Entries {
     /// What a seal must be able to make a block of.
     pub const EACH_MAX_BYTES: usize = Block::MAX_BYTES - 200;
+
+    /// With room for so many bytes of texts.
+    pub fn with_room(bytes: usize) -> Self {
+        Self { texts: String::with_capacity(bytes), ends: Vec::new() }
+    }
 
     pub fn push(&mut self, entry: &str) {
         self.texts.push_str(entry);

@@ -141,7 +141,7 @@ pub(super) fn append(text: impl AsRef<str>) -> Change {
 }
 
 fn append_all(texts: &[&str]) -> Change {
-    Change::Append(Appended::Entries(texts.iter().copied().collect()))
+    Change::Append(Appended::Entries(Arc::new(texts.iter().copied().collect())))
 }
 
 pub(super) fn batch(changes: Vec<Change>) -> Batch {

@@ -63,8 +63,8 @@ use crate::store::{
     Batch, Compacted, Health, Ledger, LedgerSeal, Row, RowKey, Scan, Space, Store, StoreError,
 };
 
-use adjust::Adjustable;
 pub use crate::measure::Copying;
+use adjust::Adjustable;
 pub use audit::copies::{
     BadCursors, CopiedNames, CopiesTo, CopyCursors, CopyTaker, Follower, Left,
 };

@@ -25,6 +25,8 @@ mod refused;
 mod retention;
 mod scribe;
 
+use std::sync::Arc;
+
 pub(super) use check::check;
 pub(super) use checkpoint::{Checkpointer, LastCheckpoint};
 pub(super) use commands::{show_head, show_key, show_proof};
@@ -155,7 +157,7 @@ pub(super) fn bounded(text: &str) -> String {
 pub(super) fn appending(said: &[AuditEntry]) -> Option<Change> {
     let mut entries = Entries::default();
     said.iter().for_each(|entry| entries.push(&text(entry)));
-    (!entries.is_empty()).then_some(Change::Append(Appended::Entries(entries)))
+    (!entries.is_empty()).then(|| Change::Append(Appended::Entries(Arc::new(entries))))
 }
 
 #[cfg(test)]

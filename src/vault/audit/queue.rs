@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
@@ -65,7 +65,8 @@ impl Act {
 /// Entries of one chain that are not stored yet, for one commit.
 pub(super) struct Waiting {
     pub(super) space: Space,
-    pub(super) entries: Entries,
+    /// Whoever stores them holds them too.
+    pub(super) entries: Arc<Entries>,
     /// When the first act was done.
     since: Timestamp,
     /// Who waits for one of them, by its place: told when it is stored, dropped when it
@@ -85,16 +86,30 @@ impl Waiting {
     const MAX_BYTES: usize = 1024 * 1024;
 
     fn new(space: Space, since: Timestamp) -> Self {
-        let (entries, answers) = (Entries::default(), Vec::new());
+        Self::with(Entries::default(), space, since)
+    }
+
+    /// For a chain that has filled another one just now.
+    fn with_much_room(space: Space, since: Timestamp) -> Self {
+        Self::with(Entries::with_room(Self::MAX_BYTES), space, since)
+    }
+
+    fn with(entries: Entries, space: Space, since: Timestamp) -> Self {
+        let (entries, answers) = (Arc::new(entries), Vec::new());
         Self { space, entries, since, answers, loss: None, counted: 0, settled: false }
     }
 
     /// Tells that acts are missing.
     fn of_loss(space: Space, acts: u64, at: Timestamp) -> Self {
         let mut waiting = Self { loss: Some(acts), ..Self::new(space, at) };
-        write(&Act::of_lost(space, acts, at), |entry| waiting.entries.push(entry));
+        write(&Act::of_lost(space, acts, at), |entry| waiting.push(entry));
         waiting.counted = waiting.bytes();
         waiting
+    }
+
+    fn push(&mut self, entry: &str) {
+        // Nobody else holds them yet.
+        Arc::make_mut(&mut self.entries).push(entry);
     }
 
     /// How many acts are lost where it is.
@@ -123,7 +138,8 @@ impl Waiting {
             return;
         }
         let kept = |(place, entry)| awaited.next_if_eq(&place).is_none().then_some(entry);
-        self.entries = self.entries.iter().enumerate().filter_map(kept).collect();
+        let kept: Entries = self.entries.iter().enumerate().filter_map(kept).collect();
+        self.entries = Arc::new(kept);
     }
 
     fn takes(&self, entry: &str) -> bool {
@@ -206,7 +222,7 @@ impl Queue {
         }
         let waiting = state.waiting_of(space, at, entry);
         let place = waiting.entries.len();
-        waiting.entries.push(entry);
+        waiting.push(entry);
         waiting.answers.extend(answer.map(|answer| (place, answer)));
         state.bytes += waiting.count();
         let enough = self.bound / 4;
@@ -268,9 +284,14 @@ impl State {
     /// Where an entry goes.
     fn waiting_of(&mut self, space: Space, at: Timestamp, entry: &str) -> &mut Waiting {
         let last = self.last.entry(space).or_insert(usize::MAX);
-        if !self.waiting.get(*last).is_some_and(|waiting| waiting.takes(entry)) {
+        let new = match self.waiting.get(*last) {
+            Some(waiting) if waiting.takes(entry) => None,
+            Some(_) => Some(Waiting::with_much_room(space, at)),
+            None => Some(Waiting::new(space, at)),
+        };
+        if let Some(new) = new {
             *last = self.waiting.len();
-            self.waiting.push(Waiting::new(space, at));
+            self.waiting.push(new);
         }
         self.waiting.get_mut(*last).expect("it is there, or was put there just now")
     }
@@ -316,7 +337,7 @@ mod tests {
     fn room_for(acts: usize) -> usize {
         let mut waiting = Waiting::new(Space::Tenant(TENANT), act().at);
         for _ in 0..acts {
-            write(&act(), |entry| waiting.entries.push(entry));
+            write(&act(), |entry| waiting.push(entry));
         }
         waiting.bytes()
     }

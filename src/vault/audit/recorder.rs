@@ -241,13 +241,13 @@ impl Vault {
         let mut outcome = Ok(());
         for one in waiting {
             if outcome.is_ok() {
-                outcome = self.append_to(one.space, one.entries.clone()).await;
+                outcome = self.append_to(one.space, Arc::clone(&one.entries)).await;
             }
             self.after_attempt(one, &outcome);
         }
     }
 
-    async fn append_to(&self, space: Space, entries: Entries) -> Result<(), StoreError> {
+    async fn append_to(&self, space: Space, entries: Arc<Entries>) -> Result<(), StoreError> {
         let changes = vec![Change::Append(Appended::Entries(entries))];
         let floor = self.time.floor();
         match space {

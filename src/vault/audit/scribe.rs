@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::fmt::{Display, Write as _};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -41,14 +42,23 @@ struct Scribe {
     holder: Option<Arc<Holder>>,
     /// Members of an entry: who it was.
     who: String,
-    /// What is no text by itself.
-    shown: String,
-    entry: Vec<u8>,
+    /// Of the act before, and in writing.
+    from: Option<IpAddr>,
+    from_text: String,
+    at: String,
+    entry: String,
 }
 
 impl Scribe {
     const fn new() -> Self {
-        Self { holder: None, who: String::new(), shown: String::new(), entry: Vec::new() }
+        Self {
+            holder: None,
+            who: String::new(),
+            from: None,
+            from_text: String::new(),
+            at: String::new(),
+            entry: String::new(),
+        }
     }
 
     /// The members in the order of [`AuditEntry`].
@@ -59,38 +69,32 @@ impl Scribe {
             About::System { tenant } => (tenant.as_deref(), None),
         };
         self.turn_to(actor);
-        self.entry.clear();
-        self.shown_member("{\"at\":", at);
-        self.member(",\"op\":", op.word());
-        self.member_of(",\"tenant\":", tenant);
-        self.member_of(",\"name\":", name);
-        self.member(",\"result\":", result);
-        self.entry.push(b',');
-        self.entry.extend_from_slice(self.who.as_bytes());
-        if let Some(address) = origin.address {
-            self.shown_member(",\"from\":", address);
+        self.turn_to_address(origin.address);
+        rewrite(&mut self.at, at);
+        let from = origin.address.map(|_| self.from_text.as_str());
+        let entry = &mut self.entry;
+        entry.clear();
+        member(entry, "{\"at\":", Some(&self.at));
+        member(entry, ",\"op\":", Some(op.word()));
+        member(entry, ",\"tenant\":", tenant);
+        member(entry, ",\"name\":", name);
+        member(entry, ",\"result\":", Some(result));
+        entry.push(',');
+        entry.push_str(&self.who);
+        member(entry, ",\"from\":", from);
+        member(entry, ",\"request\":", origin.request.as_deref());
+        member(entry, ",\"detail\":", detail.as_deref());
+        entry.push('}');
+        entry
+    }
+
+    fn turn_to_address(&mut self, from: Option<IpAddr>) {
+        if let Some(address) = from
+            && self.from != from
+        {
+            rewrite(&mut self.from_text, address);
+            self.from = from;
         }
-        self.member_of(",\"request\":", origin.request.as_deref());
-        self.member_of(",\"detail\":", detail.as_deref());
-        self.entry.push(b'}');
-        std::str::from_utf8(&self.entry).expect("JSON is UTF-8")
-    }
-
-    fn member(&mut self, begin: &str, text: &str) {
-        member(&mut self.entry, begin, text);
-    }
-
-    fn member_of(&mut self, begin: &str, text: Option<&str>) {
-        if let Some(text) = text {
-            self.member(begin, text);
-        }
-    }
-
-    fn shown_member(&mut self, begin: &str, shown: impl Display) {
-        self.shown.clear();
-        // A string takes all that is written to it.
-        let _ = write!(self.shown, "{shown}");
-        member(&mut self.entry, begin, &self.shown);
     }
 
     fn turn_to(&mut self, actor: &Actor) {
@@ -108,9 +112,23 @@ impl Scribe {
     }
 }
 
-fn member(entry: &mut Vec<u8>, begin: &str, text: &str) {
-    entry.extend_from_slice(begin.as_bytes());
-    serde_json::to_writer(entry, text).expect(HAS_JSON);
+fn rewrite(text: &mut String, shown: impl Display) {
+    text.clear();
+    // A string takes all that is written to it.
+    let _ = write!(text, "{shown}");
+}
+
+fn member(entry: &mut String, begin: &str, text: Option<&str>) {
+    let Some(text) = text else { return };
+    entry.push_str(begin);
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        entry.push('"');
+        entry.push_str(text);
+        entry.push('"');
+    } else {
+        entry.push_str(&serde_json::to_string(text).expect(HAS_JSON));
+    }
 }
 
 /// Without the braces around them.
