@@ -149,10 +149,10 @@ fn rotation(server: &Server) -> Outcome<Rc<[Vec<u8>]>> {
     };
     let minted = thread::scope(|scope| {
         let minters: Vec<_> = (0..MINTERS).map(|_| scope.spawn(some)).collect();
-        minters.into_iter().map(|minter| minter.join().expect("a minter returns")).collect()
-    });
-    let minted: Result<Vec<_>, _> = minted;
-    let requests: Rc<[_]> = minted?.concat().into();
+        let minted = minters.into_iter().map(|minter| minter.join().expect("a minter returns"));
+        minted.collect::<Result<Vec<_>, _>>()
+    })?;
+    let requests: Rc<[_]> = minted.concat().into();
     let all = Rc::clone(&requests);
     client::send_all(server.caller.address, TOKENS, move |n| {
         all.get(n).cloned().unwrap_or_default()

@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tenure::crypto::AnchorKeys;
-use tenure::domain::{Floor, TenantId, Timestamp};
+use tenure::domain::{Floor, TenantId, Texts, Timestamp};
 use tenure::store::{
-    Appended, Batch, Block, Chain, Change, Entries, ForgedLedger, Ledger, LedgerSeal, Row, RowKey,
+    Appended, Batch, Block, Chain, Change, ForgedLedger, Ledger, LedgerSeal, Row, RowKey,
     SledOptions, SledStore, Space, Store, StoreError,
 };
 
@@ -155,15 +155,14 @@ fn key(kind: u8, name: usize, version: u64) -> RowKey {
 }
 
 /// As the audit has of a PUT: most of it is what the one before says.
-fn entry(name: usize, version: u64) -> Entries {
+fn entry(name: usize, version: u64) -> Texts {
     let at = version % 1_000_000;
-    let text = format!(
+    Texts::from_iter([format!(
         "{{\"at\":\"2030-01-02T03:04:05.{at:06}Z\",\"op\":\"secret.write\",\"name\":\"put-{name:04}\",\
          \"result\":\"ok\",\"by\":\"token\",\"credential\":\"{CREDENTIAL}\",\"subject\":\"bench\",\
          \"from\":\"127.0.0.1\",\"request\":\"{:032x}\"}}",
         u128::from_be_bytes(scattered(version)[..16].try_into().unwrap_or_default()),
-    );
-    Entries::from_iter([text.as_str()])
+    )])
 }
 
 /// As incompressible as ciphertext.
@@ -220,11 +219,11 @@ impl LedgerSeal for PlainSeal {
 
     fn pack(&self, entries: &[&str]) -> Block {
         let mut bytes = Vec::with_capacity(Block::MAX_BYTES);
-        let fits = |entry: &&&str| {
+        let fits = |entry: &&str| {
             bytes.extend(entry.as_bytes().iter().take(Block::MAX_BYTES - bytes.len()));
             bytes.len() < Block::MAX_BYTES
         };
-        let taken = entries.iter().take_while(fits).count().max(1);
+        let taken = entries.iter().copied().take_while(fits).count().max(1);
         let entries = u32::try_from(taken).ok().and_then(NonZeroU32::new);
         Block { entries: entries.unwrap_or(NonZeroU32::MIN), bytes }
     }

@@ -16,7 +16,7 @@ use super::maintain::Output;
 use crate::config::{self, Config, NoticeEvent};
 use crate::crypto::WebhookKey;
 use crate::domain::{Clock, TenantName};
-use crate::http::{NoticeNames, NoticeWatch, Webhook, WebhookError};
+use crate::http::{NoticeWatch, Webhook, WebhookError};
 use crate::vault::Vault;
 use crate::vault::notices::{Expired, NoticePolicy};
 
@@ -51,11 +51,7 @@ pub(super) fn webhook(config: &Config) -> Result<Option<Webhook>, CliError> {
     else {
         return Ok(None);
     };
-    let names = match names {
-        config::Names::Plain => NoticeNames::Plain,
-        config::Names::Hashed => NoticeNames::Hashed,
-    };
-    let webhook = Webhook::new(url.clone(), read_key(file)?, names, ca_file.as_deref());
+    let webhook = Webhook::new(url.clone(), read_key(file)?, *names, ca_file.as_deref());
     webhook.map(Some).map_err(|error| match error {
         WebhookError::Ca(_) => CliError::usage(error),
         error => internal(error),

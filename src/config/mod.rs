@@ -28,7 +28,7 @@ mod tests;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::domain::{Network, WebAddress};
+use crate::domain::{Network, SecretNaming, WebAddress};
 
 pub use crate::domain::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use error::{ConfigError, Origin};
@@ -37,7 +37,7 @@ pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use profiles::{CredentialPlace, Credentials, Profile, ProfileName, Profiles};
 pub use project::{ProjectFile, project};
 pub use settings::{
-    AuditReads, LogFormat, LogLevel, MemoryLock, Names, NoticeEvent, Setting, SyslogFacility, keys,
+    AuditReads, LogFormat, LogLevel, MemoryLock, NoticeEvent, Setting, SyslogFacility, keys,
 };
 pub use validate::Exposure;
 
@@ -256,7 +256,7 @@ pub struct Notify {
     pub events: Vec<NoticeEvent>,
     /// Of which tenants; empty: of all.
     pub tenants: Vec<String>,
-    pub names: Names,
+    pub names: SecretNaming,
     /// How often it is looked at what is due.
     pub every: TimeSpan,
 }
@@ -297,7 +297,7 @@ pub struct Audit {
     /// Where older entries go. Set where `keep` is not zero.
     pub archive: Option<PathBuf>,
     /// How secrets are called in copies.
-    pub names: Names,
+    pub names: SecretNaming,
     pub file: AuditFile,
     pub syslog: AuditSyslog,
     pub journal: AuditJournal,
@@ -324,7 +324,7 @@ pub struct AuditJournal {
 
 impl Audit {
     /// What says where copies go, and how they look.
-    pub fn copies(&self) -> (Names, &AuditFile, &AuditSyslog, &AuditJournal) {
+    pub fn copies(&self) -> (SecretNaming, &AuditFile, &AuditSyslog, &AuditJournal) {
         (self.names, &self.file, &self.syslog, &self.journal)
     }
 }
@@ -394,7 +394,7 @@ impl Default for Config {
                 expiring_within: [30, 7, 1].map(TimeSpan::days).to_vec(),
                 events: NoticeEvent::ALL.to_vec(),
                 tenants: Vec::new(),
-                names: Names::Plain,
+                names: SecretNaming::Plain,
                 every: TimeSpan::seconds(60),
             },
             memory: Memory { lock: MemoryLock::Auto },
@@ -405,7 +405,7 @@ impl Default for Config {
                 queue_bytes: ByteSize::mib(16),
                 keep: TimeSpan::ZERO,
                 archive: None,
-                names: Names::Plain,
+                names: SecretNaming::Plain,
                 file: AuditFile::default(),
                 syslog: AuditSyslog { socket: None, facility: SyslogFacility::AUTHPRIV },
                 journal: AuditJournal { enabled: false },

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use toml::de::DeValue;
 
 use super::{ByteSize, Config, KekSource, TimeSpan};
-use crate::domain::{Network, WebAddress};
+use crate::domain::{Network, SecretNaming, WebAddress};
 
 /// One key of the configuration.
 pub struct Setting {
@@ -388,14 +388,7 @@ impl Display for NoticeEvent {
     }
 }
 
-/// How secrets are called where they are told of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
-    Plain,
-    Hashed,
-}
-
-impl Value for Names {
+impl Value for SecretNaming {
     fn from_text(text: &str) -> Result<Self, String> {
         match text {
             "plain" => Ok(Self::Plain),

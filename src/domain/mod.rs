@@ -10,6 +10,7 @@ mod limit;
 mod name;
 mod network;
 mod scope;
+mod texts;
 mod time;
 mod unit;
 mod value;
@@ -19,10 +20,12 @@ pub use address::{WebAddress, WebAddressError};
 pub use cause::root_cause;
 pub use limit::{Bound, OwnLimits, Rate, TenantLimits};
 pub use name::{
-    ByName, NameError, NamePrefix, RepeatedName, SecretName, SecretNames, TenantId, TenantName,
+    ByName, NameError, NamePrefix, RepeatedName, SecretName, SecretNames, SecretNaming, TenantId,
+    TenantName,
 };
 pub use network::{Network, NetworkError, Source};
 pub use scope::{Operation, Scope, ScopeError, ScopeSet};
+pub use texts::Texts;
 pub use time::{Clock, ClockReading, Floor, Now, TimeError, Timestamp};
 pub use unit::{ByteSize, ByteSizeError, TimeSpan, TimeSpanError};
 pub use value::SecretValue;

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use super::Texts;
+
 /// Why a name was refused. The sentence never repeats the name: it may be a
 /// secret pasted into the wrong place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -99,58 +101,52 @@ impl fmt::Debug for SecretName {
     }
 }
 
-/// Names of secrets in one piece of memory: a list of a thousand would otherwise
-/// be a thousand allocations.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct SecretNames {
-    text: String,
-    /// Where each ends.
-    ends: Vec<usize>,
+/// How secrets are called where others are told of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretNaming {
+    Plain,
+    /// Under a key, so that a name can be told from another and not be read.
+    Hashed,
 }
+
+/// Names of secrets in one piece of memory.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct SecretNames(Texts);
 
 impl SecretNames {
     /// Adds a name, if it is one.
     pub fn push(&mut self, name: &str) -> Result<(), NameError> {
         check(name, SecretName::MAX_LEN)?;
-        self.text.push_str(name);
-        self.ends.push(self.text.len());
+        self.0.push(name);
         Ok(())
     }
 
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.0.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.0.is_empty()
     }
 
     /// How many characters all names have together.
     pub fn text_len(&self) -> usize {
-        self.text.len()
+        self.0.bytes()
     }
 
     /// Each is a valid name.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        let starts = std::iter::once(&0).chain(&self.ends);
-        starts.zip(&self.ends).map(|(start, end)| self.text.get(*start..*end).unwrap_or_default())
+        self.0.iter()
     }
 
     pub fn last(&self) -> Option<SecretName> {
-        let end = self.ends.len().checked_sub(2).and_then(|before| self.ends.get(before));
-        let start = end.copied().unwrap_or(0);
-        self.text.get(start..).filter(|name| !name.is_empty()).map(|name| SecretName(name.into()))
+        self.0.last().map(|name| SecretName(name.into()))
     }
 }
 
 impl FromIterator<SecretName> for SecretNames {
     fn from_iter<I: IntoIterator<Item = SecretName>>(names: I) -> Self {
-        let mut all = Self::default();
-        for SecretName(name) in names {
-            all.text.push_str(&name);
-            all.ends.push(all.text.len());
-        }
-        all
+        Self(names.into_iter().map(|SecretName(name)| name).collect())
     }
 }
 

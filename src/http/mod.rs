@@ -55,7 +55,7 @@ pub use listener::{NotListening, adopt, listen};
 pub use live::Live;
 pub use meter::RequestLog;
 pub use metrics::{MetricsRoute, MetricsServer};
-pub use notices::{NoticeNames, NoticeWatch, Webhook, WebhookError};
+pub use notices::{NoticeWatch, Webhook, WebhookError};
 pub use openapi::document as openapi_document;
 pub use routes::{Access, ApiKeyCall, Endpoint, ROUTES, Route, SecretCall};
 pub use server::{Running, Server, ServerOptions, Stop};

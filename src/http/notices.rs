@@ -21,7 +21,7 @@ use tokio::time::{interval, sleep};
 
 use super::trust::{CaError, trusting};
 use crate::crypto::{WebhookKey, random, sha256};
-use crate::domain::{Timestamp, WebAddress, root_cause};
+use crate::domain::{SecretNaming, Timestamp, WebAddress, root_cause};
 use crate::vault::Vault;
 use crate::vault::notices::{Messenger, Notice, NoticeKind};
 
@@ -31,14 +31,6 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// After a failure, doubled with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(5 * 60);
-
-/// How a message tells of a secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoticeNames {
-    Plain,
-    /// As HMAC-SHA256 under the webhook's key.
-    Hashed,
-}
 
 /// Why a message was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,7 +53,7 @@ pub struct Webhook {
     client: Client,
     url: WebAddress,
     key: WebhookKey,
-    names: NoticeNames,
+    names: SecretNaming,
 }
 
 impl Webhook {
@@ -70,7 +62,7 @@ impl Webhook {
     pub fn new(
         url: WebAddress,
         key: WebhookKey,
-        names: NoticeNames,
+        names: SecretNaming,
         ca_file: Option<&Path>,
     ) -> Result<Self, WebhookError> {
         // The process's default; that it was set before is no fault.
@@ -143,8 +135,8 @@ impl Webhook {
     fn name(&self, notice: &Notice) -> String {
         let (tenant, name) = (notice.tenant.as_str(), notice.name.as_str());
         match self.names {
-            NoticeNames::Plain => name.to_owned(),
-            NoticeNames::Hashed => self.key.hide(tenant, name),
+            SecretNaming::Plain => name.to_owned(),
+            SecretNaming::Hashed => self.key.hide(tenant, name),
         }
     }
 }

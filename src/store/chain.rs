@@ -14,6 +14,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::{LedgerSeal, Page, Row};
+use crate::domain::Texts;
 
 /// Where the chain of a space ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +38,9 @@ impl Chain {
 /// What a commit adds to a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
-    /// They stand in blocks with others. Shared with who may have to append them again.
-    Entries(Arc<Entries>),
+    /// Texts that mean nothing to a store, and that only a seal turns into what is stored:
+    /// they stand in blocks with others. Shared with who may have to append them again.
+    Entries(Arc<Texts>),
     /// As it is.
     Block(Block),
 }
@@ -55,66 +57,10 @@ impl Appended {
     pub(super) fn is_too_large(&self) -> bool {
         match self {
             Self::Entries(entries) => {
-                entries.iter().any(|entry| entry.len() > Entries::EACH_MAX_BYTES)
+                entries.iter().any(|entry| entry.len() > Block::ENTRY_MAX_BYTES)
             }
             Self::Block(block) => block.bytes.len() > Block::MAX_BYTES,
         }
-    }
-}
-
-/// Texts that mean nothing to a store, and that only a seal turns into what is stored.
-/// They are in one piece of memory: of some there is one for every read.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Entries {
-    texts: String,
-    /// Where each ends.
-    ends: Vec<usize>,
-}
-
-impl Entries {
-    /// What a seal must be able to make a block of.
-    pub const EACH_MAX_BYTES: usize = Block::MAX_BYTES - 200;
-
-    /// With room for so many bytes of texts.
-    pub fn with_room(bytes: usize) -> Self {
-        Self { texts: String::with_capacity(bytes), ends: Vec::new() }
-    }
-
-    pub fn push(&mut self, entry: &str) {
-        self.texts.push_str(entry);
-        self.ends.push(self.texts.len());
-    }
-
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// Of all their texts.
-    pub fn bytes(&self) -> usize {
-        self.texts.len()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        let begins = std::iter::once(&0).chain(&self.ends);
-        begins.zip(&self.ends).filter_map(|(begin, end)| self.texts.get(*begin..*end))
-    }
-}
-
-impl<'e> FromIterator<&'e str> for Entries {
-    fn from_iter<T: IntoIterator<Item = &'e str>>(texts: T) -> Self {
-        let mut entries = Self::default();
-        texts.into_iter().for_each(|text| entries.push(text));
-        entries
-    }
-}
-
-impl fmt::Debug for Entries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Entries({} of [{} bytes])", self.len(), self.bytes())
     }
 }
 
@@ -129,6 +75,8 @@ pub struct Block {
 
 impl Block {
     pub const MAX_BYTES: usize = Row::MAX_BYTES;
+    /// What a seal must be able to make a block of.
+    pub const ENTRY_MAX_BYTES: usize = Self::MAX_BYTES - 200;
 }
 
 impl fmt::Debug for Block {

@@ -14,9 +14,8 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::{
-    Appended, Batch, Block, Chain, Change, Entries, ForgedLedger, Ledger, LedgerSeal, MemoryStore,
-    Page, PlacedBlock, Row, RowKey, Scan, SledOptions, SledStore, Snapshot, Space, Store,
-    StoreError,
+    Appended, Batch, Block, Chain, Change, ForgedLedger, Ledger, LedgerSeal, MemoryStore, Page,
+    PlacedBlock, Row, RowKey, Scan, SledOptions, SledStore, Snapshot, Space, Store, StoreError,
 };
 use crate::domain::{Floor, TenantId, Timestamp};
 
@@ -470,12 +469,12 @@ async fn what_is_refused_appends_nothing(store: &dyn Store) {
     let before = ledger(store, A).await;
     let refused = vec![append("two"), expect("a", None), put("a", 6, "six")];
     assert_eq!(store.commit(A, batch(refused)).await, Err(StoreError::Conflict));
-    let too_large = vec![append("x".repeat(Entries::EACH_MAX_BYTES + 1))];
+    let too_large = vec![append("x".repeat(Block::ENTRY_MAX_BYTES + 1))];
     assert_eq!(store.commit(A, batch(too_large)).await, Err(StoreError::TooLarge));
-    let many = (0..800).map(|_| append("x".repeat(Entries::EACH_MAX_BYTES))).collect();
+    let many = (0..800).map(|_| append("x".repeat(Block::ENTRY_MAX_BYTES))).collect();
     assert_eq!(store.commit(A, batch(many)).await, Err(StoreError::TooLarge));
     assert_eq!(ledger(store, A).await, before);
-    store.commit(A, batch(vec![append("x".repeat(Entries::EACH_MAX_BYTES))])).await.unwrap();
+    store.commit(A, batch(vec![append("x".repeat(Block::ENTRY_MAX_BYTES))])).await.unwrap();
     assert_eq!(blocks(store, A).await.unwrap().len(), 2);
     assert_chain_holds(store, A).await;
 }
@@ -502,7 +501,7 @@ async fn writers_who_append_at_the_same_time_have_places_of_their_own(store: &dy
 
 async fn a_page_of_a_chain_ends_at_its_bytes(store: &dyn Store) {
     for _ in 0..2 {
-        let full = (0..200).map(|_| append("x".repeat(Entries::EACH_MAX_BYTES))).collect();
+        let full = (0..200).map(|_| append("x".repeat(Block::ENTRY_MAX_BYTES))).collect();
         store.commit(A, batch(full)).await.unwrap();
     }
     let page = store.chain(A, 0).await.unwrap();
@@ -859,7 +858,7 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => Just(Kind::ExpectOther),
         6 => prop_oneof![0..64usize, Just(Row::MAX_BYTES)].prop_map(Kind::Put),
         3 => Just(Kind::Delete),
-        3 => prop_oneof![0..64usize, Just(Entries::EACH_MAX_BYTES)].prop_map(Kind::Append),
+        3 => prop_oneof![0..64usize, Just(Block::ENTRY_MAX_BYTES)].prop_map(Kind::Append),
         1 => (0..3usize).prop_map(Kind::Forget),
     ];
     let changes = prop::collection::btree_map(0..24u8, kind, 0..6);

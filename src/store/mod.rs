@@ -22,7 +22,7 @@ use async_trait::async_trait;
 
 use crate::domain::{Floor, TenantId};
 
-pub use chain::{Appended, Block, Chain, ChainPage, Entries, PlacedBlock};
+pub use chain::{Appended, Block, Chain, ChainPage, PlacedBlock};
 pub use memory::MemoryStore;
 pub use sled_engine::{OpenError, Progress, SledOptions, SledStore};
 
@@ -205,7 +205,7 @@ pub trait LedgerSeal: Send + Sync {
     /// A keyed pseudorandom function of the row's key, version and bytes.
     fn digest_row(&self, key: &RowKey, row: &Row) -> [u8; 32];
     /// A block of the first of `entries`: of as many as fit, and at least of one, which
-    /// [`Entries::EACH_MAX_BYTES`] lets it. It is made when it is committed, by the writer of
+    /// [`Block::ENTRY_MAX_BYTES`] lets it. It is made when it is committed, by the writer of
     /// the space, who waits for it.
     fn pack(&self, entries: &[&str]) -> Block;
     /// A hash of all that `block` is and of where it stands: the next of `chain`.

@@ -65,9 +65,7 @@ use crate::store::{
 
 pub use crate::measure::Copying;
 use adjust::Adjustable;
-pub use audit::copies::{
-    BadCursors, CopiedNames, CopiesTo, CopyCursors, CopyTaker, Follower, Left,
-};
+pub use audit::copies::{BadCursors, CopiesTo, CopyCursors, CopyTaker, Follower, Left};
 #[cfg(any(test, fuzzing))]
 pub use audit::fuzzing;
 pub use audit::{

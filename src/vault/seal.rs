@@ -7,12 +7,12 @@ use super::codec::{Malformed, Reader};
 use crate::crypto::{AnchorKeys, AuditKey, LedgerKey, StoreKeys};
 use crate::domain::Floor;
 use crate::store::{
-    Block, Chain, Entries, ForgedLedger, Ledger, LedgerSeal, Row, RowKey, Space, Store, StoreError,
+    Block, Chain, ForgedLedger, Ledger, LedgerSeal, Row, RowKey, Space, Store, StoreError,
 };
 
 /// Every entry fits a block.
 const _: () = assert!(
-    Entries::EACH_MAX_BYTES + AuditKey::BLOCK_OVERHEAD + AuditKey::ENTRY_OVERHEAD
+    Block::ENTRY_MAX_BYTES + AuditKey::BLOCK_OVERHEAD + AuditKey::ENTRY_OVERHEAD
         <= Block::MAX_BYTES
 );
 

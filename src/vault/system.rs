@@ -226,7 +226,7 @@ impl System {
     ) -> Result<(), StoreError> {
         let _writing = self.writing.read().await;
         let changes = changes.iter().map(|change| self.credential_change(change));
-        let changes: Vec<_> = changes.chain(self.appending(said)).collect();
+        let changes: Vec<_> = changes.chain(audit::appending(said)).collect();
         let first = changes.first().cloned();
         let committed = self.commit(changes, floor).await;
         match (&committed, first) {
@@ -328,7 +328,7 @@ impl System {
         let row = self.encrypt(&key, &encode_tenant(tenant));
         let absent = Change::Expect { key: key.clone(), version: None };
         let mut changes = vec![absent, Change::Put { key, row }];
-        changes.extend(self.appending(&[said]));
+        changes.extend(audit::appending(&[said]));
         self.commit(changes, floor).await
     }
 
@@ -345,7 +345,7 @@ impl System {
         let row = self.encrypt(&key, &encode_tenant(tenant));
         let put = Change::Put { key, row };
         let mut changes = vec![put.clone()];
-        changes.extend(self.appending(said));
+        changes.extend(audit::appending(said));
         match self.commit(changes, floor).await {
             Err(StoreError::Unknown) if self.was_made(&put).await => Ok(()),
             outcome => outcome,
@@ -376,7 +376,7 @@ impl System {
             Change::Delete { key: self.told_key(id) },
         ];
         changes.extend(with.iter().map(|change| self.credential_change(change)));
-        changes.extend(self.appending(said));
+        changes.extend(audit::appending(said));
         self.commit(changes, floor).await
     }
 
@@ -410,7 +410,7 @@ impl System {
         let _writing = self.writing.read().await;
         let row = self.encrypt(&service_key(), &encode_service(since));
         let mut changes = vec![Change::Put { key: service_key(), row }];
-        changes.extend(self.appending(said));
+        changes.extend(audit::appending(said));
         self.commit(changes, floor).await
     }
 
@@ -425,20 +425,7 @@ impl System {
 
     /// Appends to the audit, and persists a floor with it.
     pub(super) async fn record(&self, said: &[AuditEntry], floor: Floor) -> Result<(), StoreError> {
-        self.commit(self.appending(said).into_iter().collect(), floor).await
-    }
-
-    /// The same of entries that were written already.
-    pub(super) async fn append(
-        &self,
-        changes: Vec<Change>,
-        floor: Floor,
-    ) -> Result<(), StoreError> {
-        self.commit(changes, floor).await
-    }
-
-    fn appending(&self, said: &[AuditEntry]) -> Option<Change> {
-        audit::appending(said)
+        self.commit(audit::appending(said).into_iter().collect(), floor).await
     }
 
     /// The key of the audit as it is stored now.
@@ -498,7 +485,11 @@ impl System {
         self.decrypt(&key, &row).map(Some).map_err(OpenError::into_store_error)
     }
 
-    async fn commit(&self, changes: Vec<Change>, floor: Floor) -> Result<(), StoreError> {
+    pub(super) async fn commit(
+        &self,
+        changes: Vec<Change>,
+        floor: Floor,
+    ) -> Result<(), StoreError> {
         let appends = changes.iter().any(|change| matches!(change, Change::Append(_)));
         let outcome = self.commit_rows(changes, floor).await;
         if appends {

@@ -155,7 +155,7 @@ impl Tenant {
                 changes.extend(self.replacement(name, new, old.as_ref(), version, now));
                 versions.push(version);
             }
-            changes.extend(self.appending(&said));
+            changes.extend(audit::appending(&said));
             let outcome = self.commit(changes, floor).await;
             taken.settle(&outcome);
             match outcome {
@@ -479,17 +479,12 @@ impl Tenant {
         let freed = if writing.is_counted() { self.usage_of_old(old).await } else { None };
         let freed = writing.free(freed);
         let mut changes = removal(locator, old);
-        changes.extend(self.appending(&[said]));
+        changes.extend(audit::appending(&[said]));
         let outcome = self.commit(changes, floor).await;
         freed.settle(&outcome);
         outcome?;
         self.heads.note(&HeadChange::Delete(old.head.name.clone(), old.version));
         Ok(())
-    }
-
-    /// What appends entries to the tenant's audit.
-    pub(super) fn appending(&self, entries: &[AuditEntry]) -> Option<Change> {
-        audit::appending(entries)
     }
 
     async fn page(

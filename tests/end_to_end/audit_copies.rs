@@ -79,6 +79,11 @@ fn places(path: &Path) -> Vec<(Option<String>, u64)> {
     lines(path).iter().map(place).collect()
 }
 
+fn assert_once(places: &[(Option<String>, u64)]) {
+    let once: BTreeSet<_> = places.iter().collect();
+    assert_eq!(places.len(), once.len(), "one was copied twice");
+}
+
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
     // The last one may be under way.
@@ -122,9 +127,7 @@ fn a_file_has_each_entry_once() {
         store.stored().is_subset(&all).then_some(())
     });
     assert_eq!(serve.stop_by("TERM").0, Some(0));
-    let found = places(&store.copies());
-    let once: BTreeSet<_> = found.iter().cloned().collect();
-    assert_eq!(found.len(), once.len(), "one was copied twice");
+    assert_once(&places(&store.copies()));
 
     let text = fs::read_to_string(store.copies()).expect("copies");
     assert!(!text.contains(VALUE) && !text.contains(&token), "{text}");
@@ -202,8 +205,7 @@ fn a_rotated_file_is_followed_by_a_new_one() {
     put(&serve, &token, "after");
     copied(&path, "after");
     let all: Vec<_> = places(&old).into_iter().chain(places(&path)).collect();
-    let once: BTreeSet<_> = all.iter().cloned().collect();
-    assert_eq!(all.len(), once.len(), "one was copied twice");
+    assert_once(&all);
     assert_eq!(fs::metadata(&path).expect("copies").mode() & 0o777, 0o600);
     assert!(!fs::read_to_string(&old).expect("copies").contains("after"));
 }
@@ -275,9 +277,7 @@ fn a_seal_ends_copies_and_an_unsealing_goes_on_with_them() {
     assert_eq!(serve.run(&["unseal"]).code, Some(0));
     put(&serve, &token, "after");
     copied(&store.copies(), "after");
-    let found = places(&store.copies());
-    let once: BTreeSet<_> = found.iter().cloned().collect();
-    assert_eq!(found.len(), once.len(), "one was copied twice");
+    assert_once(&places(&store.copies()));
 }
 
 #[test]
@@ -422,8 +422,6 @@ fn a_program_that_takes_over_goes_on_with_copies() {
     eventually("the next program", || (serve.log().matches("serving ").count() == 2).then_some(()));
     put(&serve, &token, "after");
     copied(&store.copies(), "after");
-    let found = places(&store.copies());
-    let once: BTreeSet<_> = found.iter().cloned().collect();
-    assert_eq!(found.len(), once.len(), "one was copied twice");
+    assert_once(&places(&store.copies()));
     assert!(lines(&store.copies()).iter().any(|line| line["name"] == "before"));
 }

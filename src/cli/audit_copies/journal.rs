@@ -27,12 +27,6 @@ impl CopyTaker for Journal {
         let messages: io::Result<Vec<_>> = entries.iter().map(message).collect();
         datagram::send_all(&self.socket, messages?)
     }
-
-    fn settle(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn reopen(&mut self) {}
 }
 
 fn message(copy: &CopiedEntry) -> io::Result<Vec<u8>> {

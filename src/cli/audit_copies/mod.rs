@@ -27,8 +27,8 @@ use self::journal::Journal;
 use self::syslog::Syslog;
 use super::aside::Aside;
 use super::failure::CliError;
-use crate::config::{Audit, Config, Names};
-use crate::vault::{CopiedNames, CopiesTo, CopyCursors, CopyTaker, Copying, Follower, Left, Vault};
+use crate::config::{Audit, Config};
+use crate::vault::{CopiesTo, CopyCursors, CopyTaker, Copying, Follower, Left, Vault};
 
 /// How often it is looked what was appended, and so how often cursors are stored.
 const EVERY: Duration = Duration::from_secs(1);
@@ -83,10 +83,6 @@ struct Reopen;
 impl Copies {
     pub(super) fn start(config: &Config, vault: &Arc<Vault>) -> Result<Self, CliError> {
         let Audit { names, file, syslog, journal, .. } = &config.audit;
-        let names = match names {
-            Names::Plain => CopiedNames::Plain,
-            Names::Hashed => CopiedNames::Hashed,
-        };
         let mut takers: Vec<(CopiesTo, String, Box<dyn CopyTaker>)> = Vec::new();
         if let Some(path) = &file.path {
             let taker = Box::new(AuditFile::new(path.clone()));
@@ -101,7 +97,7 @@ impl Copies {
         }
         let place = |(to, called, taker)| {
             let cursors = CursorFile::of(&config.data, to);
-            let follower = vault.follow_audit(to, names, cursors.read(vault));
+            let follower = vault.follow_audit(to, *names, cursors.read(vault));
             Place::start(Copier::new(called, follower, taker, cursors))
         };
         takers.into_iter().map(place).collect::<Result<_, _>>().map(Self)

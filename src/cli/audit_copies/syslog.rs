@@ -48,12 +48,6 @@ impl CopyTaker for Syslog {
         let messages: io::Result<Vec<_>> = entries.iter().map(|copy| self.message(copy)).collect();
         datagram::send_all(&self.socket, messages?)
     }
-
-    fn settle(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn reopen(&mut self) {}
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use super::checkpoint::parse_id;
 use super::query::opened;
 use crate::api::audit::{AuditEntry, CopiedEntry, NumberedEntry};
 use crate::crypto::{AuditKey, AuditNames};
-use crate::domain::{TenantId, Timestamp};
+use crate::domain::{SecretNaming, TenantId, Timestamp};
 use crate::measure::{self, Copying};
 use crate::store::{Ledger, PlacedBlock, StoreError};
 
@@ -66,18 +66,12 @@ pub trait CopyTaker: Send {
     fn take(&mut self, entries: &[CopiedEntry]) -> io::Result<()>;
 
     /// What was taken stays taken, whatever happens now.
-    fn settle(&mut self) -> io::Result<()>;
+    fn settle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Somebody put another thing in the place of what is written to.
-    fn reopen(&mut self);
-}
-
-/// How secrets are called in copies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CopiedNames {
-    Plain,
-    /// As [`AuditNames::hide`] makes them.
-    Hashed,
+    fn reopen(&mut self) {}
 }
 
 /// Why no more was copied. What was taken before stays taken.
@@ -177,11 +171,14 @@ impl Vault {
     pub fn follow_audit(
         self: &Arc<Self>,
         to: CopiesTo,
-        names: CopiedNames,
+        names: SecretNaming,
         cursors: CopyCursors,
     ) -> Follower {
-        let hidden =
-            (names == CopiedNames::Hashed).then(|| self.system.keys().anchor.audit_names());
+        let hidden = match names {
+            SecretNaming::Plain => None,
+            // As [`AuditNames::hide`] makes them.
+            SecretNaming::Hashed => Some(self.system.keys().anchor.audit_names()),
+        };
         let mut follower = Follower {
             vault: self.clone(),
             to,

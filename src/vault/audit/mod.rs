@@ -49,8 +49,8 @@ use super::{KeysError, Vault};
 use crate::api::audit::{AuditEntry, AuditOp};
 use crate::auth::Caller;
 use crate::crypto::sha256;
-use crate::domain::{SecretName, TenantName, Timestamp};
-use crate::store::{Appended, Chain, Change, Entries, Space, StoreError};
+use crate::domain::{SecretName, TenantName, Texts, Timestamp};
+use crate::store::{Appended, Chain, Change, Space, StoreError};
 
 /// The result of what was done.
 const OK: &str = "ok";
@@ -59,7 +59,7 @@ pub(super) const NOT_FOUND: &str = "not_found";
 const BEGUN: &str = "begun";
 const FAILED: &str = "failed";
 
-/// What texts of others may take. It keeps every entry within [`Entries::EACH_MAX_BYTES`].
+/// What texts of others may take. It keeps every entry within `Block::ENTRY_MAX_BYTES`.
 const TEXT_MAX_BYTES: usize = 256;
 
 /// Who acts, and when by the wall clock.
@@ -88,8 +88,8 @@ impl Vault {
     /// Where a tenant's chain ends, for the entry that says that the tenant went.
     pub(super) async fn end_of_audit(&self, tenant: &Tenant) -> Option<String> {
         let (space, seal) = (Space::Tenant(tenant.id), tenant.keys().1);
-        let Chain { next, head } = ledger_of(&*self.store, space, seal).await.ok()??.chain;
-        Some(format!("its audit had {next} entries; the last link is {}", hex::encode(head)))
+        let ledger = ledger_of(&*self.store, space, seal).await.ok()??;
+        Some(format!("its {}", end_of(ledger.chain)))
     }
 
     pub(super) async fn note_entry(&self, entry: AuditEntry) {
@@ -98,6 +98,11 @@ impl Vault {
             log::error!("the audit has no entry of '{op}': {error}");
         }
     }
+}
+
+/// Where an audit ended, for an entry of another one that tells of it.
+pub(super) fn end_of(Chain { next, head }: Chain) -> String {
+    format!("audit had {next} entries; the last link is {}", hex::encode(head))
 }
 
 /// Does what changes the keyring, which is no commit beside its entry: so there is one
@@ -155,8 +160,7 @@ pub(super) fn bounded(text: &str) -> String {
 
 /// What appends these entries.
 pub(super) fn appending(said: &[AuditEntry]) -> Option<Change> {
-    let mut entries = Entries::default();
-    said.iter().for_each(|entry| entries.push(&text(entry)));
+    let entries: Texts = said.iter().map(text).collect();
     (!entries.is_empty()).then(|| Change::Append(Appended::Entries(Arc::new(entries))))
 }
 
@@ -164,6 +168,7 @@ pub(super) fn appending(said: &[AuditEntry]) -> Option<Change> {
 mod tests {
     use super::*;
     use crate::api::audit::AuditActor;
+    use crate::store::Block;
 
     /// What can be printed takes at most twice its bytes in JSON.
     #[test]
@@ -184,7 +189,7 @@ mod tests {
             // The id of a token, and whom it is for.
             detail: Some(format!("{} for {}", "f".repeat(128), "😀".repeat(128))),
         };
-        assert!(text(&entry).len() <= Entries::EACH_MAX_BYTES, "{}", text(&entry).len());
+        assert!(text(&entry).len() <= Block::ENTRY_MAX_BYTES, "{}", text(&entry).len());
     }
 
     /// A query that begins at an entry looks so far back for the block that holds it.

@@ -16,8 +16,8 @@ use super::OK;
 use super::scribe::write;
 use crate::api::audit::AuditOp;
 use crate::auth::Caller;
-use crate::domain::{SecretName, TenantId, Timestamp};
-use crate::store::{Batch, Entries, Space};
+use crate::domain::{SecretName, TenantId, Texts, Timestamp};
+use crate::store::{Batch, Block, Space};
 
 /// What somebody did, or was not let do. A change has its entry in its own commit.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ impl Act {
 pub(super) struct Waiting {
     pub(super) space: Space,
     /// Whoever stores them holds them too.
-    pub(super) entries: Arc<Entries>,
+    pub(super) entries: Arc<Texts>,
     /// When the first act was done.
     since: Timestamp,
     /// Who waits for one of them, by its place: told when it is stored, dropped when it
@@ -86,15 +86,15 @@ impl Waiting {
     const MAX_BYTES: usize = 1024 * 1024;
 
     fn new(space: Space, since: Timestamp) -> Self {
-        Self::with(Entries::default(), space, since)
+        Self::with(Texts::default(), space, since)
     }
 
     /// For a chain that has filled another one just now.
     fn with_much_room(space: Space, since: Timestamp) -> Self {
-        Self::with(Entries::with_room(Self::MAX_BYTES), space, since)
+        Self::with(Texts::with_room(Self::MAX_BYTES), space, since)
     }
 
-    fn with(entries: Entries, space: Space, since: Timestamp) -> Self {
+    fn with(entries: Texts, space: Space, since: Timestamp) -> Self {
         let (entries, answers) = (Arc::new(entries), Vec::new());
         Self { space, entries, since, answers, loss: None, counted: 0, settled: false }
     }
@@ -138,7 +138,7 @@ impl Waiting {
             return;
         }
         let kept = |(place, entry)| awaited.next_if_eq(&place).is_none().then_some(entry);
-        let kept: Entries = self.entries.iter().enumerate().filter_map(kept).collect();
+        let kept: Texts = self.entries.iter().enumerate().filter_map(kept).collect();
         self.entries = Arc::new(kept);
     }
 
@@ -154,10 +154,10 @@ impl Waiting {
     /// By how much it grew since the last look; it shrinks in [`Queue::settle`] alone.
     fn count(&mut self) -> usize {
         let bytes = self.bytes();
-        bytes - std::mem::replace(&mut self.counted, bytes)
+        bytes - mem::replace(&mut self.counted, bytes)
     }
 }
-const _: () = assert!(Waiting::MAX_BYTES + Entries::EACH_MAX_BYTES < Batch::MAX_BYTES / 2);
+const _: () = assert!(Waiting::MAX_BYTES + Block::ENTRY_MAX_BYTES < Batch::MAX_BYTES / 2);
 
 /// How much waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,9 +18,9 @@ use super::queue::{Act, Fill, Full, Queue, Waiting};
 use super::refused::{Refusals, TurnedAway};
 use crate::api::audit::{AuditEntry, AuditOp};
 use crate::auth::Caller;
-use crate::domain::Timestamp;
+use crate::domain::{Texts, Timestamp};
 use crate::measure;
-use crate::store::{Appended, Change, Entries, Space, StoreError};
+use crate::store::{Appended, Change, Space, StoreError};
 use crate::vault::{Vault, to_its_end};
 
 /// When reads are recorded. Refusals are as [`Reads::Buffered`] where reads are not.
@@ -247,12 +247,12 @@ impl Vault {
         }
     }
 
-    async fn append_to(&self, space: Space, entries: Arc<Entries>) -> Result<(), StoreError> {
+    async fn append_to(&self, space: Space, entries: Arc<Texts>) -> Result<(), StoreError> {
         let changes = vec![Change::Append(Appended::Entries(entries))];
         let floor = self.time.floor();
         match space {
             Space::Tenant(id) => self.tenant(id)?.commit(changes, floor).await,
-            Space::System | Space::Keyring => self.system.append(changes, floor).await,
+            Space::System | Space::Keyring => self.system.commit(changes, floor).await,
         }
     }
 

@@ -129,7 +129,7 @@ impl Vault {
     async fn commit_to(&self, id: TenantId, changes: Vec<Change>) -> Result<(), StoreError> {
         let floor = self.time.floor();
         if id == SYSTEM {
-            return self.system.append(changes, floor).await;
+            return self.system.commit(changes, floor).await;
         }
         self.tenant(id)?.commit(changes, floor).await
     }

@@ -36,7 +36,7 @@ use crate::api::audit::{AuditEntry, AuditOp};
 use crate::auth::Caller;
 use crate::crypto::{Kek, KekOrigin, random};
 use crate::domain::{Floor, TenantId, TenantName, Timestamp};
-use crate::store::{Batch, Chain, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store};
+use crate::store::{Batch, Change, Ledger, LedgerSeal, Row, RowKey, Space, Store};
 
 /// At which size a commit is made: half of what one may weigh, so that the largest
 /// secret still fits on top.
@@ -136,23 +136,19 @@ async fn settle_system(
     Ok(version)
 }
 
-/// The first entry of the system's audit in a store that was restored.
+/// The first entry of the system's audit in a store that was restored. A backup holds no
+/// entries, but it knows how many there were.
 fn said_of_all(contents: &Contents, by: By<'_>) -> AuditEntry {
     let from = format!("from a backup of {}; the system's", contents.begun_on());
-    let detail = Some(format!("{from} {}", of_before(contents.system_ledger.chain)));
+    let detail = Some(format!("{from} {}", audit::end_of(contents.system_ledger.chain)));
     AuditEntry { detail, ..audit::entry(by, AuditOp::StoreRestore) }
-}
-
-/// A backup holds no entries, but it knows how many there were.
-fn of_before(Chain { next, head }: Chain) -> String {
-    format!("audit had {next} entries; the last link is {}", hex::encode(head))
 }
 
 /// What the first entry of a tenant's audit says of the one before; `from` names the
 /// backup.
 fn origin(from: &str, ledger: Option<&Ledger>) -> String {
     match ledger {
-        Some(ledger) => format!("{from}; its {}", of_before(ledger.chain)),
+        Some(ledger) => format!("{from}; its {}", audit::end_of(ledger.chain)),
         None => from.to_owned(),
     }
 }
@@ -535,7 +531,7 @@ impl Visitor for Guest {
         self.said.detail = Some(origin(&from, tenant.ledger.as_ref()));
         if self.mode == Mode::Restore {
             let tenant = self.make_room().await?;
-            self.changes = tenant.appending(std::slice::from_ref(&self.said)).into_iter().collect();
+            self.changes = audit::appending(std::slice::from_ref(&self.said)).into_iter().collect();
             self.tenant = Some(tenant);
         }
         Ok(())

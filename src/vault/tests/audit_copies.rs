@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::*;
 use crate::api::audit::{AuditOp, CopiedEntry};
 use crate::auth::Caller;
+use crate::domain::SecretNaming;
 use crate::store::{Change, LedgerSeal, Space};
-use crate::vault::{CopiedNames, CopiesTo, CopyCursors, CopyTaker, Follower, Left};
+use crate::vault::{CopiesTo, CopyCursors, CopyTaker, Follower, Left};
 
 const VALUE: &str = "a-value-that-is-nowhere";
 
@@ -64,10 +65,10 @@ impl CopyTaker for Taker {
 
 impl Bench {
     fn follow(&self, cursors: CopyCursors) -> Follower {
-        self.vault.follow_audit(CopiesTo::File, CopiedNames::Plain, cursors)
+        self.vault.follow_audit(CopiesTo::File, SecretNaming::Plain, cursors)
     }
 
-    async fn copied(&self, names: CopiedNames) -> Taker {
+    async fn copied(&self, names: SecretNaming) -> Taker {
         let mut taker = Taker::willing();
         let cursors = CopyCursors::default();
         taker.all(&mut self.vault.follow_audit(CopiesTo::Syslog, names, cursors)).await;
@@ -106,7 +107,7 @@ async fn each_entry_is_copied_once_in_the_order_of_its_chain() {
 async fn what_was_not_taken_is_told_again_and_nothing_is_missing() {
     let bench = Bench::new().await;
     bench.puts(&["a", "b", "c"]).await;
-    let all = bench.copied(CopiedNames::Plain).await;
+    let all = bench.copied(SecretNaming::Plain).await;
     let mut follower = bench.follow(CopyCursors::default());
     let mut taker = Taker { times: 0, ..Taker::willing() };
     let mut refusals = 0;
@@ -125,7 +126,7 @@ async fn each_who_follows_is_told_of_everything() {
     let bench = Bench::new().await;
     let (mut one, mut first) = (Taker::willing(), bench.follow(CopyCursors::default()));
     let mut second =
-        bench.vault.follow_audit(CopiesTo::Journal, CopiedNames::Plain, CopyCursors::default());
+        bench.vault.follow_audit(CopiesTo::Journal, SecretNaming::Plain, CopyCursors::default());
     let mut other = Taker::willing();
     for name in ["a", "b", "c"] {
         bench.puts(&[name]).await;
@@ -140,7 +141,7 @@ async fn each_who_follows_is_told_of_everything() {
 async fn a_hashed_name_tells_nothing_and_stays_the_same() {
     let mut bench = Bench::new().await;
     bench.puts(&["the-name", "another", "the-name"]).await;
-    let before = bench.copied(CopiedNames::Hashed).await;
+    let before = bench.copied(SecretNaming::Hashed).await;
     assert!(!before.text().contains("the-name") && !before.text().contains("another"));
     let [one, other, again] = before.names()[..] else { panic!("{}", before.text()) };
     assert!(one == again && one != other && one.len() == 32);
@@ -148,7 +149,7 @@ async fn a_hashed_name_tells_nothing_and_stays_the_same() {
         Command::DekRotate { tenant: None, rewrite: false, per_second: None, dry_run: false };
     bench.run(rotate).await.unwrap();
     bench.reopen().await;
-    assert_eq!(bench.copied(CopiedNames::Hashed).await.names(), before.names());
+    assert_eq!(bench.copied(SecretNaming::Hashed).await.names(), before.names());
 }
 
 #[tokio::test]
@@ -204,7 +205,7 @@ async fn who_begins_begins_where_what_is_kept_begins_and_who_is_late_goes_on_the
     bench.puts(&["d"]).await;
     late.all(&mut behind).await;
     assert_eq!(late.of_acme(), [0, 3]);
-    assert_eq!(bench.copied(CopiedNames::Plain).await.of_acme(), [3]);
+    assert_eq!(bench.copied(SecretNaming::Plain).await.of_acme(), [3]);
 }
 
 #[tokio::test]
@@ -217,11 +218,11 @@ async fn a_damaged_block_keeps_nothing_else_from_being_copied() {
     bench.store.tamper(Space::Tenant(tenant.id), |chain| {
         *chain.get_mut(&1).unwrap().block.bytes.last_mut().unwrap() ^= 1;
     });
-    let taker = bench.copied(CopiedNames::Plain).await;
+    let taker = bench.copied(SecretNaming::Plain).await;
     assert_eq!(taker.of_acme(), [0, 2]);
     // The same of one that was cut out.
     bench.store.tamper(Space::Tenant(tenant.id), |chain| drop(chain.remove(&1)));
-    let taker = bench.copied(CopiedNames::Plain).await;
+    let taker = bench.copied(SecretNaming::Plain).await;
     assert_eq!(taker.of_acme(), [0, 2]);
     assert!(taker.taken.iter().any(|copy| copy.chain.is_none()), "the system's");
 }

@@ -454,7 +454,7 @@ const DEEDS: [Deed; 4] = [Deed::Alter, Deed::Remove, Deed::Swap, Deed::CutOff];
 
 /// Whether they also compute anew what takes no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Skill {
+pub(super) enum Skill {
     None,
     Formulas,
 }
@@ -512,6 +512,23 @@ pub(super) fn includes(fault: &str, entry: u64) -> bool {
     from.is_some_and(|from| from <= entry) && to.is_none_or(|to| entry < to)
 }
 
+/// That of all chains this one is told to be wrong from an entry on. Who linked it again is
+/// told by the stretch between two checkpoints.
+pub(super) fn assert_told(
+    proof: &AuditProof,
+    all: &[TenantId],
+    (id, first, skill): (TenantId, u64, Skill),
+    what: &str,
+) {
+    assert!(!proof.sound, "{what}");
+    let fault = chain(proof, id).fault.unwrap_or_else(|| panic!("{what}: {proof:?}"));
+    let is_told = names(&fault, first) || skill == Skill::Formulas && includes(&fault, first);
+    assert!(is_told, "{what}: {fault}");
+    // What is wrong with the system's chain may be what is said of the others.
+    let mut others = all.iter().filter(|other| **other != id && id != SYSTEM);
+    assert!(others.all(|other| chain(proof, *other).fault.is_none()), "{what}");
+}
+
 #[tokio::test]
 async fn nothing_can_be_done_to_the_files_that_does_not_show() {
     let bench = grown().await;
@@ -532,13 +549,7 @@ async fn nothing_can_be_done_to_the_files_that_does_not_show() {
         bench.replace(id, &blocks.into_iter().map(|placed| (placed.first, placed)).collect());
         let what = format!("copy {copy}: {deed:?}, {skill:?}, entry {first} of {id}");
         for proof in [bench.proof_of_copy(Some(&head)).await, bench.proof(Some(&head)).await] {
-            assert!(!proof.sound, "{what}");
-            let fault = chain(&proof, id).fault.unwrap_or_else(|| panic!("{what}: {proof:?}"));
-            let is_told =
-                names(&fault, first) || skill == Skill::Formulas && includes(&fault, first);
-            assert!(is_told, "{what}: {fault}");
-            let others = ids.iter().filter(|other| **other != id && id != SYSTEM);
-            assert!(others.into_iter().all(|other| chain(&proof, *other).fault.is_none()));
+            assert_told(&proof, &ids, (id, first, skill), &what);
         }
         bench.replace(id, &before[chosen]);
     }
