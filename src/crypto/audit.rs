@@ -83,9 +83,7 @@ impl AuditKey {
         salt: &[u8; SALT_LEN],
     ) -> (NonZeroU32, Vec<u8>) {
         let Laid { format, taken, body } = lay_out(texts, max - Self::BLOCK_OVERHEAD);
-        let mut plaintext = Zeroizing::new(Vec::with_capacity(SALT_LEN + body.len()));
-        plaintext.extend_from_slice(salt);
-        plaintext.extend_from_slice(&body);
+        let plaintext = Zeroizing::new([salt.as_slice(), &body].concat());
         let (mut commitment, salts) = (Commitment::new(), Salts::of(salt));
         for (text, number) in texts.iter().take(taken).zip(0..) {
             commitment = commitment.with(&salts.of_entry(number), text.as_ref());
@@ -155,11 +153,12 @@ impl Salts {
     }
 }
 
-/// How the first of some texts stand in a block.
+/// How the first of some texts stand in a block. Nothing of it is wiped: the texts, which
+/// are no secrets, lie about as they are until a commit has taken them.
 struct Laid {
     format: u8,
     taken: usize,
-    body: Zeroizing<Vec<u8>>,
+    body: Vec<u8>,
 }
 
 /// As many as fit `room`, compressed where that helps.
@@ -181,19 +180,19 @@ fn lay_out(texts: &[impl AsRef<str>], room: usize) -> Laid {
     }
     let taken = plain.within(room);
     assert!(taken > 0, "the first entry fits a block");
-    Laid { format: PLAIN, taken, body: Zeroizing::new(plain.first(taken).to_vec()) }
+    Laid { format: PLAIN, taken, body: plain.first(taken).to_vec() }
 }
 
 /// Texts, each behind its length, and where each ends.
 struct Joined {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Joined {
     /// The first of these, until a block could hold no more.
     fn of(texts: &[impl AsRef<str>]) -> Self {
-        let mut joined = Self { bytes: Zeroizing::default(), ends: Vec::new() };
+        let mut joined = Self { bytes: Vec::new(), ends: Vec::new() };
         for text in texts {
             let text = text.as_ref();
             let Ok(length) = u16::try_from(text.len()) else { break };
@@ -218,10 +217,10 @@ impl Joined {
     }
 }
 
-fn compress(plain: &[u8]) -> Zeroizing<Vec<u8>> {
+fn compress(plain: &[u8]) -> Vec<u8> {
     let length = u32::try_from(plain.len()).expect("a block's entries are a few kilobytes");
-    let compressed = Zeroizing::new(lz4_flex::block::compress(plain));
-    Zeroizing::new([length.to_be_bytes().as_slice(), &compressed].concat())
+    let compressed = lz4_flex::block::compress(plain);
+    [length.to_be_bytes().as_slice(), &compressed].concat()
 }
 
 fn expand(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Undecryptable> {

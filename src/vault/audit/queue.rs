@@ -4,11 +4,15 @@
 //! bytes, and counts until it is stored or given up, so that nothing gathers before a slow
 //! disk. What does not fit is counted for its chain, and the number becomes an entry. The
 //! entries of a chain stand in one piece of memory, as they will be committed: memory for
-//! each alone would cost as much as all else that is done with it.
+//! each alone would cost as much as all else that is done with it. And each thread has a
+//! lane of its own: what two threads write in turns goes from one core's cache to the
+//! other's each time.
 
 use std::collections::HashMap;
 use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use tokio::sync::oneshot;
 
@@ -107,6 +111,23 @@ impl Waiting {
         waiting
     }
 
+    /// Those of a chain, as they are committed together.
+    pub(super) fn by_commits(mut waiting: &mut [Self]) -> Vec<&mut [Self]> {
+        let mut commits = Vec::new();
+        while !waiting.is_empty() {
+            let mut bytes = 0;
+            let fits = |one: &&Self| {
+                bytes += one.entries.bytes();
+                bytes <= Self::MAX_BYTES
+            };
+            let together = waiting.iter().take_while(fits).count().max(1);
+            let (some, others) = waiting.split_at_mut(together);
+            commits.push(some);
+            waiting = others;
+        }
+        commits
+    }
+
     fn push(&mut self, entry: &str) {
         // Nobody else holds them yet.
         Arc::make_mut(&mut self.entries).push(entry);
@@ -167,32 +188,48 @@ pub(super) enum Fill {
     Enough,
 }
 
+impl Fill {
+    fn or(self, other: Self) -> Self {
+        if self == Self::Enough { self } else { other }
+    }
+}
+
 /// The queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
 pub(super) struct Queue {
-    /// What may wait, in bytes.
-    bound: usize,
-    state: Mutex<State>,
+    room: Room,
+    lanes: Box<[Lane]>,
+    /// When the first act was done of those that were taken and are not settled.
+    taken_since: Mutex<Option<Timestamp>>,
 }
 
+/// What the threads of one place leave. Alone in its lines of the cache.
 #[derive(Default)]
-struct State {
+#[repr(align(128))]
+struct Lane(Mutex<Left>);
+
+#[derive(Default)]
+struct Left {
     waiting: Vec<Waiting>,
     /// Where entries of a chain go.
     last: HashMap<Space, usize>,
-    /// Of what waits and of what was taken.
-    bytes: usize,
+    /// Room that is taken, and not used yet.
+    spare: usize,
     /// Acts that did not fit, by their chain: there are no more than there are tenants.
     lost: HashMap<Space, u64>,
-    /// When the first act was done of those that were taken and are not settled.
-    taken_since: Option<Timestamp>,
 }
 
 impl Queue {
+    /// More threads than these share lanes.
+    const MOST_LANES: usize = 16;
+
+    /// `bound`: what may wait, in bytes.
     pub(super) fn new(bound: usize) -> Self {
-        Self { bound, state: Mutex::default() }
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let lanes = (0..threads.min(Self::MOST_LANES)).map(|_| Lane::default()).collect();
+        Self { room: Room::new(bound), lanes, taken_since: Mutex::default() }
     }
 
     /// Who waits for the act to be stored hears it by `answer`. An act that nobody waits
@@ -212,39 +249,53 @@ impl Queue {
         entry: &str,
         answer: Option<oneshot::Sender<()>>,
     ) -> Result<Fill, Full> {
-        let mut state = self.lock();
-        let before = state.bytes;
-        if before.saturating_add(size_of::<usize>() + entry.len()) > self.bound {
-            if answer.is_none() {
-                state.lose(space, 1);
-            }
-            return Err(Full);
+        let mut left = self.lane().left();
+        let needed = size_of::<usize>() + entry.len();
+        let mut fill = Fill::Little;
+        if left.spare < needed {
+            let Ok((taken, filled)) = self.room.take(needed) else {
+                if answer.is_none() {
+                    left.lose(space, 1);
+                }
+                return Err(Full);
+            };
+            left.spare += taken;
+            fill = filled;
         }
-        let waiting = state.waiting_of(space, at, entry);
+        let waiting = left.waiting_of(space, at, entry);
         let place = waiting.entries.len();
         waiting.push(entry);
         waiting.answers.extend(answer.map(|answer| (place, answer)));
-        state.bytes += waiting.count();
-        let enough = self.bound / 4;
-        Ok(if before < enough && state.bytes >= enough { Fill::Enough } else { Fill::Little })
+        let grown = waiting.count();
+        let beyond = grown.saturating_sub(left.spare);
+        left.spare = left.spare.saturating_sub(grown);
+        // It stands already, with what it takes beside its text.
+        Ok(if beyond > 0 { fill.or(self.room.overdraw(beyond)) } else { fill })
     }
 
     pub(super) fn lose(&self, space: Space, acts: u64) {
-        self.lock().lose(space, acts);
+        self.lane().left().lose(space, acts);
     }
 
     /// Moves all that waits behind what was taken before, and an entry that tells how many
     /// were lost, for each chain that lost some.
     pub(super) fn take(&self, taken: &mut Vec<Waiting>, now: Timestamp) {
-        let mut state = self.lock();
-        state.last.clear();
-        taken.append(&mut state.waiting);
-        for (space, acts) in mem::take(&mut state.lost) {
+        let mut since = self.taken_since();
+        let mut lost: HashMap<Space, u64> = HashMap::new();
+        for lane in &self.lanes {
+            let mut left = lane.left();
+            left.last.clear();
+            taken.append(&mut left.waiting);
+            for (space, acts) in left.lost.drain() {
+                add(&mut lost, space, acts);
+            }
+        }
+        for (space, acts) in lost {
             let waiting = Waiting::of_loss(space, acts, now);
-            state.bytes += waiting.counted;
+            self.room.overdraw(waiting.counted);
             taken.push(waiting);
         }
-        state.taken_since = first_of(taken);
+        *since = first_of(taken);
     }
 
     /// Drops what is settled of what was taken.
@@ -256,33 +307,66 @@ impl Queue {
             waiting.counted = waiting.bytes();
             left += waiting.counted;
         }
-        let mut state = self.lock();
-        state.bytes = state.bytes.saturating_sub(counted) + left;
-        state.taken_since = first_of(taken);
+        self.room.give(counted.saturating_sub(left));
+        *self.taken_since() = first_of(taken);
     }
 
     /// What waits, in bytes, and since when.
     pub(super) fn depth(&self) -> (usize, Option<Timestamp>) {
-        let state = self.lock();
-        let since = state.taken_since.into_iter().chain(first_of(&state.waiting)).min();
-        (state.bytes, since)
+        let mut since = *self.taken_since();
+        let mut spare = 0;
+        for lane in &self.lanes {
+            let left = lane.left();
+            since = since.into_iter().chain(first_of(&left.waiting)).min();
+            spare += left.spare;
+        }
+        (self.room.taken().saturating_sub(spare), since)
     }
 
     /// Whether nothing waits and nothing was lost that no entry tells of.
     pub(super) fn is_empty(&self) -> bool {
-        let state = self.lock();
-        state.bytes == 0 && state.lost.is_empty()
+        self.depth().0 == 0 && self.lanes.iter().all(|lane| lane.left().lost.is_empty())
     }
 
-    /// Nothing is under the lock that could panic half way.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// This thread's.
+    fn lane(&self) -> &Lane {
+        self.lanes.get(thread_number() % self.lanes.len()).expect("the rest of a division by it")
+    }
+
+    fn taken_since(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.taken_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+/// One for each thread that asks, from 0.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
+}
+
+impl Lane {
+    /// Nothing is under the lock that could panic half way.
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Left {
     /// Where an entry goes.
     fn waiting_of(&mut self, space: Space, at: Timestamp, entry: &str) -> &mut Waiting {
+        let takes = |last: &Waiting| last.space == space && last.takes(entry);
+        // Most often where the one before went.
+        let place = match self.waiting.last() {
+            Some(last) if takes(last) => self.waiting.len() - 1,
+            _ => self.place_of(space, at, entry),
+        };
+        self.waiting.get_mut(place).expect("it is there, or was put there just now")
+    }
+
+    fn place_of(&mut self, space: Space, at: Timestamp, entry: &str) -> usize {
         let last = self.last.entry(space).or_insert(usize::MAX);
         let new = match self.waiting.get(*last) {
             Some(waiting) if waiting.takes(entry) => None,
@@ -293,17 +377,65 @@ impl State {
             *last = self.waiting.len();
             self.waiting.push(new);
         }
-        self.waiting.get_mut(*last).expect("it is there, or was put there just now")
+        *last
     }
 
     fn lose(&mut self, space: Space, acts: u64) {
-        let lost = self.lost.entry(space).or_default();
-        *lost = lost.saturating_add(acts);
+        add(&mut self.lost, space, acts);
     }
+}
+
+fn add(lost: &mut HashMap<Space, u64>, space: Space, acts: u64) {
+    let lost = lost.entry(space).or_default();
+    *lost = lost.saturating_add(acts);
 }
 
 fn first_of(waiting: &[Waiting]) -> Option<Timestamp> {
     waiting.iter().map(|waiting| waiting.since).min()
+}
+
+/// What the lanes share: how much may wait. They take some in advance, so that they meet
+/// here once in a hundred entries.
+struct Room {
+    bound: usize,
+    taken: AtomicUsize,
+}
+
+impl Room {
+    fn new(bound: usize) -> Self {
+        Self { bound, taken: AtomicUsize::new(0) }
+    }
+
+    /// At least so much.
+    fn take(&self, needed: usize) -> Result<(usize, Fill), Full> {
+        let wanted = needed.max(self.bound / 256);
+        let fits = |taken: usize, more| taken.checked_add(more).filter(|all| *all <= self.bound);
+        let taken = |before| fits(before, wanted).or_else(|| fits(before, needed));
+        let before = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
+        let before = before.map_err(|_| Full)?;
+        let more = if fits(before, wanted).is_some() { wanted } else { needed };
+        Ok((more, self.fill(before, before + more)))
+    }
+
+    /// Whether it fits or not.
+    fn overdraw(&self, bytes: usize) -> Fill {
+        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
+        self.fill(before, before + bytes)
+    }
+
+    fn give(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// It is said to one of those who take, once.
+    fn fill(&self, before: usize, after: usize) -> Fill {
+        let enough = self.bound / 4;
+        if before < enough && after >= enough { Fill::Enough } else { Fill::Little }
+    }
 }
 
 #[cfg(test)]
@@ -421,6 +553,50 @@ mod tests {
         assert!(taken.len() > 2);
         assert!(taken.iter().all(|waiting| waiting.entries.bytes() <= Waiting::MAX_BYTES));
         assert_eq!(taken.iter().map(|waiting| waiting.entries.len()).sum::<usize>(), pushes);
+    }
+
+    /// Whichever lanes they leave it in.
+    #[test]
+    fn threads_share_one_bound_and_each_act_is_taken_or_counted_as_lost() {
+        const THREADS: usize = 2 * Queue::MOST_LANES;
+        const PUSHES: usize = 200;
+        let bound = room_for(THREADS * PUSHES / 4);
+        let queue = Queue::new(bound);
+        let push = || (0..PUSHES).filter(|_| queue.push(&act(), None).is_ok()).count();
+        let pushed: usize = thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(push)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        let (bytes, _) = queue.depth();
+        // What a lane took in advance and did not use is room for none of the others.
+        let unused = Queue::MOST_LANES * (bound / 256 + room_for(1));
+        assert!(
+            (bound.saturating_sub(unused)..=bound + unused).contains(&bytes),
+            "{bytes} of {bound}"
+        );
+        let mut taken = Vec::new();
+        queue.take(&mut taken, act().at);
+        let (told, stored): (Vec<_>, Vec<_>) = taken.iter().partition(|one| one.is_of_loss());
+        let acts = |of: &[&Waiting]| of.iter().map(|one| one.acts()).sum::<u64>();
+        assert_eq!((told.len(), acts(&stored)), (1, pushed as u64));
+        assert_eq!(acts(&stored) + acts(&told), (THREADS * PUSHES) as u64);
+        taken.iter_mut().for_each(|one| one.settled = true);
+        queue.settle(&mut taken);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_little_each_lane_has_of_a_chain_is_one_commit() {
+        let waiting = |bytes: usize| {
+            let mut waiting = Waiting::new(Space::System, act().at);
+            waiting.push(&"x".repeat(bytes));
+            waiting
+        };
+        let most = Waiting::MAX_BYTES;
+        let mut all = [1, 2, most - 3, 1, most, 1].map(waiting);
+        let commits = Waiting::by_commits(&mut all);
+        assert_eq!(commits.iter().map(|some| some.len()).collect::<Vec<_>>(), [3, 1, 1, 1]);
+        assert!(Waiting::by_commits(&mut []).is_empty());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::queue::{Act, Fill, Full, Queue, Waiting};
 use super::refused::{Refusals, TurnedAway};
 use crate::api::audit::{AuditEntry, AuditOp};
 use crate::auth::Caller;
-use crate::domain::{Texts, Timestamp};
+use crate::domain::Timestamp;
 use crate::measure;
 use crate::store::{Appended, Change, Space, StoreError};
 use crate::vault::{Vault, to_its_end};
@@ -239,18 +239,23 @@ impl Vault {
     /// What is behind entries that could not be stored must not be stored before them.
     async fn store_chain(&self, waiting: &mut [Waiting]) {
         let mut outcome = Ok(());
-        for one in waiting {
+        for some in Waiting::by_commits(waiting) {
             if outcome.is_ok() {
-                outcome = self.append_to(one.space, Arc::clone(&one.entries)).await;
+                outcome = self.append(some).await;
             }
-            self.after_attempt(one, &outcome);
+            for one in some {
+                self.after_attempt(one, &outcome);
+            }
         }
     }
 
-    async fn append_to(&self, space: Space, entries: Arc<Texts>) -> Result<(), StoreError> {
-        let changes = vec![Change::Append(Appended::Entries(entries))];
+    /// Those of one chain.
+    async fn append(&self, waiting: &[Waiting]) -> Result<(), StoreError> {
+        let Some(Waiting { space, .. }) = waiting.first() else { return Ok(()) };
+        let entries = waiting.iter().map(|waiting| Arc::clone(&waiting.entries));
+        let changes = entries.map(|entries| Change::Append(Appended::Entries(entries))).collect();
         let floor = self.time.floor();
-        match space {
+        match *space {
             Space::Tenant(id) => self.tenant(id)?.commit(changes, floor).await,
             Space::System | Space::Keyring => self.system.commit(changes, floor).await,
         }
