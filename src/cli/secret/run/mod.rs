@@ -31,6 +31,7 @@ pub(in crate::cli) use supervised::{EndedByArgs, SupervisedArgs, ended_by, super
 use fallback::{Fallback, Owner};
 use program::{Existing, OwnCredential, Program};
 use secrets::{Fetched, Secrets, Source};
+pub(in crate::cli) use variables::Variable;
 use variables::{EnvArg, Others, Wanted};
 use watch::Watch;
 
