@@ -166,7 +166,9 @@ fn keep(fallback: Option<&Fallback>, secrets: &Secrets) {
 /// There is no server that could say yes or no. One that says no is believed.
 fn is_away(error: &ClientError) -> bool {
     match error {
-        ClientError::Unreachable { .. } | ClientError::NoAnswer { .. } => true,
+        ClientError::Unreachable { .. }
+        | ClientError::Proxy { .. }
+        | ClientError::NoAnswer { .. } => true,
         ClientError::Refused(refusal) => refusal.status >= 500,
         ClientError::Foreign { status, .. } => *status >= 500,
         _ => false,
