@@ -429,7 +429,7 @@ impl Rsyslog {
              action(type=\"omfile\" file={file:?} template=\"text\")\n"
         );
         fs::write(&configuration, text).expect("written");
-        let mut command = Command::new("rsyslogd");
+        let mut command = Command::new("/usr/sbin/rsyslogd");
         command.args(["-n", "-i", "NONE", "-f"]).arg(&configuration);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let rsyslog = Self(child.expect("rsyslogd is there: ./tests/run installs it"));

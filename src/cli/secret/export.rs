@@ -77,11 +77,12 @@ fn tell_of_windows(items: &[Item], format: Format, detail: Detail) {
 
 /// What is taken back under another name is another secret.
 fn tell_of_names(items: &[Item], format: Format) {
-    if let Some(item) = items.iter().find(|item| files::is_renamed(&item.name, format)) {
-        let name = item.name.as_str();
+    let other = |item: &Item| Some((item.name.clone(), files::other_name(&item.name, format)?));
+    if let Some((name, variable)) = items.iter().find_map(other) {
         tell(&format!(
-            "names are those of variables, as 'tenure run' has them, such as that of '{name}'; \
-             --format json or yaml keeps them"
+            "names are those of variables, as 'tenure run' has them: '{}' is {variable}; --format \
+             json or yaml keeps them",
+            name.as_str()
         ));
     }
 }

@@ -125,7 +125,7 @@ fn a_shell_reads_the_names_of_a_dotenv_file() {
     desk.store("shop-x", "$X");
     let output = desk.run(&["export", "-o", ".env", "--prefix", "shop-"]);
     assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(output.stderr.contains("such as that of 'db-password'; --format json"), "{output:?}");
+    assert!(output.stderr.contains("'db-password' is DB_PASSWORD; --format json"), "{output:?}");
     let mut shell = Command::new("sh");
     shell.args(["-euc", ". ./.env; printf '%s %s' \"$DB_PASSWORD\" \"$X\""]);
     let sourced = Output::of(shell.current_dir(desk.path("")));

@@ -136,10 +136,10 @@ pub(in crate::cli) fn write(
     }
 }
 
-/// Whether a secret has another name in such a file.
-pub(in crate::cli) fn is_renamed(name: &SecretName, format: Format) -> bool {
-    let variable = || Variable::of_secret(name.as_str());
-    format == Format::Dotenv && variable().is_some_and(|it| it.as_str() != name.as_str())
+/// The name of a secret in such a file, where it has another there.
+pub(in crate::cli) fn other_name(name: &SecretName, format: Format) -> Option<Variable> {
+    let variable = Variable::of_secret(name.as_str()).filter(|_| format == Format::Dotenv);
+    variable.filter(|variable| variable.as_str() != name.as_str())
 }
 
 pub(in crate::cli) fn counted(secrets: usize) -> String {
