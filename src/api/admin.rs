@@ -297,8 +297,13 @@ pub enum Reply {
         name: String,
         id: String,
     },
+    /// `chain`, `chain_id`: whose entries they are, as in a [`CopiedEntry`].
     /// `next`: from which entry on there may be more.
+    ///
+    /// [`CopiedEntry`]: super::audit::CopiedEntry
     Audit {
+        chain: Option<String>,
+        chain_id: Option<String>,
         entries: Vec<NumberedEntry>,
         next: Option<u64>,
     },

@@ -216,8 +216,8 @@ pub struct NumberedEntry {
     pub entry: AuditEntry,
 }
 
-/// An entry as it is copied to where others read it. Its chain and its number tell it from
-/// every other one, so what was copied twice can be recognized.
+/// An entry as programs read it, from a query or where it is copied to. Its chain and its
+/// number tell it from every other one, so what was copied twice can be recognized.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CopiedEntry {

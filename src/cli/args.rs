@@ -90,14 +90,16 @@ pub(super) enum Command {
     Import(ImportArgs),
     /// Write all secrets as dotenv, JSON or YAML
     ///
-    /// 'tenure import' takes it back unchanged; windows only with --with-windows. Each secret is as it is when it is read: where
-    /// others write meanwhile, the file is not a picture of one moment. What is not valid yet
-    /// is left out, and named.
+    /// 'tenure import' takes it back unchanged; windows only with --with-windows, and names not
+    /// from dotenv, where db-password is DB_PASSWORD. Each secret is as it is when it is read:
+    /// where others write meanwhile, the file is not a picture of one moment. What is not valid
+    /// yet is left out, and named.
     #[command(after_help = "Example:\n  tenure export -o shop.env\n  \
         tenure export shop- --format json --with-windows -o shop.json\n  \
         tenure export --format yaml | age -r age1... > shop.yaml.age\n\n\
         FILE is readable by you alone, is there only once it is whole, and takes no other file's\n\
-        place without --force. Dotenv says neither null nor windows.")]
+        place without --force. Dotenv says neither null nor windows, and its names are those of\n\
+        variables, as 'tenure run' has them; two that would be one are refused.")]
     Export(ExportArgs),
     /// Edit a secret in an editor, on a file that is in memory alone
     #[command(after_help = "Example:\n  tenure edit app-config\n  \

@@ -38,6 +38,7 @@ mod memory;
 mod narrow;
 mod notices;
 mod other_words;
+mod postponed;
 mod privileges;
 mod process;
 mod progress;
@@ -49,6 +50,7 @@ mod serve;
 mod shares;
 mod signals;
 mod tenant_limits;
+mod terminal;
 mod upgrade;
 
 use std::process::ExitCode;

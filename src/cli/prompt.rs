@@ -1,6 +1,6 @@
 //! Asks on the terminal for what nobody must see.
 
-use std::io::{self, BufRead, IsTerminal, Read, Stdin, Write};
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Stdin, Write};
 
 use std::os::fd::AsFd;
 
@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 
 use super::failure::CliError;
 use super::internal;
+use super::postponed::Postponed;
 use super::signals::{Ends, interrupted};
+use super::terminal::restore;
 
 /// Longer than any share, credential or value that somebody types.
 const MOST_BYTES: usize = 64 * 1024;
@@ -98,13 +100,14 @@ fn read_line(stdin: &Stdin) -> Result<Option<Zeroizing<String>>, CliError> {
 /// A terminal that does not show what is typed, until this is dropped.
 ///
 /// It hands over each byte as it is typed, Ctrl-C among them, and knows no longest line.
-/// So nothing that is typed ends the program while the terminal hides; and no signal has to
-/// be handled for it, which would take the signal's default effect from all that follows.
-/// After a signal that ends the program, shells restore the terminal themselves.
+/// So nothing that is typed ends the program while the terminal hides. A signal from
+/// elsewhere ends it once the terminal shows again: not every shell sees to that.
 pub(super) struct Hidden<T: AsFd> {
     terminal: T,
     before: Termios,
     when: OptionalActions,
+    /// Dropped after the terminal was restored.
+    ends: Postponed,
 }
 
 /// What somebody did at a hidden terminal.
@@ -113,6 +116,7 @@ pub(super) enum Answer {
     Line(Zeroizing<Vec<u8>>),
     /// The end of the input, and nothing before it.
     End,
+    /// Or a signal did it.
     Interrupt,
     /// What cannot be what was meant, in a sentence; all of it was read.
     Unclear(&'static str),
@@ -121,6 +125,7 @@ pub(super) enum Answer {
 impl<T: AsFd> Hidden<T> {
     /// `when`: what becomes of what was typed or shown before.
     pub(super) fn on(terminal: T, when: OptionalActions) -> io::Result<Self> {
+        let ends = Postponed::begin()?;
         let before = tcgetattr(&terminal)?;
         let mut hidden = before.clone();
         let ours = LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG | LocalModes::IEXTEN;
@@ -129,13 +134,20 @@ impl<T: AsFd> Hidden<T> {
         hidden.special_codes[SpecialCodeIndex::VMIN] = 1;
         hidden.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(&terminal, when, &hidden)?;
-        Ok(Self { terminal, before, when })
+        Ok(Self { terminal, before, when, ends })
     }
 
     /// One line, with the keys that the terminal has for its corrections. Of one that is
     /// longer than `most` bytes, one more than that. The rest is read too, and what was
     /// pasted behind the line: a shell would take it for a command, and remember it.
     pub(super) fn line(&self, most: usize) -> io::Result<Answer> {
+        match self.only_line(most) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Answer::Interrupt),
+            answer => answer,
+        }
+    }
+
+    fn only_line(&self, most: usize) -> io::Result<Answer> {
         let answer = self.up_to_an_end(most)?;
         if matches!(answer, Answer::Line(_)) && self.drain()? {
             return Ok(Answer::Unclear(
@@ -192,8 +204,17 @@ impl<T: AsFd> Hidden<T> {
         Ok(if line.is_empty() { Answer::End } else { Answer::Line(line) })
     }
 
-    /// `None` at the end. No buffer keeps what was read.
+    /// `None` at the end; an error of the kind `Interrupted` when a signal has come. No buffer
+    /// keeps what was read.
     fn byte(&self) -> io::Result<Option<u8>> {
+        let mut either = [
+            PollFd::new(self.ends.came(), PollFlags::IN),
+            PollFd::new(&self.terminal, PollFlags::IN),
+        ];
+        rustix::io::retry_on_intr(|| poll(&mut either, None))?;
+        if either.first().is_some_and(|came| !came.revents().is_empty()) {
+            return Err(ErrorKind::Interrupted.into());
+        }
         let mut byte = Zeroizing::new([0]);
         let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.terminal, &mut *byte))?;
         let [byte] = *byte;
@@ -216,8 +237,7 @@ fn take_back_word(line: &mut Vec<u8>) {
 
 impl<T: AsFd> Drop for Hidden<T> {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing restored.
-        let _ = tcsetattr(&self.terminal, self.when, &self.before);
+        restore(&self.terminal, self.when, &self.before);
     }
 }
 

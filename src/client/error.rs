@@ -17,6 +17,12 @@ pub enum ClientError {
     /// Nothing was sent.
     #[error("{address} cannot be reached: {cause}")]
     Unreachable { address: String, cause: String },
+    /// Nothing was sent. What the proxy is told of who asks is not in `proxy`.
+    #[error(
+        "{address} cannot be reached through the proxy {proxy}: {cause}; mend HTTPS_PROXY or \
+         ALL_PROXY, or name the host in NO_PROXY, if it needs none"
+    )]
+    Proxy { address: String, proxy: String, cause: String },
     /// Nothing was sent, and trying again would not help.
     #[error(
         "{address} shows a certificate that is not trusted ({cause}); if the address is right, \

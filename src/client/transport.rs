@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, ClientBuilder, Method as HttpMethod, redirect};
 use zeroize::Zeroizing;
@@ -114,6 +115,8 @@ pub(super) struct Transport {
     client: reqwest::Client,
     /// Without a slash at its end.
     address: String,
+    /// Through which that is reached, if any.
+    proxy: Option<String>,
 }
 
 impl Transport {
@@ -135,7 +138,10 @@ impl Transport {
             .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))
             .tcp_nodelay(true);
         // No proxy reaches this machine's loopback: it would ask its own.
-        let builder = if address.is_loopback() { builder.no_proxy() } else { builder };
+        let (builder, proxy) = match address.is_loopback() {
+            true => (builder.no_proxy(), None),
+            false => (builder, proxy_to(address)),
+        };
         let client = match (address.is_encrypted(), ca) {
             (true, Some(ca)) => secured(trusting(builder.https_only(true), ca)?)?,
             (true, None) => secured(builder.https_only(true))?,
@@ -143,7 +149,8 @@ impl Transport {
             // be read: that takes longer than all else.
             (false, _) => secured(builder.tls_certs_only([]))?,
         };
-        Ok(Self { client, address: address.as_str().trim_end_matches('/').to_owned() })
+        let address = address.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { client, address, proxy })
     }
 
     /// Sends it, again where that is right, until there is an answer or no more patience.
@@ -221,7 +228,10 @@ impl Transport {
             return Attempt::Final(ClientError::Untrusted { address, cause });
         }
         if error.is_connect() {
-            let error = ClientError::Unreachable { address, cause };
+            let error = match self.proxy.clone() {
+                Some(proxy) => ClientError::Proxy { address, proxy, cause },
+                None => ClientError::Unreachable { address, cause },
+            };
             return Attempt::NotApplied { error, after: None };
         }
         match repeat {
@@ -287,6 +297,14 @@ fn trusting(builder: ClientBuilder, ca: &Path) -> Result<ClientBuilder, ClientEr
         Ok(certificates) if !certificates.is_empty() => Ok(builder.tls_certs_only(certificates)),
         _ => Err(ClientError::CaEmpty { path: path() }),
     }
+}
+
+/// The one that the library finds in the environment, without user and password.
+fn proxy_to(address: &WebAddress) -> Option<String> {
+    let found = Matcher::from_system().intercept(&address.as_str().parse().ok()?)?;
+    let (scheme, host) = (found.uri().scheme_str()?, found.uri().host()?);
+    let port = found.uri().port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{scheme}://{host}{port}"))
 }
 
 fn secured(builder: ClientBuilder) -> Result<reqwest::Client, ClientError> {

@@ -154,8 +154,7 @@ async fn carry_out(
         }
         Command::ClockAccept => accept_clock(vault, &caller).await,
         Command::AuditQuery { tenant, filter, from, limit } => {
-            let found = audit::query(vault, tenant.as_deref(), &filter, from, limit).await?;
-            Ok(Reply::Audit { entries: found.entries, next: found.next })
+            audit::query(vault, tenant.as_deref(), &filter, from, limit).await
         }
         Command::AuditKey => audit::show_key(vault).await,
         Command::AuditHead => audit::show_head(vault).await,

@@ -86,6 +86,34 @@ fn what_requests_change_is_recorded_with_who_and_by_which_request() {
 }
 
 #[test]
+fn each_entry_says_of_which_chain_it_is_and_a_tenant_made_again_has_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (serve, token) = served(folder.path());
+    let created = |reply: Output| -> Value {
+        assert_eq!(reply.code, Some(0), "{reply:?}");
+        serde_json::from_str(&reply.stdout).expect("a tenant is JSON")
+    };
+    let put = Request::put("/api/acme/secrets/a", r#"{"value":"x"}"#).bearer(&token);
+    assert_eq!(serve.send(&put).status, 204);
+    let first = query(&serve.data, &["--tenant", "acme"])[0]["chainId"].clone();
+    assert_eq!(first.as_str().map(str::len), Some(32), "{first}");
+    assert_eq!(serve.run(&["tenant", "delete", "acme", "--yes"]).code, Some(0));
+    let again = created(serve.run(&["tenant", "create", "acme", "--json"]))["id"].clone();
+    let token = serve.run(&["token", "mint", "--tenant", "acme", "--scope", "*"]).stdout;
+    let put = Request::put("/api/acme/secrets/a", r#"{"value":"x"}"#).bearer(token.trim());
+    assert_eq!(serve.send(&put).status, 204);
+    let of = |entry: &Value| (entry["chain"].clone(), entry["chainId"].clone());
+    let tail = entries(&maintain(&serve.data, &["audit", "tail", "--json", "--tenant", "acme"]));
+    assert_eq!(tail.iter().map(of).collect::<Vec<_>>(), [(json!("acme"), again.clone())]);
+    assert_ne!(again, first);
+    // The system's chain has no name and no id, and each of its entries says that too.
+    for entry in query(&serve.data, &[]) {
+        assert!(entry.get("chain").is_some() && entry.get("chainId").is_some(), "{entry}");
+        assert_eq!(of(&entry), (Value::Null, Value::Null), "{entry}");
+    }
+}
+
+#[test]
 fn the_newest_entries_are_shown_in_a_table() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = init(folder.path());

@@ -271,6 +271,9 @@ fn keys_are_where_the_documents_say_and_gone_with_their_tenant() {
     assert_eq!(counted(serve.pid(), &[kek.as_bytes(), &raw(&kek)]), [0, 0], "the KEK");
     assert_eq!(count(&keys.derived), [1, 1], "what it becomes");
     assert_eq!(count(&keys.roots), [1], "the root that signs tokens");
+    assert_eq!(count(&keys.signing), [1], "the key that signs checkpoints of the audit");
+    assert_eq!(serve.run(&["audit", "head"]).code, Some(0));
+    assert_eq!(count(&keys.signing), [1], "the same once it has signed");
     for (tenant, keys) in &keys.tenants {
         assert_eq!(count(&keys.plain), [1, 1], "DEK and seed of '{tenant}'");
     }

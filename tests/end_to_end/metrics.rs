@@ -294,13 +294,43 @@ fn promtool_finds_no_fault_with_metrics_and_alerts() {
     let rules =
         Output::of(promtool().args(["check", "rules"]).arg(config("prometheus/alerts.yml")));
     assert_eq!(rules.code, Some(0), "{rules:?}");
-    assert!(rules.stdout.contains("5 rules found"), "{rules:?}");
+    assert!(rules.stdout.contains("6 rules found"), "{rules:?}");
     let folder = tempfile::tempdir().unwrap();
     let measured = Measured::start(folder.path(), |_| {});
     assert_eq!(measured.send(&mut measured.client(), put("one")), 204);
     let mut check = promtool();
     let lint = Output::with_input(check.args(["check", "metrics"]), &measured.text());
     assert_eq!((lint.code, lint.stderr.as_str()), (Some(0), ""), "{lint:?}");
+}
+
+/// As long as one place fails, and of that place alone.
+#[test]
+fn copies_of_the_audit_that_fail_raise_an_alert() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("test.yml");
+    let firing = |to: &str| {
+        format!(
+            "ALERTS{{alertname=\"TenureAuditCopiesFail\", alertstate=\"firing\", instance=\"a\", \
+             severity=\"warning\", to=\"{to}\"}}"
+        )
+    };
+    let expected = |at: &str, samples: &str| {
+        let fires = r#"ALERTS{alertname="TenureAuditCopiesFail", alertstate="firing"}"#;
+        format!("  - {{ eval_time: {at}, expr: '{fires}', exp_samples: [{samples}] }}\n")
+    };
+    let text = format!(
+        "rule_files: [ {:?} ]\nevaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:\n  \
+         - {{ series: 'tenure_audit_copies_failing{{instance=\"a\", to=\"file\"}}', values: 0 1x20 0x20 }}\n  \
+         - {{ series: 'tenure_audit_copies_failing{{instance=\"a\", to=\"syslog\"}}', values: 0 1x5 0x35 }}\n  \
+         promql_expr_test:\n{}{}{}",
+        config("prometheus/alerts.yml"),
+        expected("10m", ""),
+        expected("15m", &format!("{{ labels: '{}', value: 1 }}", firing("file"))),
+        expected("25m", "")
+    );
+    fs::write(&file, text).unwrap();
+    let tested = Output::of(promtool().args(["test", "rules"]).arg(&file));
+    assert_eq!(tested.code, Some(0), "{tested:?}");
 }
 
 fn promtool() -> Command {
@@ -415,7 +445,7 @@ fn prometheus_answers_every_query_of_the_dashboard() {
         let rules = rules.as_array()?.clone();
         rules.iter().all(|rule| rule["health"] == "ok").then_some(rules)
     });
-    assert_eq!(alerts.len(), 5);
+    assert_eq!(alerts.len(), 6);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::credentials::table;
 use super::failure::CliError;
 use super::maintain::Output;
 use crate::api::admin::{Command, Reply};
-use crate::api::audit::{AuditEntry, AuditFilter, AuditFrom, AuditOp, NumberedEntry};
+use crate::api::audit::{AuditEntry, AuditFilter, AuditFrom, AuditOp, CopiedEntry, NumberedEntry};
 use crate::config::TimeSpan;
 use crate::domain::{Clock, Timestamp};
 
@@ -181,22 +181,21 @@ async fn query(args: QueryArgs, output: Output) -> Result<(), CliError> {
     if shown { Ok(()) } else { show(&[], output) }
 }
 
-fn entries(reply: Reply) -> (Vec<NumberedEntry>, Option<u64>) {
-    match reply {
-        Reply::Audit { entries, next } => (entries, next),
-        _ => (Vec::new(), None),
-    }
+fn entries(reply: Reply) -> (Vec<CopiedEntry>, Option<u64>) {
+    let Reply::Audit { chain, chain_id, entries, next } = reply else { return (Vec::new(), None) };
+    let of_chain = |entry| CopiedEntry { chain: chain.clone(), chain_id: chain_id.clone(), entry };
+    (entries.into_iter().map(of_chain).collect(), next)
 }
 
 /// As JSON, a line for each entry: pages of a query follow one another.
-fn show(entries: &[NumberedEntry], output: Output) -> Result<(), CliError> {
+fn show(entries: &[CopiedEntry], output: Output) -> Result<(), CliError> {
     if output.json {
         return entries.iter().try_for_each(|entry| output.show(entry, String::new));
     }
     output.show(&entries, || text(entries))
 }
 
-fn text(entries: &[NumberedEntry]) -> String {
+fn text(entries: &[CopiedEntry]) -> String {
     if entries.is_empty() {
         return "no entries\n".to_owned();
     }
@@ -206,8 +205,8 @@ fn text(entries: &[NumberedEntry]) -> String {
     table(&rows)
 }
 
-fn row(numbered: &NumberedEntry) -> [String; 7] {
-    let NumberedEntry { number, entry } = numbered;
+fn row(copied: &CopiedEntry) -> [String; 7] {
+    let NumberedEntry { number, entry } = &copied.entry;
     let AuditEntry { at, op, tenant, name, result, subject, issuer, from, detail, .. } = entry;
     let about = name.as_ref().or(tenant.as_ref());
     let what = about.map_or_else(|| op.to_string(), |about| format!("{op} {about}"));

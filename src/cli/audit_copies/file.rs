@@ -1,15 +1,17 @@
 //! A file that copies of the audit are appended to: a JSON object in each line.
 //!
-//! Guaranteed here: only its owner may read a file that is made here; a line that was
-//! torn, by a crash or a full disk, ends before the next one begins; a file that was
-//! renamed or removed is left for a new one, so that nothing goes where nobody looks.
+//! Guaranteed here: only its owner may read a file that is made here; a full disk gets no
+//! part of a line, where its file system can reserve room; a line that was torn all the
+//! same ends before the next one begins; a file that was renamed or removed is left for a
+//! new one, so that nothing goes where nobody looks.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::io::Errno;
 
 use crate::api::audit::CopiedEntry;
 use crate::vault::CopyTaker;
@@ -36,6 +38,10 @@ impl CopyTaker for AuditFile {
             lines.push(b'\n');
         }
         let mut file = self.current()?;
+        if let Err(error) = reserve(&file, lines.len()) {
+            self.state = State::Open(file);
+            return Err(error);
+        }
         let written = file.write_all(&lines);
         self.state = if written.is_ok() { State::Open(file) } else { State::Torn(file) };
         written
@@ -96,6 +102,16 @@ impl AuditFile {
             file.write_all(b"\n")?;
         }
         Ok(file)
+    }
+}
+
+/// Room for so many bytes at its end. What cannot reserve any, a device or some file systems,
+/// says itself what it has no room for.
+fn reserve(file: &File, bytes: usize) -> io::Result<()> {
+    let end = file.metadata()?.len();
+    match fallocate(file, FallocateFlags::KEEP_SIZE, end, bytes as u64) {
+        Err(full @ (Errno::NOSPC | Errno::DQUOT)) => Err(full.into()),
+        _ => Ok(()),
     }
 }
 

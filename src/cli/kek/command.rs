@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use zeroize::Zeroizing;
 
-use super::{CliError, LOST, Material, NewKek, Plain, prompt};
+use super::super::terminal;
+use super::{CliError, LOST, Material, NewKek, Plain};
 use crate::config::TimeSpan;
 use crate::crypto::{Kek, KekWay};
 
@@ -65,7 +66,7 @@ impl Source {
         command.stderr(stderr);
         // A program that asks somebody must stay in the terminal's foreground, which is
         // our process group; any other is ended with all that it started.
-        let group = if prompt::terminal().is_ok() { Group::Ours } else { Group::ItsOwn };
+        let group = if terminal::of_this_process().is_ok() { Group::Ours } else { Group::ItsOwn };
         if group == Group::ItsOwn {
             command.process_group(0);
         }

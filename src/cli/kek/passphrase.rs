@@ -2,6 +2,7 @@
 
 use super::super::prompt::Answer;
 use super::super::signals::interrupted;
+use super::super::terminal;
 use super::{CliError, Material, NewKek, Proved, prompt};
 use crate::crypto::{Argon2Params, DeriveError, KekRecord, KekWay, Passphrase};
 
@@ -80,7 +81,7 @@ fn from_descriptor(number: u32, option: &str) -> Result<Passphrase, CliError> {
 }
 
 fn asked(prompt: &str) -> Result<Passphrase, CliError> {
-    let terminal = prompt::terminal().map_err(|_| {
+    let terminal = terminal::of_this_process().map_err(|_| {
         CliError::usage(
             "there is no terminal to ask for the passphrase on: run this on one, or set \
              kek.passphrase_fd to a descriptor that holds it (0 is standard input; for a new one, \

@@ -1,6 +1,6 @@
 //! What a person types, or a descriptor holds, that nobody else should see.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 
@@ -10,11 +10,6 @@ use rustix::termios::OptionalActions;
 use zeroize::Zeroizing;
 
 use super::super::prompt::{Answer, Hidden};
-
-/// The terminal that this process belongs to, wherever its standard streams go.
-pub(super) fn terminal() -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open("/dev/tty")
-}
 
 /// Asks on a terminal, which does not show what is typed.
 pub(super) fn ask(terminal: &File, prompt: &str, most: usize) -> io::Result<Answer> {

@@ -54,6 +54,7 @@ pub(in crate::cli) async fn export(args: ExportArgs, output: Output) -> Result<(
     let items = all(&client, &names, &below).await?;
     let text = files::write(&items, format, detail).map_err(CliError::usage)?;
     tell_of_windows(&items, format, detail);
+    tell_of_names(&items, format);
     let Some(path) = &args.output else { return show(text.as_bytes()) };
     let over = if args.force { Over::AFile } else { Over::Nothing };
     whole_file::put(path, text.as_bytes(), 0o600, over)?;
@@ -72,6 +73,18 @@ fn tell_of_windows(items: &[Item], format: Format, detail: Detail) {
         Format::Json | Format::Yaml => "--with-windows writes them",
     };
     tell(&format!("the windows of {} are not in it; {with}", files::counted(windows)));
+}
+
+/// What is taken back under another name is another secret.
+fn tell_of_names(items: &[Item], format: Format) {
+    let other = |item: &Item| Some((item.name.clone(), files::other_name(&item.name, format)?));
+    if let Some((name, variable)) = items.iter().find_map(other) {
+        tell(&format!(
+            "names are those of variables, as 'tenure run' has them: '{}' is {variable}; --format \
+             json or yaml keeps them",
+            name.as_str()
+        ));
+    }
 }
 
 fn show(text: &[u8]) -> Result<(), CliError> {

@@ -2,7 +2,8 @@
 //! `~/.config/tenure`.
 //!
 //! Guaranteed here: a file is there whole or not at all, a credential in none that others
-//! may read, and two commands that change something take turns.
+//! may read, and two commands that change something take turns. What is a link to a file
+//! elsewhere stays one.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
@@ -125,14 +126,28 @@ pub(super) struct Change<'h> {
 
 impl Change<'_> {
     pub(super) fn profiles(&self, profiles: &Profiles) -> Result<(), CliError> {
-        write_private(&self.home.folder.join(PROFILES), profiles.text().as_bytes())
+        let file = behind_links(self.home.folder.join(PROFILES));
+        write_private(&file, profiles.text().as_bytes())
     }
 
     pub(super) fn credentials(&self, credentials: &Credentials) -> Result<(), CliError> {
         let folder = &self.home.folder;
         is_ours(folder, &fs::metadata(folder).map_err(internal)?, ANY_ACCESS)?;
-        write_private(&self.home.credentials_file(), credentials.text().as_bytes())
+        let file = behind_links(self.home.credentials_file());
+        write_private(&file, credentials.text().as_bytes())
     }
+}
+
+/// The file itself, whether or not it is there yet: settings may be kept in a folder of their
+/// own, with links to them from where programs look.
+fn behind_links(mut file: PathBuf) -> PathBuf {
+    /// As many as the kernel follows (path_resolution(7)); more were refused when it was read.
+    const MOST_LINKS: usize = 40;
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = fs::read_link(&file) else { break };
+        file = file.with_file_name(target);
+    }
+    file
 }
 
 fn is_ours(path: &Path, about: &Metadata, forbidden: u32) -> Result<(), CliError> {

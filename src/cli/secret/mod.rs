@@ -86,7 +86,8 @@ impl Place {
             ClientError::Unreachable { .. } => {
                 CliError::unavailable(format!("{error}{}", self.is_it_running()))
             }
-            ClientError::NoAnswer { .. }
+            ClientError::Proxy { .. }
+            | ClientError::NoAnswer { .. }
             | ClientError::Untrusted { .. }
             | ClientError::Foreign { .. }
             | ClientError::Answer { .. } => CliError::unavailable(error),

@@ -1,6 +1,6 @@
 //! Looking through a chain.
 
-use crate::api::admin::{Failure, FailureKind};
+use crate::api::admin::{Failure, FailureKind, Reply};
 use crate::api::audit::{AuditEntry, AuditFilter, AuditFrom, NumberedEntry};
 use crate::crypto::AuditKey;
 use crate::domain::Timestamp;
@@ -21,9 +21,9 @@ const PAGES: usize = 16;
 const LOOK_BACK: u64 = 4_096;
 
 /// Some entries, and from which on to ask for more; `None` at the end.
-pub(in crate::vault) struct Found {
-    pub(in crate::vault) entries: Vec<NumberedEntry>,
-    pub(in crate::vault) next: Option<u64>,
+struct Found {
+    entries: Vec<NumberedEntry>,
+    next: Option<u64>,
 }
 
 /// Entries of a tenant's chain or of the system's, oldest first.
@@ -33,7 +33,7 @@ pub(in crate::vault) async fn query(
     filter: &AuditFilter,
     from: AuditFrom,
     limit: usize,
-) -> Result<Found, Failure> {
+) -> Result<Reply, Failure> {
     let wanted = Wanted::parse(filter)?;
     let limit = limit.clamp(1, MOST);
     let tenant = tenant.map(|name| find_tenant(vault, name)).transpose()?;
@@ -42,10 +42,13 @@ pub(in crate::vault) async fn query(
         Some(tenant) => (Space::Tenant(tenant.id), tenant.keys()),
     };
     let log = Log { vault, space, key: keys.anchor.audit(), seal };
-    match from {
-        AuditFrom::Entry(from) => Ok(log.forwards(from, &wanted, limit, PAGES).await?),
-        AuditFrom::Newest => Ok(log.newest(&wanted, limit).await?),
-    }
+    let Found { entries, next } = match from {
+        AuditFrom::Entry(from) => log.forwards(from, &wanted, limit, PAGES).await?,
+        AuditFrom::Newest => log.newest(&wanted, limit).await?,
+    };
+    let chain = tenant.as_ref().map(|tenant| tenant.name.to_string());
+    let chain_id = tenant.as_ref().map(|tenant| tenant.id.to_string());
+    Ok(Reply::Audit { chain, chain_id, entries, next })
 }
 
 /// A filter whose times were understood.

@@ -25,7 +25,7 @@ impl Bench {
     ) -> (Vec<NumberedEntry>, Option<u64>) {
         let tenant = tenant.map(str::to_owned);
         match self.run(Command::AuditQuery { tenant, filter, from, limit }).await.unwrap() {
-            Reply::Audit { entries, next } => (entries, next),
+            Reply::Audit { entries, next, .. } => (entries, next),
             _ => panic!("no entries"),
         }
     }

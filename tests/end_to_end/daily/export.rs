@@ -9,12 +9,12 @@ use super::Desk;
 use crate::support::{Gate, Output, Random, ended, signal};
 
 const VALUES: [(&str, &str); 6] = [
-    ("quotes", "it's \"so\" `x` \\"),
-    ("lines", "one\r\ntwo\n\nthree\n"),
-    ("signs", "$X ${X} #not # a: b\t=\u{1}\u{7f}"),
-    ("unicode", "ä😀\u{2028}\u{feff}"),
-    ("empty", ""),
-    ("no", "null"),
+    ("QUOTES", "it's \"so\" `x` \\"),
+    ("LINES", "one\r\ntwo\n\nthree\n"),
+    ("SIGNS", "$X ${X} #not # a: b\t=\u{1}\u{7f}"),
+    ("UNICODE", "ä😀\u{2028}\u{feff}"),
+    ("EMPTY", ""),
+    ("NO", "null"),
 ];
 
 fn stocked() -> Desk {
@@ -110,11 +110,34 @@ fn a_beginning_and_a_prefix_choose() {
 #[test]
 fn a_terminal_is_told_that_values_are_on_it() {
     let desk = Desk::new();
-    desk.store("a", "hunter2");
+    desk.store("A", "hunter2");
     let (code, shown) = desk.terminal(&["export"]).ended();
     assert_eq!(code, Some(0));
     assert!(shown.contains("these are values, on your screen; -o FILE"), "{shown}");
-    assert!(shown.ends_with("a='hunter2'\r\n"), "{shown}");
+    assert!(shown.ends_with("A='hunter2'\r\n"), "{shown}");
+}
+
+/// A shell has what `tenure run` gives.
+#[test]
+fn a_shell_reads_the_names_of_a_dotenv_file() {
+    let desk = Desk::new();
+    desk.store("shop-db-password", "it's");
+    desk.store("shop-x", "$X");
+    let output = desk.run(&["export", "-o", ".env", "--prefix", "shop-"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stderr.contains("'db-password' is DB_PASSWORD; --format json"), "{output:?}");
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", ". ./.env; printf '%s %s' \"$DB_PASSWORD\" \"$X\""]);
+    let sourced = Output::of(shell.current_dir(desk.path("")));
+    assert_eq!((sourced.code, sourced.stdout.as_str()), (Some(0), "it's $X"), "{sourced:?}");
+    let json = desk.run(&["export", "--json", "--prefix", "shop-"]);
+    assert!(json.stdout.contains("\"db-password\"") && json.stderr.is_empty(), "{json:?}");
+    desk.store("shop-db_password", "another");
+    for args in [&["export"][..], &["export", "-o", "other.env"]] {
+        let words = ["'shop-db-password' and 'shop-db_password' are one", "--format json or yaml"];
+        desk.run(args).assert_fails(2, &words);
+    }
+    assert!(!desk.path("other.env").exists());
 }
 
 fn held(desk: &Desk, gate: &Gate) -> Child {

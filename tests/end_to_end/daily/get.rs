@@ -109,8 +109,8 @@ fn a_store_that_came_with_a_project_is_on_this_machine_or_nothing_is_sent() {
 #[test]
 fn whoever_reads_no_further_has_read_enough() {
     let desk = Desk::new();
-    desk.store("large", &"v".repeat(60_000));
-    for args in [&["get", "large"][..], &["get", "large", "--json"], &["export"]] {
+    desk.store("LARGE", &"v".repeat(60_000));
+    for args in [&["get", "LARGE"][..], &["get", "LARGE", "--json"], &["export"]] {
         let mut command = desk.tenure(args);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

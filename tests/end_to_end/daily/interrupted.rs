@@ -2,7 +2,7 @@ use std::io::Read;
 use std::net::TcpListener;
 
 use super::Desk;
-use crate::support::Terminal;
+use crate::support::{Terminal, signal};
 
 #[test]
 fn ctrl_c_ends_every_command_that_waits_for_a_server() {
@@ -41,4 +41,70 @@ fn ctrl_c_ends_every_command_that_waits_for_a_server() {
         );
         assert!(!expected.is_empty() || said == Some(""), "{args:?}: {shown}");
     }
+}
+
+/// Runs `tenure` on a terminal, ends it by a signal once it shows `asked`, and answers what
+/// the terminal showed, with how it is set afterwards. A shell for scripts does not set it.
+fn signalled(desk: &Desk, args: &str, asked: &str, name: &str) -> String {
+    let line = format!(
+        "trap : INT; sh -c 'echo pid $$.; exec {} {args}'; echo code $?.; stty -a",
+        env!("CARGO_BIN_EXE_tenure")
+    );
+    let terminal = Terminal::shell(&line, |command| {
+        desk.place(command);
+        command.env("EDITOR", "stty raw -echo; echo open; exec sleep 600; :");
+        command.env("TENURE_KEK_SOURCE", "passphrase");
+    });
+    terminal.expect(asked);
+    let shown = terminal.shown();
+    let (_, pid) = shown.split_once("pid ").expect("a pid");
+    let pid = pid.split('.').next().and_then(|pid| pid.parse().ok()).expect("a number");
+    signal(pid, name);
+    terminal.ended().1
+}
+
+#[test]
+fn a_signal_from_elsewhere_leaves_a_terminal_as_it_was() {
+    let desk = Desk::new();
+    let login = format!("login --profile other --addr http://{}", desk.dev().address);
+    let hidden = ["put typed", &login, "init --data other"];
+    let ends = [("HUP", 129), ("INT", 130), ("QUIT", 131), ("TERM", 143)];
+    let at_a_question = hidden.into_iter().flat_map(|args| ends.map(|end| (args, end)));
+    let while_it_is_edited = ["HUP", "TERM"].map(|name| ("edit x", (name, 130)));
+    for (args, (name, code)) in at_a_question.chain(while_it_is_edited) {
+        let asked = match args {
+            "init --data other" => "New passphrase: ",
+            "edit x" => "open",
+            _ => "(not shown): ",
+        };
+        let shown = signalled(&desk, args, asked, name);
+        assert!(shown.contains(&format!("code {code}.")), "{args} {name}: {shown}");
+        let (_, modes) = shown.rsplit_once("code ").expect("an end");
+        for mode in ["echo", "icanon", "isig", "opost"] {
+            let is_on = modes.split([' ', ';', '\r', '\n']).any(|word| word == mode);
+            assert!(is_on, "{args} {name}, {mode}: {shown}");
+        }
+    }
+    assert_eq!(desk.stored("typed"), None);
+}
+
+/// Where an editor runs, Ctrl-C and its signal are for the editor.
+#[test]
+fn an_interrupt_from_elsewhere_ends_no_edit() {
+    let desk = Desk::new();
+    let terminal = Terminal::shell(
+        &format!("echo pid $$.; exec {} edit x", env!("CARGO_BIN_EXE_tenure")),
+        |command| {
+            desk.place(command);
+            command.env("EDITOR", "echo open; while [ ! -e go ]; do sleep 0.05; done; printf v >");
+        },
+    );
+    terminal.expect("open");
+    let shown = terminal.shown();
+    let pid = shown.split_once("pid ").and_then(|(_, pid)| pid.split('.').next()?.parse().ok());
+    signal(pid.expect("a pid"), "INT");
+    desk.write("go", "");
+    let (code, shown) = terminal.ended();
+    assert_eq!(code, Some(0), "{shown}");
+    assert_eq!(desk.stored("x"), Some(serde_json::json!("v")));
 }

@@ -76,6 +76,42 @@ fn a_server_is_stored_once_and_meant_from_then_on() {
     run(&desk, &["logout"]).assert_fails(3, &["no default profile"]);
 }
 
+/// As those have it who keep their settings in a repository.
+#[test]
+fn files_that_are_links_stay_links_and_are_written_where_they_lead() {
+    let desk = Desk::new();
+    let token = desk.dev().token.clone();
+    let settings = desk.home().join("settings");
+    fs::create_dir_all(config(&desk)).unwrap();
+    fs::set_permissions(config(&desk), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::create_dir(&settings).unwrap();
+    let link = |name: &str| {
+        let target = format!("../../settings/{name}");
+        std::os::unix::fs::symlink(target, config(&desk).join(name)).unwrap();
+    };
+    // One leads to nothing yet, and one to a link.
+    link("credentials.toml");
+    fs::write(desk.home().join("profiles.toml"), "").unwrap();
+    std::os::unix::fs::symlink("../profiles.toml", settings.join("profiles.toml")).unwrap();
+    link("profiles.toml");
+    done(login(&desk, &[], &token));
+    done(login(&desk, &["--profile", "other"], &token));
+    done(run(&desk, &["profile", "use", "other"]));
+    for name in ["profiles.toml", "credentials.toml"] {
+        let is_link = |path: &Path| fs::symlink_metadata(path).unwrap().is_symlink();
+        assert!(is_link(&config(&desk).join(name)), "{name}");
+        assert_eq!(is_link(&settings.join(name)), name == "profiles.toml");
+        assert_eq!(mode(&settings.join(name)), 0o600);
+    }
+    let profiles = fs::read_to_string(desk.home().join("profiles.toml")).unwrap();
+    assert!(profiles.contains("default = \"other\""), "{profiles}");
+    assert!(fs::read_to_string(settings.join("credentials.toml")).unwrap().contains(&token));
+    assert_eq!(fs::read_dir(&settings).unwrap().count(), 2, "nothing lies beside them");
+    assert_eq!(done(run(&desk, &["list"])).stdout, "");
+    done(run(&desk, &["logout"]));
+    assert!(fs::symlink_metadata(config(&desk).join("profiles.toml")).unwrap().is_symlink());
+}
+
 #[test]
 fn on_a_terminal_what_is_missing_is_asked_for_and_the_credential_is_not_shown() {
     let desk = Desk::new();

@@ -293,6 +293,38 @@ fn a_proxy_is_used_for_other_machines_and_never_for_loopback() {
     assert_eq!((output.code, asked.lock().unwrap().len()), (Some(0), 1), "{output:?}");
 }
 
+/// A server is not to blame for it, and what the proxy is told of who asks is said to nobody.
+#[test]
+fn a_proxy_that_leads_nowhere_is_named() {
+    let secured = Secured::start();
+    let by_proxy = |proxy: &str| {
+        secured.whoami("https://tenure.example", |command| {
+            command.arg("--ca").arg(&secured.certificate).env("HTTPS_PROXY", proxy);
+        })
+    };
+    let dead = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+    const REFUSAL: Step =
+        Step::Answer("HTTP/1.1 407 Proxy Authentication Required\r\nConnection: close\r\n\r\n");
+    // It is asked again.
+    let refusing = Scripted::start(&[REFUSAL; 4]);
+    let refusing_at = refusing.url().replace("http://", "");
+    for (at, cause) in
+        [(dead.to_string(), "refused"), (refusing_at, "proxy authorization required")]
+    {
+        let output = by_proxy(&format!("http://someone:hunter2@hunter2@{at}"));
+        let through =
+            format!("https://tenure.example cannot be reached through the proxy http://{at}: ");
+        assert_eq!(output.code, Some(5), "{output:?}");
+        for words in [&through, cause, "HTTPS_PROXY", "NO_PROXY"] {
+            assert!(output.stderr.contains(words), "{words}: {output:?}");
+        }
+        assert!(
+            !output.stderr.contains("hunter2") && !output.stderr.contains("someone"),
+            "{output:?}"
+        );
+    }
+}
+
 const LATER: &str = "HTTP/1.1 200 OK\r\nETag: \"8\"\r\nConnection: close\r\n\
     Content-Type: application/json\r\nContent-Length: 9\r\n\r\n\"hunter3\"";
 

@@ -33,6 +33,8 @@ pub struct Keys {
     pub derived: Vec<String>,
     /// The private halves of the token roots.
     pub roots: Vec<String>,
+    /// The private half of what signs checkpoints of the audit.
+    pub signing: Vec<String>,
     pub tenants: BTreeMap<String, TenantKeys>,
 }
 

@@ -8,7 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from read_backup import SYSTEM, Backup, SpaceKeys, read_roots, read_system
+from read_backup import (
+    SYSTEM, Backup, SpaceKeys, read_audit_key, read_roots, read_system,
+)
 
 
 def main(backup, kek):
@@ -19,16 +21,21 @@ def main(backup, kek):
     _, _, rows, _ = next(spaces)
     keys = SpaceKeys(backup.keys, keyring, SYSTEM)
     tenants = read_system(keys, rows)
-    [(version, row)] = [(version, row) for key, version, row in rows if key == b"r"]
-    roots = read_roots(keys.open("system", b"r", version, row)).values()
-    roots = [root.private_bytes_raw().hex() for root in roots]
+    system = {key: keys.open("system", key, version, row) for key, version, row in rows}
+    roots = [raw(root) for root in read_roots(system[b"r"]).values()]
     found = {name: keys_of(backup, keyring, id) for id, name in tenants.items()}
     found[""] = keys_of(backup, keyring, SYSTEM)
     for _, tenant, rows, _ in spaces:
         heads = [row.hex() for key, _, row in rows if key[:1] == b"h" and len(key) == 33]
         found[tenants[tenant]]["heads"] = heads
     derived = [backup.keys.wrap.hex(), backup.keys.backup.hex()]
-    json.dump({"derived": derived, "roots": roots, "tenants": found}, sys.stdout)
+    signing = [raw(read_audit_key(system[b"k"]))]
+    found = {"derived": derived, "roots": roots, "signing": signing, "tenants": found}
+    json.dump(found, sys.stdout)
+
+
+def raw(private):
+    return private.private_bytes_raw().hex()
 
 
 def keys_of(backup, keyring, tenant):

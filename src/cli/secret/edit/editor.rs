@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use super::super::super::failure::{CliError, Exit};
 use super::super::super::internal;
 use super::super::super::signals::Ends;
+use super::super::super::terminal::AsItWas;
 
 /// Where nobody has chosen, the first of these that is there.
 const USUAL: [&str; 2] = ["vi", "nano"];
@@ -44,6 +45,7 @@ impl Editor {
     }
 
     /// Waits until it has ended, and ended well. Its own temporary files are beside `file`.
+    /// One that fell or was ended may leave a terminal on which nothing typed is seen.
     pub(super) async fn open(&self, file: &Path, ends: &mut Ends) -> Result<(), CliError> {
         let mut words = OsString::from(if is_simple(&self.line) { "exec " } else { "" });
         words.push(&self.line);
@@ -51,14 +53,21 @@ impl Editor {
         let mut command = Command::new("sh");
         command.arg("-c").arg(&words).arg(&self.line).args(self.options).arg(file);
         command.envs(file.parent().map(|folder| ("TMPDIR", folder)));
+        let terminal = AsItWas::note();
         let mut child = command.spawn().map_err(internal)?;
         let status = tokio::select! {
-            status = child.wait() => status.map_err(internal)?,
+            status = child.wait() => status.map_err(internal),
             ended = ends.but_interrupts() => {
                 end(&mut child).await;
-                return Err(ended);
+                Err(ended)
             }
         };
+        if !status.as_ref().is_ok_and(ExitStatus::success)
+            && let Some(terminal) = terminal
+        {
+            terminal.restore();
+        }
+        let status = status?;
         ends.forget_interrupts().await;
         if status.success() { Ok(()) } else { Err(self.failed(status)) }
     }

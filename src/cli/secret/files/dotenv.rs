@@ -9,8 +9,11 @@
 //! - `"double"`: over several lines too, with `\n \r \t \" \\ \$` and `` \` ``.
 //! - `${X}`, `$X`, `$(x)` and `` ` `` outside of single quotes are refused.
 
+use std::collections::BTreeMap;
+
 use zeroize::Zeroizing;
 
+use super::super::run::Variable;
 use super::{Fault, Item};
 use crate::domain::{SecretName, SecretValue, ValidityWindow};
 
@@ -159,22 +162,38 @@ fn is_blank(c: char) -> bool {
     c == ' ' || c == '\t'
 }
 
-/// In quotes that a shell reads as well, but for carriage returns.
+/// In names and quotes that a shell reads as well, but for carriage returns: each under the
+/// variable that `tenure run` makes of its name.
 pub(super) fn write(items: &[Item]) -> Result<Zeroizing<String>, Fault> {
     let mut text = Zeroizing::new(String::new());
+    let mut written = BTreeMap::new();
     for Item { name, value, .. } in items {
         let name = name.as_str();
-        let value = value.as_ref().ok_or_else(|| {
-            Fault::of_all(format!(
-                "'{name}' is null, which dotenv cannot say; say --format json or yaml"
-            ))
-        })?;
-        text.push_str(name);
+        let unsaid = |why: String| Fault::of_all(format!("{why}; say --format json or yaml"));
+        let value = value
+            .as_ref()
+            .ok_or_else(|| unsaid(format!("'{name}' is null, which dotenv cannot say")))?;
+        let variable = variable(name).map_err(unsaid)?;
+        text.push_str(variable.as_str());
         text.push('=');
         quote(value.expose(), &mut text);
         text.push('\n');
+        if let Some(other) = written.insert(variable, name) {
+            return Err(unsaid(format!("'{other}' and '{name}' are one variable in dotenv")));
+        }
     }
     Ok(text)
+}
+
+fn variable(name: &str) -> Result<Variable, String> {
+    let variable = Variable::of_secret(name)
+        .ok_or_else(|| format!("'{name}' makes no variable, and dotenv has no other names"))?;
+    if variable.steers_programs() {
+        return Err(format!(
+            "'{name}' would be {variable} in dotenv, which decides what programs do"
+        ));
+    }
+    Ok(variable)
 }
 
 fn quote(value: &str, text: &mut String) {
@@ -292,5 +311,29 @@ mod tests {
             window: ValidityWindow::default(),
         };
         assert!(write(&[null]).unwrap_err().to_string().contains("'none' is null"));
+    }
+
+    #[test]
+    fn names_are_those_of_variables_or_are_refused() {
+        let written = |names: &[&str]| {
+            let item = |name: &&str| Item {
+                name: SecretName::parse(name).unwrap(),
+                value: Some(SecretValue::new(Zeroizing::new("hunter2".to_owned()))),
+                window: ValidityWindow::default(),
+            };
+            let items: Vec<_> = names.iter().map(item).collect();
+            write(&items).map(|text| text.to_string()).map_err(|fault| fault.to_string())
+        };
+        let text = "DB_PASSWORD='hunter2'\nX='hunter2'\n_1='hunter2'\n";
+        assert_eq!(written(&["db-password", "x", "_1"]).as_deref(), Ok(text));
+        for (names, word) in [
+            (&["a-b", "c", "A_B"][..], "'a-b' and 'A_B' are one variable"),
+            (&["1st"], "'1st' makes no variable"),
+            (&["ld-preload"], "LD_PRELOAD"),
+        ] {
+            let fault = written(names).unwrap_err();
+            assert!(fault.contains(word) && fault.ends_with("--format json or yaml"), "{fault}");
+            assert!(!fault.contains("hunter2"), "{fault}");
+        }
     }
 }

@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 pub(in crate::cli) use source::{is_stdin, load, text};
 
+use super::run::Variable;
 use crate::domain::{SecretName, SecretValue, ValidityWindow};
 
 /// A larger file is refused.
@@ -122,7 +123,7 @@ pub(in crate::cli) enum Detail {
     WithWindows,
 }
 
-/// A file that reads back as these, in this order.
+/// A file that reads back as these, in this order; in dotenv under the names of variables.
 pub(in crate::cli) fn write(
     items: &[Item],
     format: Format,
@@ -133,6 +134,12 @@ pub(in crate::cli) fn write(
         Format::Json => Ok(json::write(items, detail)),
         Format::Yaml => Ok(yaml::write(items, detail)),
     }
+}
+
+/// The name of a secret in such a file, where it has another there.
+pub(in crate::cli) fn other_name(name: &SecretName, format: Format) -> Option<Variable> {
+    let variable = Variable::of_secret(name.as_str()).filter(|_| format == Format::Dotenv);
+    variable.filter(|variable| variable.as_str() != name.as_str())
 }
 
 pub(in crate::cli) fn counted(secrets: usize) -> String {

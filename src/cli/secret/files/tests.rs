@@ -37,7 +37,10 @@ fn windows() -> impl Strategy<Value = ValidityWindow> {
 }
 
 fn secrets() -> impl Strategy<Value = Vec<Plain>> {
-    let names = prop_oneof!["[A-Za-z0-9_-]{1,12}", "no|on|1e3|null|-|---|_|0x1"];
+    secrets_called(prop_oneof!["[A-Za-z0-9_-]{1,12}", "no|on|1e3|null|-|---|_|0x1"])
+}
+
+fn secrets_called(names: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<Plain>> {
     let secret = (prop::option::weighted(0.9, values()), windows());
     prop::collection::btree_map(names, secret, 0..6).prop_map(|all| {
         all.into_iter().map(|(name, (value, window))| (name, value, window)).collect()
@@ -71,7 +74,7 @@ proptest! {
     }
 
     #[test]
-    fn what_goes_out_as_dotenv_comes_in_unchanged(secrets in secrets()) {
+    fn what_goes_out_as_dotenv_comes_in_unchanged(secrets in secrets_called("_[A-Z0-9_]{0,12}")) {
         let said: Vec<_> = secrets.into_iter().filter(|(_, value, _)| value.is_some()).collect();
         let values = round_trip(&said, Format::Dotenv, Detail::Values);
         prop_assert_eq!(values, without_windows(&said));

@@ -31,6 +31,7 @@ pub(in crate::cli) use supervised::{EndedByArgs, SupervisedArgs, ended_by, super
 use fallback::{Fallback, Owner};
 use program::{Existing, OwnCredential, Program};
 use secrets::{Fetched, Secrets, Source};
+pub(in crate::cli) use variables::Variable;
 use variables::{EnvArg, Others, Wanted};
 use watch::Watch;
 
@@ -165,7 +166,9 @@ fn keep(fallback: Option<&Fallback>, secrets: &Secrets) {
 /// There is no server that could say yes or no. One that says no is believed.
 fn is_away(error: &ClientError) -> bool {
     match error {
-        ClientError::Unreachable { .. } | ClientError::NoAnswer { .. } => true,
+        ClientError::Unreachable { .. }
+        | ClientError::Proxy { .. }
+        | ClientError::NoAnswer { .. } => true,
         ClientError::Refused(refusal) => refusal.status >= 500,
         ClientError::Foreign { status, .. } => *status >= 500,
         _ => false,

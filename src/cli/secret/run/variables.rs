@@ -13,7 +13,7 @@ use crate::domain::{SecretName, SecretValue};
 
 /// The name of an environment variable that shells can have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Variable(String);
+pub(in crate::cli) struct Variable(String);
 
 impl Variable {
     fn parse(text: &str) -> Option<Self> {
@@ -23,17 +23,17 @@ impl Variable {
     }
 
     /// `db-password` is `DB_PASSWORD`.
-    fn of_secret(shown: &str) -> Option<Self> {
+    pub(in crate::cli) fn of_secret(shown: &str) -> Option<Self> {
         Self::parse(&shown.to_ascii_uppercase().replace('-', "_"))
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(in crate::cli) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Whether it changes what programs run or load, or where this command line sends a
     /// credential. Who may write a secret would decide that for who runs the command.
-    fn steers_programs(&self) -> bool {
+    pub(in crate::cli) fn steers_programs(&self) -> bool {
         STEERING.contains(&self.as_str())
             || STEERING_BEGINNINGS.iter().any(|beginning| self.0.starts_with(beginning))
     }
