@@ -412,6 +412,7 @@ async fn keep_compact(vault: Arc<Vault>) {
 }
 
 async fn keep_surveyed(vault: Arc<Vault>) {
+    vault.prepare_counts().await;
     loop {
         let took = vault.take_survey().await;
         tokio::time::sleep((took * REST_AFTER_SURVEY).max(SURVEY_EVERY)).await;

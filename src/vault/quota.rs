@@ -1,13 +1,15 @@
 //! What a tenant has and may have: secrets, bytes, and requests in a second.
 //!
 //! Guarantees: writers that come together never pass a limit together, since each
-//! takes what it adds before it commits. What is counted is what is stored: it is
-//! counted from the rows at first need, while no writer is under way, and from then on
-//! every write says what it changed. A write whose outcome is unknown, or whose task
-//! was broken off, drops the count, so that the next one counts anew.
+//! takes what it adds before it commits. What is counted is what is stored: the rows as
+//! of a moment at which no writer is under way, at first need, and from then on every
+//! write says what it changes, while they are counted too. A write whose outcome is
+//! unknown, or whose task was broken off, drops the count, so that the next one counts
+//! anew.
 //!
-//! Of a tenant without such a limit nothing is counted. Its writers enter here as well,
-//! so that one can be set while they write.
+//! Of a tenant without such a limit nothing is counted but when an operator asks. Its
+//! writers enter here as well, so that they need not wait for that, and so that a limit
+//! can be set while they write.
 //!
 //! **Bytes** are those of the values, as UTF-8: what was sent, and not names, windows or
 //! what encryption and the engine add. A secret that has expired counts until it is
@@ -60,6 +62,8 @@ pub(super) struct Quota {
     /// Held, shared, from before a write draws its version until what came of it is
     /// known, and alone by who counts.
     writers: RwLock<()>,
+    /// Held by who counts. Not the same: writers do not wait for it.
+    counting: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     clock: Arc<dyn Clock>,
 }
@@ -68,16 +72,27 @@ struct State {
     own: OwnLimits,
     limits: TenantLimits,
     turnstile: Option<Turnstile>,
-    /// What is stored and what is about to be; `None`: it is not counted.
-    used: Option<Usage>,
+    known: Known,
+}
+
+/// How much of it is known what a tenant has.
+enum Known {
+    Nothing,
+    /// What was stored is being counted. What writers have changed since, or are about to.
+    Counting {
+        grown: Usage,
+        freed: Usage,
+    },
+    /// What is stored and what is about to be.
+    Used(Usage),
 }
 
 impl Quota {
     pub(super) fn new(own: OwnLimits, for_all: TenantLimits, clock: Arc<dyn Clock>) -> Self {
         let limits = own.over(for_all);
         let turnstile = turnstile(limits.requests_per_second, &clock);
-        let state = Mutex::new(State { own, limits, turnstile, used: None });
-        Self { writers: RwLock::default(), state, clock }
+        let state = Mutex::new(State { own, limits, turnstile, known: Known::Nothing });
+        Self { writers: RwLock::default(), counting: Default::default(), state, clock }
     }
 
     pub(super) fn limits(&self) -> (OwnLimits, TenantLimits) {
@@ -94,9 +109,7 @@ impl Quota {
             state.turnstile = turnstile(limits.requests_per_second, &self.clock);
         }
         (state.own, state.limits) = (own, limits);
-        if !state.needs_count() {
-            state.used = None;
-        }
+        state.forget_needless();
     }
 
     /// One more request, if the tenant does not ask too often.
@@ -122,7 +135,14 @@ impl Quota {
     /// Waits for the writers under way, and keeps others out.
     pub(super) async fn alone(&self) -> Alone<'_> {
         let held = self.writers.write().await;
-        Alone { quota: self, _held: held }
+        Alone { _held: held }
+    }
+
+    /// What is stored and about to be, if it was counted. Alone: for one who counts it
+    /// otherwise, by [`Alone::begin`].
+    pub(super) async fn counted(&self) -> Result<Usage, Uncounted<'_>> {
+        let held = self.counting.lock().await;
+        self.lock().used().ok_or(Uncounted { quota: self, held })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -141,9 +161,30 @@ impl State {
         secrets.get().is_some() || bytes.get().is_some()
     }
 
+    fn used(&self) -> Option<Usage> {
+        match self.known {
+            Known::Used(used) => Some(used),
+            Known::Nothing | Known::Counting { .. } => None,
+        }
+    }
+
+    /// What was counted, and no limit needs.
+    fn forget_needless(&mut self) {
+        if self.used().is_some() && !self.needs_count() {
+            self.known = Known::Nothing;
+        }
+    }
+
     /// Takes what a write adds. What does not grow goes on, at and beyond a limit.
     fn take(&mut self, growth: Usage) -> Result<(), VaultError> {
-        let Some(used) = self.used else { return Ok(()) };
+        let used = match &mut self.known {
+            Known::Used(used) => *used,
+            Known::Counting { grown, freed: _ } => {
+                *grown = grown.and(growth);
+                return Ok(());
+            }
+            Known::Nothing => return Ok(()),
+        };
         let after = used.and(growth);
         let passes = |grown: u64, after: u64, bound: Bound| {
             bound.get().filter(|max| grown > 0 && after > *max)
@@ -154,31 +195,65 @@ impl State {
         if let Some(max) = passes(growth.bytes, after.bytes, self.limits.bytes) {
             return Err(VaultError::BytesLimit { max });
         }
-        self.used = Some(after);
+        self.known = Known::Used(after);
         Ok(())
     }
 
     fn give_back(&mut self, usage: Usage) {
-        self.used = self.used.map(|used| used.beyond(usage));
+        match &mut self.known {
+            Known::Used(used) => *used = used.beyond(usage),
+            Known::Counting { grown: _, freed } => *freed = freed.and(usage),
+            Known::Nothing => {}
+        }
     }
 }
 
 /// Nobody writes.
 pub(super) struct Alone<'q> {
-    quota: &'q Quota,
     _held: RwLockWriteGuard<'q, ()>,
 }
 
-impl Alone<'_> {
-    pub(super) fn counted(&self) -> Option<Usage> {
-        self.quota.lock().used
-    }
+/// It must be counted, by who holds this.
+pub(super) struct Uncounted<'q> {
+    quota: &'q Quota,
+    held: tokio::sync::MutexGuard<'q, ()>,
+}
 
-    /// Keeps what was counted, where a limit needs it.
-    pub(super) fn keep(&self, counted: Usage) {
+impl<'q> Uncounted<'q> {
+    /// What is stored at this moment is to be counted: by rows that were fixed while `alone`
+    /// was held.
+    pub(super) fn begin(self, _: &Alone<'q>) -> Count<'q> {
+        let Self { quota, held } = self;
+        quota.lock().known = Known::Counting { grown: Usage::default(), freed: Usage::default() };
+        Count { quota, _held: held }
+    }
+}
+
+/// A count that is under way. Dropped before its end, nothing is known.
+pub(super) struct Count<'q> {
+    quota: &'q Quota,
+    _held: tokio::sync::MutexGuard<'q, ()>,
+}
+
+impl Count<'_> {
+    /// So much was stored when it began. Answers what is now, and keeps that where a limit
+    /// needs it.
+    pub(super) fn end(self, stored: Usage) -> Usage {
         let mut state = self.quota.lock();
-        if state.needs_count() {
-            state.used = Some(counted);
+        // A writer whose outcome nobody knows makes it a good guess.
+        let Known::Counting { grown, freed } = state.known else { return stored };
+        let used = stored.and(grown).beyond(freed);
+        state.known = Known::Used(used);
+        state.forget_needless();
+        used
+    }
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        let mut state = self.quota.lock();
+        if matches!(state.known, Known::Counting { .. }) {
+            state.known = Known::Nothing;
         }
     }
 }
@@ -193,12 +268,12 @@ impl Writing<'_> {
     /// Whether a limit needs a count that there is not.
     pub(super) fn must_count(&self) -> bool {
         let state = self.quota.lock();
-        state.used.is_none() && state.needs_count()
+        state.used().is_none() && state.needs_count()
     }
 
     /// Whether it matters what is replaced or removed.
     pub(super) fn is_counted(&self) -> bool {
-        self.quota.lock().used.is_some()
+        !matches!(self.quota.lock().known, Known::Nothing)
     }
 
     /// Takes what `new` needs beyond `old`, which it replaces; `old` is `None` where
@@ -250,7 +325,7 @@ impl Taken<'_> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         if !self.settled {
-            self.quota.lock().used = None;
+            self.quota.lock().known = Known::Nothing;
         }
     }
 }
@@ -271,12 +346,17 @@ mod tests {
 
     async fn counted(secrets: u64, bytes: u64, used: Usage) -> Quota {
         let quota = limited(secrets, bytes);
-        quota.alone().await.keep(used);
+        begin(&quota).await.end(used);
         quota
     }
 
+    async fn begin(quota: &Quota) -> Count<'_> {
+        let Err(uncounted) = quota.counted().await else { panic!("it was counted") };
+        uncounted.begin(&quota.alone().await)
+    }
+
     async fn used(quota: &Quota) -> Option<Usage> {
-        quota.alone().await.counted()
+        quota.counted().await.ok()
     }
 
     #[tokio::test]
@@ -296,6 +376,49 @@ mod tests {
         first.settle(&Err(StoreError::Conflict));
         drop(writing);
         assert_eq!(used(&quota).await, Some(Usage::one(10)));
+    }
+
+    #[tokio::test]
+    async fn writers_go_on_while_it_is_counted_and_what_they_change_is_in_it() {
+        let quota = limited(0, 0);
+        let count = begin(&quota).await;
+        let writing = quota.enter().await;
+        assert!(writing.is_counted() && !writing.must_count());
+        writing.take(Usage::one(7), Some(Usage::default())).unwrap().settle(&Ok(()));
+        writing.take(Usage::one(9), Some(Usage::one(10))).unwrap().settle(&Ok(()));
+        writing.free(Some(Usage::one(40))).settle(&Ok(()));
+        let refused = writing.take(Usage::one(1), Some(Usage::default())).unwrap();
+        refused.settle(&Err(StoreError::Conflict));
+        let last = writing.take(Usage::one(3), Some(Usage::default())).unwrap();
+        let stored = Usage { secrets: 5, bytes: 100 };
+        assert_eq!(count.end(stored), Usage { secrets: 6, bytes: 69 });
+        last.settle(&Ok(()));
+        assert_eq!(used(&quota).await, None, "no limit needs it");
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_was_under_way_when_it_ended_settles_as_ever() {
+        let quota = limited(9, 0);
+        let count = begin(&quota).await;
+        let writing = quota.enter().await;
+        let [one, other] = [(); 2].map(|()| writing.take(Usage::one(1), Some(Usage::default())));
+        assert!(writing.must_count(), "it is not known yet");
+        assert_eq!(count.end(Usage::one(5)), Usage { secrets: 3, bytes: 7 });
+        one.unwrap().settle(&Ok(()));
+        other.unwrap().settle(&Err(StoreError::Full));
+        assert_eq!(used(&quota).await, Some(Usage { secrets: 2, bytes: 6 }));
+    }
+
+    #[tokio::test]
+    async fn a_count_that_is_broken_off_or_disturbed_is_none() {
+        let quota = limited(9, 0);
+        drop(begin(&quota).await);
+        assert_eq!(used(&quota).await, None);
+        let count = begin(&quota).await;
+        let writing = quota.enter().await;
+        drop(writing.take(Usage::one(1), Some(Usage::default())).unwrap());
+        assert_eq!(count.end(Usage::one(5)), Usage::one(5));
+        assert_eq!(used(&quota).await, None);
     }
 
     #[tokio::test]

@@ -100,6 +100,17 @@ impl Vault {
         }
     }
 
+    /// Counts what tenants have whose limits need it, some microseconds for each secret.
+    /// Otherwise their first writer does, and waits.
+    pub async fn prepare_counts(&self) {
+        for tenant in self.all_tenants() {
+            if let Err(error) = tenant.prepare_count().await {
+                // Whoever writes is told, if it lasts.
+                log::debug!("what a tenant has was not counted: {error}");
+            }
+        }
+    }
+
     /// Counts all secrets, which decrypts the head of every one that is not in memory:
     /// some microseconds each. Answers how long it took, so that the caller can rest in
     /// proportion.

@@ -30,6 +30,8 @@ use crate::store::{
 const TRIES: usize = 8;
 /// Rows a scan asks for at a time, at most.
 pub(super) const PAGE_ROWS: usize = 1_000;
+/// What tells how much there is.
+const COUNTED: &[&[u8]] = &[layout::HEAD_PREFIX, layout::VALUE_PREFIX];
 
 /// One tenant, open: its keys, its version counter, its sorted names.
 pub(super) struct Tenant {
@@ -185,29 +187,39 @@ impl Tenant {
         }
     }
 
-    /// What the tenant has: counted row by row, while nobody writes, unless that was done.
+    /// Counts what the tenant has where a limit needs it, so that no writer must wait.
+    pub(super) async fn prepare_count(&self) -> Result<(), VaultError> {
+        drop(self.writing().await?);
+        Ok(())
+    }
+
+    /// What the tenant has: counted row by row, unless that was done. Writers go on
+    /// meanwhile.
     pub(super) async fn count(&self) -> Result<Usage, VaultError> {
-        let alone = self.quota.alone().await;
-        if let Some(counted) = alone.counted() {
-            return Ok(counted);
-        }
-        let mut counted = Usage::default();
-        for prefix in [layout::HEAD_PREFIX, layout::VALUE_PREFIX] {
-            let mut after = None;
+        let uncounted = match self.quota.counted().await {
+            Ok(counted) => return Ok(counted),
+            Err(uncounted) => uncounted,
+        };
+        let (count, mut snapshot) = {
+            let alone = self.quota.alone().await;
+            let snapshot = self.store.snapshot(self.space(), COUNTED).await;
+            let snapshot = snapshot.map_err(|error| self.explain(error))?;
+            (uncounted.begin(&alone), snapshot)
+        };
+        let mut stored = Usage::default();
+        for cursor in 0..COUNTED.len() {
             loop {
-                let Page { rows, more } = self.page(prefix, after, PAGE_ROWS).await?;
-                for (key, row) in &rows {
-                    counted = counted.and(layout::usage_of(key, row));
-                }
-                after = rows.last().filter(|_| more).map(|(last, _)| last.clone());
-                if after.is_none() {
+                let page = snapshot.next(cursor).await;
+                let Page { rows, more } = page.map_err(|error| self.explain(error))?;
+                let usages = rows.iter().map(|(key, row)| layout::usage_of(key, row));
+                stored = usages.fold(stored, Usage::and);
+                if !more {
                     break;
                 }
                 tokio::task::yield_now().await;
             }
         }
-        alone.keep(counted);
-        Ok(counted)
+        Ok(count.end(stored))
     }
 
     /// What these secrets take; `None` where nobody can tell. Read only where it matters.

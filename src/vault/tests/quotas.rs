@@ -1,5 +1,6 @@
 //! What a tenant may have, over the in-memory model.
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 
 use super::*;
@@ -84,6 +85,36 @@ async fn the_bytes_are_those_of_the_values_however_they_are_laid_out() {
     assert_eq!(bench.put("n6", Some(&value(20_001)), OPEN()).await, refused);
     bench.put("n6", Some(&value(20_000)), OPEN()).await.unwrap();
     bench.assert_counted(11, 60_000).await;
+}
+
+/// A million take some seconds, for which nobody may have to wait who writes.
+#[tokio::test]
+async fn while_an_operator_asks_what_there_is_writers_go_on() {
+    let bench = Bench::new().await;
+    for number in 0..1_200 {
+        bench.put(&format!("n{number:04}"), Some("x"), OPEN()).await.unwrap();
+    }
+    let mut asked = std::pin::pin!(bench.used());
+    assert_eq!(asked.as_mut().now_or_never(), None, "there is more than a page");
+    bench.put("n0000", Some("longer"), OPEN()).await.unwrap();
+    bench.put("n1199", Some("longer"), OPEN()).await.unwrap();
+    bench.put("new", Some("abc"), OPEN()).await.unwrap();
+    bench.delete("n0001").await;
+    let counted = (1_200, 1_200 + 2 * 5 + 3 - 1);
+    assert_eq!(asked.await, counted);
+    assert_eq!(bench.used().await, counted);
+}
+
+#[tokio::test]
+async fn a_limit_is_counted_for_before_anybody_writes() {
+    let mut bench = Bench::new().await;
+    bench.put("a", Some("x"), OPEN()).await.unwrap();
+    bench.limit(at_most(1, 0)).await;
+    bench.reopen().await;
+    let tenant = bench.vault.tenant_named(&acme()).unwrap();
+    assert!(tenant.quota.enter().await.must_count());
+    bench.vault.prepare_counts().await;
+    assert!(!tenant.quota.enter().await.must_count());
 }
 
 #[tokio::test]
