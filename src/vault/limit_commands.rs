@@ -7,7 +7,8 @@ use super::system::TenantRecord;
 use super::tenant::Tenant;
 use super::{Vault, audit, to_its_end};
 use crate::api::admin::{
-    Failure, LimitChange, LimitRow, OtherLimits, Reply, Tenant as TenantRow, TenantLimitRows,
+    Failure, LimitChange, LimitRow, OtherLimits, Progress, Reply, Tenant as TenantRow,
+    TenantLimitRows,
 };
 use crate::api::audit::AuditOp;
 use crate::auth::Caller;
@@ -15,9 +16,14 @@ use crate::domain::{Bound, OwnLimits};
 use crate::store::StoreError;
 
 /// A tenant, what it may have, and what it has.
-pub(super) async fn show(vault: &Vault, name: &str) -> Result<Reply, Failure> {
+pub(super) async fn show(
+    vault: &Vault,
+    name: &str,
+    report: impl Fn(Progress),
+) -> Result<Reply, Failure> {
     let tenant = find_tenant(vault, name)?;
-    let used = tenant.count().await?;
+    let tell = |done| report(Progress { what: format!("counting {name}"), done, of: None });
+    let used = tenant.count(tell).await?;
     Ok(Reply::TenantShown {
         tenant: row(&tenant),
         secrets: used.secrets,

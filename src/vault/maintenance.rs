@@ -109,7 +109,7 @@ async fn carry_out(
         Command::TenantCreate { name } => create_tenant(vault, &name, caller).await,
         Command::TenantList => Ok(list_tenants(vault)),
         Command::TenantDelete { name } => delete_tenant(vault, &name, caller).await,
-        Command::TenantShow { name } => limit_commands::show(vault, &name).await,
+        Command::TenantShow { name } => limit_commands::show(vault, &name, exchange.report()).await,
         Command::TenantLimit { name, change } => {
             limit_commands::limit(vault, &name, change, caller).await
         }

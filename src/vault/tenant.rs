@@ -183,7 +183,7 @@ impl Tenant {
                 return Ok(writing);
             }
             drop(writing);
-            self.count().await?;
+            self.count(|_| ()).await?;
         }
     }
 
@@ -194,8 +194,8 @@ impl Tenant {
     }
 
     /// What the tenant has: counted row by row, unless that was done. Writers go on
-    /// meanwhile.
-    pub(super) async fn count(&self) -> Result<Usage, VaultError> {
+    /// meanwhile. `tell`: how many rows were, where it takes more than one look.
+    pub(super) async fn count(&self, tell: impl Fn(u64)) -> Result<Usage, VaultError> {
         let uncounted = match self.quota.counted().await {
             Ok(counted) => return Ok(counted),
             Err(uncounted) => uncounted,
@@ -206,7 +206,7 @@ impl Tenant {
             let snapshot = snapshot.map_err(|error| self.explain(error))?;
             (uncounted.begin(&alone), snapshot)
         };
-        let mut stored = Usage::default();
+        let (mut stored, mut done) = (Usage::default(), 0);
         for cursor in 0..COUNTED.len() {
             loop {
                 let page = snapshot.next(cursor).await;
@@ -216,6 +216,8 @@ impl Tenant {
                 if !more {
                     break;
                 }
+                done += rows.len() as u64;
+                tell(done);
                 tokio::task::yield_now().await;
             }
         }
