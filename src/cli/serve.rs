@@ -154,7 +154,7 @@ pub(super) async fn run(
     let mut config = configured(&args)?;
     logging::of_a_server(&config.log);
     config.require_kek_apart_from_data()?;
-    let successor = Successor::of_this_process()?;
+    let successor = Successor::of_this_process();
     let locking = memory::lock(config.memory.lock)?;
     let orders = Orders::listen()?;
     let handed = manager.listener()?;

@@ -24,16 +24,17 @@ const PROBE: Duration = Duration::from_secs(20);
 
 /// Where the next program is found.
 pub(super) struct Successor {
-    program: PathBuf,
+    /// `None` where there is no /proc, as in an empty root folder.
+    program: Option<PathBuf>,
     /// What this process was started with.
     arguments: Vec<OsString>,
 }
 
 impl Successor {
     /// Asked at the start: later the file may be another one, and its name is lost.
-    pub(super) fn of_this_process() -> Result<Self, CliError> {
-        let program = std::env::current_exe().map_err(internal)?;
-        Ok(Self { program, arguments: std::env::args_os().skip(1).collect() })
+    pub(super) fn of_this_process() -> Self {
+        let program = std::env::current_exe().ok();
+        Self { program, arguments: std::env::args_os().skip(1).collect() }
     }
 
     /// Whether it would start.
@@ -47,7 +48,10 @@ impl Successor {
             }
             KekSource::File | KekSource::Env | KekSource::Credential | KekSource::Command => {}
         }
-        let mut command = tokio::process::Command::new(&self.program);
+        let Some(program) = &self.program else {
+            return Err("without /proc it cannot tell where its file is: restart it".to_owned());
+        };
+        let mut command = tokio::process::Command::new(program);
         command.args(["config", "check"]).stdin(Stdio::null()).kill_on_drop(true);
         if let Some(file) = &store.config {
             command.arg("--config").arg(file);
@@ -55,7 +59,7 @@ impl Successor {
         if let Some(data) = &store.data {
             command.arg("--data").arg(data);
         }
-        let shown = self.program.display();
+        let shown = program.display();
         let output = tokio::time::timeout(PROBE, command.output()).await;
         let output = output.map_err(|_| format!("{shown} does not answer"))?;
         let output = output.map_err(|error| format!("{shown} does not run: {error}"))?;
@@ -72,8 +76,10 @@ impl Successor {
         if let Err(error) = handed_over::hand_over(listener, FIRST) {
             return internal(format!("the listening socket cannot be handed over: {error}"));
         }
-        let error = self.exec(&self.program, manager);
-        log::error!("{} does not start: {error}; the old program goes on", self.program.display());
+        if let Some(program) = &self.program {
+            let error = self.exec(program, manager);
+            log::error!("{} does not start: {error}; the old program goes on", program.display());
+        }
         internal(self.exec(Path::new(OURSELVES), manager))
     }
 
