@@ -1,7 +1,7 @@
 //! Tenure: a self-hosted, multi-tenant secret store with validity windows that
 //! are enforced.
 //!
-//! Imports point down: `domain -> { api, crypto, store } -> auth -> vault ->
+//! Imports point down: `domain -> { api, crypto, store, outward } -> auth -> vault ->
 //! { http, config, client } -> cli -> main`, with `measure` below them all
 //! (docs/ARCHITECTURE.md; tests/project/layering.rs holds it).
 
@@ -14,5 +14,6 @@ pub mod crypto;
 pub mod domain;
 pub mod http;
 pub mod measure;
+pub mod outward;
 pub mod store;
 pub mod vault;

@@ -5,10 +5,11 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 
 use super::failure::CliError;
 use super::internal;
+use super::signals::wait_for;
 
 /// This program, even where another file has its name by now.
 pub(super) const OURSELVES: &str = "/proc/self/exe";
@@ -105,7 +106,7 @@ pub(super) struct Deaf {
 impl Deaf {
     pub(super) fn to_ends() -> io::Result<Self> {
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let [interrupt, terminate, hangup] = kinds.map(signal);
+        let [interrupt, terminate, hangup] = kinds.map(wait_for);
         Ok(Self { _unheard: [interrupt?, terminate?, hangup?] })
     }
 }

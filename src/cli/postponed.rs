@@ -1,143 +1,169 @@
 //! Signals that end this process, put off while it has something to put right first.
 //!
 //! This is for code that blocks, as [`Ends`](super::signals::Ends) is for code that waits.
-//! What they do otherwise they do again afterwards: all that follows is ended as before.
+//! Afterwards they end it again, unless somebody waits for them.
+//!
+//! The library never gives a signal back to the kernel. What the kernel would do it does
+//! itself, in its handler, wherever [`End::at_once`] says so.
 
-use std::io::{self, Read};
-use std::os::fd::AsRawFd;
+use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::Signal;
+use signal_hook::flag::register_conditional_default;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+use signal_hook::low_level::emulate_default_handler;
 
-const ENDS: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+use super::signals::Ignored;
 
-/// Until this is dropped. What has come meanwhile comes then.
+static ENDS: [End; 4] =
+    [End::by(Signal::HUP), End::by(Signal::INT), End::by(Signal::QUIT), End::by(Signal::TERM)];
+
+/// Until this is dropped. What has come meanwhile ends the process then.
 pub(super) struct Postponed {
-    came: &'static Came,
-    /// What each of them does otherwise.
-    otherwise: Vec<(Signal, libc::sigaction)>,
-}
-
-/// Where the handler leaves the number of each signal, a byte. It is made once and stays, so
-/// that a handler that is late writes to nothing else.
-static CAME: OnceLock<Came> = OnceLock::new();
-
-struct Came {
-    to: UnixStream,
-    from: UnixStream,
+    came: SignalDelivery<UnixStream, SignalOnly>,
+    put_off: Vec<&'static End>,
 }
 
 impl Postponed {
     /// What is ignored stays so, as nohup(1) and shells without job control have it.
     pub(super) fn begin() -> io::Result<Self> {
-        let mut postponed = Self { came: Came::here()?, otherwise: Vec::new() };
-        for signal in ENDS {
-            let otherwise = replace(signal, None)?;
-            if otherwise.sa_sigaction != libc::SIG_IGN {
-                replace(signal, Some(&noted()))?;
-                postponed.otherwise.push((signal, otherwise));
-            }
-        }
+        Self::of(&ENDS)
+    }
+
+    fn of(ends: &'static [End]) -> io::Result<Self> {
+        let ignored = Ignored::here();
+        let put_off: Vec<_> = ends.iter().filter(|end| !ignored.has(end.signal)).collect();
+        let (from, to) = UnixStream::pair()?;
+        let signals = put_off.iter().map(|end| end.signal.as_raw());
+        // Noted first: none is lost in between.
+        let came = SignalDelivery::with_pipe(from, to, SignalOnly, signals)?;
+        let postponed = Self { came, put_off };
+        postponed.put_off.iter().try_for_each(|end| end.put_off())?;
         Ok(postponed)
     }
 
     /// Can be read from once one has come; nobody else reads from it.
     pub(super) fn came(&self) -> &UnixStream {
-        &self.came.from
+        self.came.get_read()
     }
 }
 
 impl Drop for Postponed {
     fn drop(&mut self) {
-        for (signal, otherwise) in &self.otherwise {
-            // It was so before, and so can be again.
-            let _ = replace(*signal, Some(otherwise));
+        for end in &self.put_off {
+            end.resume();
         }
-        let mut numbers = [0; 64];
-        while let Ok(count @ 1..) = self.came().read(&mut numbers) {
-            let came = numbers.iter().take(count).map(|number| i32::from(*number));
-            for signal in came.filter_map(Signal::from_named_raw) {
-                // Who may not signal itself lives on, and has nobody to say so to.
-                let _ = kill_process(getpid(), signal);
+        for signal in self.came.pending() {
+            if let Some(end) = self.put_off.iter().find(|end| end.signal.as_raw() == signal) {
+                end.come_late();
             }
         }
     }
 }
 
-impl Came {
-    fn here() -> io::Result<&'static Self> {
-        if let Some(made) = CAME.get() {
-            return Ok(made);
+/// That somebody waits for this signal, from now on for good: no more does it end the
+/// process, as if nothing had ever been put off.
+pub(super) fn waited_for(signal: i32) {
+    if let Some(end) = ENDS.iter().find(|end| end.signal.as_raw() == signal) {
+        end.is_waited_for();
+    }
+}
+
+struct End {
+    signal: Signal,
+    waited_for: AtomicBool,
+    /// Whether it ends the process as it does by default. Made when it is put off for the
+    /// first time: until then the kernel does so.
+    at_once: OnceLock<Arc<AtomicBool>>,
+}
+
+impl End {
+    const fn by(signal: Signal) -> Self {
+        Self { signal, waited_for: AtomicBool::new(false), at_once: OnceLock::new() }
+    }
+
+    fn put_off(&self) -> io::Result<()> {
+        if self.at_once.get().is_none() {
+            let at_once = Arc::new(AtomicBool::new(false));
+            register_conditional_default(self.signal.as_raw(), Arc::clone(&at_once))?;
+            // Nobody else asks at the same time.
+            let _ = self.at_once.set(at_once);
         }
-        let (to, from) = UnixStream::pair()?;
-        to.set_nonblocking(true)?;
-        from.set_nonblocking(true)?;
-        Ok(CAME.get_or_init(|| Self { to, from }))
+        self.no_longer_at_once();
+        Ok(())
     }
-}
 
-/// That it is noted and nothing else happens.
-fn noted() -> libc::sigaction {
-    let mut action = nothing();
-    action.sa_sigaction = note as extern "C" fn(libc::c_int) as libc::sighandler_t;
-    // Whoever reads or writes elsewhere meanwhile goes on.
-    action.sa_flags = libc::SA_RESTART;
-    action
-}
-
-#[expect(unsafe_code, reason = "it has fields that are private to the library")]
-fn nothing() -> libc::sigaction {
-    // SAFETY: numbers and a pointer that may be none; all zeros is the default, without a
-    // mask and without flags.
-    unsafe { std::mem::zeroed() }
-}
-
-/// Says what a signal is to do, or `None`: leaves that. Answers what it did before.
-#[expect(unsafe_code, reason = "no safe wrapper gives back what a signal did before")]
-fn replace(signal: Signal, with: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
-    let mut before = nothing();
-    let with = with.map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: both are whole structures or none, and live as long as the call. The handler is
-    // `note`, or what the kernel said that it was.
-    match unsafe { libc::sigaction(signal.as_raw(), with, &mut before) } {
-        0 => Ok(before),
-        _ => Err(io::Error::last_os_error()),
+    fn is_waited_for(&self) {
+        self.waited_for.store(true, Ordering::SeqCst);
+        self.no_longer_at_once();
     }
-}
 
-/// The handler. It does what may be done in one alone (signal-safety(7)): no lock, no memory,
-/// and whomever it interrupts finds its `errno` again.
-#[expect(unsafe_code, reason = "a handler of signals may call next to nothing")]
-extern "C" fn note(signal: libc::c_int) {
-    let Some(Came { to, .. }) = CAME.get() else { return };
-    let [number, ..] = signal.to_le_bytes();
-    // SAFETY: the descriptor is never closed, the byte is there, and `errno` is this
-    // thread's. A pipe that is full holds enough of them.
-    unsafe {
-        let errno = libc::__errno_location();
-        let before = *errno;
-        libc::write(to.as_raw_fd(), (&raw const number).cast(), 1);
-        *errno = before;
+    fn no_longer_at_once(&self) {
+        if let Some(at_once) = self.at_once.get() {
+            at_once.store(false, Ordering::SeqCst);
+        }
+    }
+
+    fn resume(&self) {
+        if let Some(at_once) = self.at_once.get() {
+            at_once.store(!self.waited_for.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
+    }
+
+    /// What was put off happens. Who waits for it has heard it already.
+    fn come_late(&self) {
+        if !self.waited_for.load(Ordering::SeqCst) {
+            // It fails for numbers alone that are of no signal.
+            let _ = emulate_default_handler(self.signal.as_raw());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind::WouldBlock;
+    use std::io::Read;
+
+    use rustix::process::{getpid, kill_process};
+
     use super::*;
 
     #[test]
-    fn what_a_signal_did_it_does_again_and_what_is_ignored_stays_so() {
-        let does = |signal| replace(signal, None).unwrap().sa_sigaction;
-        let mut ignored = nothing();
-        ignored.sa_sigaction = libc::SIG_IGN;
-        let usual = replace(Signal::QUIT, Some(&ignored)).unwrap();
-        let before = does(Signal::TERM);
-        let postponed = Postponed::begin().unwrap();
-        assert_eq!(does(Signal::TERM), noted().sa_sigaction);
-        assert_eq!(does(Signal::QUIT), libc::SIG_IGN);
+    fn what_comes_meanwhile_is_noted_and_left_to_who_waits_for_it() {
+        static USER: [End; 1] = [End::by(Signal::USR1)];
+        let raise = || kill_process(getpid(), Signal::USR1).unwrap();
+        let [user] = &USER;
+        // Or it would end this test.
+        user.is_waited_for();
+        let postponed = Postponed::of(&USER).unwrap();
+        let mut came = postponed.came();
+        came.set_nonblocking(true).unwrap();
+        assert_eq!(came.read(&mut [0]).unwrap_err().kind(), WouldBlock);
+        raise();
+        came.set_nonblocking(false).unwrap();
+        assert_eq!(came.read(&mut [0]).unwrap(), 1);
         drop(postponed);
-        assert_eq!(does(Signal::TERM), before);
-        replace(Signal::QUIT, Some(&usual)).unwrap();
+        raise();
+    }
+
+    #[test]
+    fn it_ends_at_once_again_unless_somebody_waits_for_it() {
+        let [one, other] = [Signal::USR2, Signal::ALARM].map(End::by);
+        let at_once = |end: &End| end.at_once.get().unwrap().load(Ordering::SeqCst);
+        for end in [&one, &other] {
+            end.put_off().unwrap();
+            assert!(!at_once(end));
+        }
+        other.is_waited_for();
+        for end in [&one, &other] {
+            end.resume();
+        }
+        assert!(at_once(&one) && !at_once(&other));
+        one.put_off().unwrap();
+        assert!(!at_once(&one));
     }
 }

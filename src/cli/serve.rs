@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc;
 
 use super::access::{self, DevStore};
@@ -21,6 +21,7 @@ use super::maintain::Output;
 use super::manager::Manager;
 use super::memory::Locking;
 use super::reload::Reread;
+use super::signals::wait_for;
 use super::upgrade::Successor;
 use super::{internal, kek, logging, memory, notices, privileges, process, shares};
 use crate::api::audit::AuditOp;
@@ -305,8 +306,8 @@ pub(super) struct Orders {
 
 impl Orders {
     pub(super) fn listen() -> Result<Self, CliError> {
-        let reload = signal(SignalKind::hangup()).map_err(internal)?;
-        let succeed = signal(SignalKind::user_defined2()).map_err(internal)?;
+        let reload = wait_for(SignalKind::hangup()).map_err(internal)?;
+        let succeed = wait_for(SignalKind::user_defined2()).map_err(internal)?;
         Ok(Self { reload, succeed })
     }
 }
@@ -321,8 +322,8 @@ pub(super) struct StopSignals {
 
 impl StopSignals {
     pub(super) fn listen() -> Result<Self, CliError> {
-        let terminate = signal(SignalKind::terminate()).map_err(internal)?;
-        let interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
+        let terminate = wait_for(SignalKind::terminate()).map_err(internal)?;
+        let interrupt = wait_for(SignalKind::interrupt()).map_err(internal)?;
         Ok(Self { terminate, interrupt })
     }
 }

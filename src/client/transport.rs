@@ -1,10 +1,8 @@
 //! Requests over HTTP. The only file of the client that names the HTTP library.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, ClientBuilder, Method as HttpMethod, redirect};
 use zeroize::Zeroizing;
@@ -13,6 +11,7 @@ use super::error::{ClientError, Refusal};
 use super::{Condition, Credential};
 use crate::api::problem::Problem;
 use crate::domain::{WebAddress, root_cause};
+use crate::outward::{distrusts, proxy_to};
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// For one answer as a whole, without a body that is sent.
@@ -137,11 +136,7 @@ impl Transport {
             .pool_idle_timeout(IDLE)
             .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))
             .tcp_nodelay(true);
-        // No proxy reaches this machine's loopback: it would ask its own.
-        let (builder, proxy) = match address.is_loopback() {
-            true => (builder.no_proxy(), None),
-            false => (builder, proxy_to(address)),
-        };
+        let builder = if address.is_loopback() { builder.no_proxy() } else { builder };
         let client = match (address.is_encrypted(), ca) {
             (true, Some(ca)) => secured(trusting(builder.https_only(true), ca)?)?,
             (true, None) => secured(builder.https_only(true))?,
@@ -149,6 +144,7 @@ impl Transport {
             // be read: that takes longer than all else.
             (false, _) => secured(builder.tls_certs_only([]))?,
         };
+        let proxy = proxy_to(address);
         let address = address.as_str().trim_end_matches('/').to_owned();
         Ok(Self { client, address, proxy })
     }
@@ -299,26 +295,8 @@ fn trusting(builder: ClientBuilder, ca: &Path) -> Result<ClientBuilder, ClientEr
     }
 }
 
-/// The one that the library finds in the environment, without user and password.
-fn proxy_to(address: &WebAddress) -> Option<String> {
-    let found = Matcher::from_system().intercept(&address.as_str().parse().ok()?)?;
-    let (scheme, host) = (found.uri().scheme_str()?, found.uri().host()?);
-    let port = found.uri().port_u16().map(|port| format!(":{port}")).unwrap_or_default();
-    Some(format!("{scheme}://{host}{port}"))
-}
-
 fn secured(builder: ClientBuilder) -> Result<reqwest::Client, ClientError> {
     // The process's default; that it was set before is no fault.
     let _ = rustls::crypto::ring::default_provider().install_default();
     builder.build().map_err(|error| ClientError::Setup(root_cause(&error)))
-}
-
-/// Whether it is about the certificate that the server showed. An I/O error holds another
-/// error beside the chain of causes, which may be an I/O error again.
-fn distrusts(error: &(dyn Error + 'static)) -> bool {
-    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        return matches!(tls, rustls::Error::InvalidCertificate(_));
-    }
-    let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    held.is_some_and(|held| distrusts(held)) || error.source().is_some_and(distrusts)
 }

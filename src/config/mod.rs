@@ -37,7 +37,8 @@ pub use oidc::{Oidc, OidcKey, oidc_keys};
 pub use profiles::{CredentialPlace, Credentials, Profile, ProfileName, Profiles};
 pub use project::{ProjectFile, project};
 pub use settings::{
-    AuditReads, LogFormat, LogLevel, MemoryLock, NoticeEvent, Setting, SyslogFacility, keys,
+    AuditReads, LogFormat, LogLevel, MemoryLock, NoticeEvent, Setting, SyslogFacility,
+    SyslogFormat, keys,
 };
 pub use validate::Exposure;
 
@@ -314,6 +315,7 @@ pub struct AuditFile {
 pub struct AuditSyslog {
     pub socket: Option<PathBuf>,
     pub facility: SyslogFacility,
+    pub format: SyslogFormat,
 }
 
 /// Whether entries are copied to systemd's journal.
@@ -407,7 +409,11 @@ impl Default for Config {
                 archive: None,
                 names: SecretNaming::Plain,
                 file: AuditFile::default(),
-                syslog: AuditSyslog { socket: None, facility: SyslogFacility::AUTHPRIV },
+                syslog: AuditSyslog {
+                    socket: None,
+                    facility: SyslogFacility::AUTHPRIV,
+                    format: SyslogFormat::Local,
+                },
                 journal: AuditJournal { enabled: false },
             },
             oidc: Vec::new(),

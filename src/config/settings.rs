@@ -155,6 +155,7 @@ const SETTINGS: &[Setting] = settings! {
     audit.file.path;
     audit.syslog.socket;
     audit.syslog.facility;
+    audit.syslog.format;
     audit.journal.enabled;
 };
 
@@ -574,6 +575,35 @@ impl SyslogFacility {
 
     pub fn code(self) -> u8 {
         self.1
+    }
+}
+
+impl Value for SyslogFormat {
+    fn from_text(text: &str) -> Result<Self, String> {
+        one_of(Self::ALL, Self::as_str, text, "must be \"local\" or \"rfc5424\"")
+    }
+
+    fn show(&self) -> String {
+        quoted(self.as_str())
+    }
+}
+
+/// What stands before the text of a message of syslog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyslogFormat {
+    /// What syslog(3) writes.
+    Local,
+    Rfc5424,
+}
+
+impl SyslogFormat {
+    const ALL: [Self; 2] = [Self::Local, Self::Rfc5424];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Rfc5424 => "rfc5424",
+        }
     }
 }
 

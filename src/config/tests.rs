@@ -78,6 +78,7 @@ const OTHER_VALUES: &[(&str, &str, &str)] = &[
     ("audit.file.path", "'/log/audit'", "/log/audit"),
     ("audit.syslog.socket", "'/dev/log'", "/dev/log"),
     ("audit.syslog.facility", "'local3'", "local3"),
+    ("audit.syslog.format", "'rfc5424'", "rfc5424"),
     ("audit.journal.enabled", "true", "true"),
 ];
 

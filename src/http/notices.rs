@@ -22,6 +22,7 @@ use tokio::time::{interval, sleep};
 use super::trust::{CaError, trusting};
 use crate::crypto::{WebhookKey, random, sha256};
 use crate::domain::{SecretNaming, Timestamp, WebAddress, root_cause};
+use crate::outward::{distrusts, proxy_to};
 use crate::vault::Vault;
 use crate::vault::notices::{Messenger, Notice, NoticeKind};
 
@@ -41,6 +42,11 @@ pub enum WebhookError {
     Setup(String),
     #[error("the receiver at notify.url cannot be reached: {0}")]
     Unreachable(String),
+    #[error(
+        "the receiver at notify.url cannot be reached through the proxy {proxy}: {cause}; mend \
+         HTTPS_PROXY or ALL_PROXY, or name the host in NO_PROXY, if it needs none"
+    )]
+    Proxy { proxy: String, cause: String },
     #[error("the receiver at notify.url answers with status {0}, and not with 200 to 299")]
     Status(u16),
     #[error("the receiver at notify.url answers with a redirect, which is not followed")]
@@ -51,6 +57,8 @@ pub enum WebhookError {
 #[derive(Debug)]
 pub struct Webhook {
     client: Client,
+    /// By which it is reached, if any.
+    proxy: Option<String>,
     url: WebAddress,
     key: WebhookKey,
     names: SecretNaming,
@@ -75,16 +83,15 @@ impl Webhook {
         if let Some(file) = ca_file {
             builder = trusting(builder, file)?;
         }
-        // Plain HTTP goes to this machine's loopback alone, for which no certificate and no
-        // proxy is asked.
-        let builder = if url.is_encrypted() {
-            builder.https_only(true)
-        } else {
-            builder.no_proxy().tls_certs_only([])
-        };
+        if url.is_loopback() {
+            builder = builder.no_proxy();
+        }
+        // Plain HTTP goes to this machine's loopback alone, for which no certificate is asked.
+        let builder =
+            if url.is_encrypted() { builder.https_only(true) } else { builder.tls_certs_only([]) };
         let built = builder.build();
         let client = built.map_err(|error| WebhookError::Setup(root_cause(&error)))?;
-        Ok(Self { client, url, key, names })
+        Ok(Self { client, proxy: proxy_to(&url), url, key, names })
     }
 
     /// Sends a message that says nothing, once.
@@ -113,15 +120,22 @@ impl Webhook {
             .header("webhook-timestamp", timestamp.to_string())
             .header("webhook-signature", self.key.sign(id, timestamp, body))
             .body(body.to_vec());
-        let answer = request.send().await.map_err(|error| {
-            let timed_out = error.is_timeout();
-            let cause = if timed_out { "no answer in time".to_owned() } else { root_cause(&error) };
-            WebhookError::Unreachable(cause)
-        })?;
+        let answer = request.send().await.map_err(|error| self.lost(&error))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
             status if status.is_redirection() => Err(WebhookError::Redirect),
             status => Err(WebhookError::Status(status.as_u16())),
+        }
+    }
+
+    fn lost(&self, error: &reqwest::Error) -> WebhookError {
+        let cause =
+            if error.is_timeout() { "no answer in time".to_owned() } else { root_cause(error) };
+        match &self.proxy {
+            Some(proxy) if error.is_connect() && !distrusts(error) => {
+                WebhookError::Proxy { proxy: proxy.clone(), cause }
+            }
+            _ => WebhookError::Unreachable(cause),
         }
     }
 

@@ -369,11 +369,9 @@ fn received(socket: &UnixDatagram, name: &str) -> Vec<Value> {
         let bytes = socket.recv(&mut buffer).expect("a message");
         let message = String::from_utf8(buffer[..bytes].to_vec()).expect("UTF-8");
         assert!(!message.contains(VALUE), "{message}");
-        let words: Vec<_> = message.splitn(8, ' ').collect();
-        let [priority, _, _, "tenure", _, op, "-", entry] = words[..] else { panic!("{message}") };
-        assert_eq!(priority, "<158>1", "{message}");
+        let (header, entry) = message.split_once("]: ").expect("a header");
+        assert!(header.starts_with("<158>") && header.contains(" tenure["), "{message}");
         all.push(parse(entry));
-        assert_eq!(all.last().expect("one")["op"], op);
     }
     all
 }
@@ -411,24 +409,42 @@ fn syslog_has_what_came_while_nobody_listened() {
     assert!(store.stored().is_subset(&once));
 }
 
+/// How messages are written, and what rsyslog is told so that it reads them.
+#[derive(Clone, Copy)]
+struct Reading {
+    format: &'static str,
+    /// Of its input, beside the socket.
+    options: &'static str,
+    /// What stands behind the header.
+    text: &'static str,
+}
+
+/// As on /dev/log: the blank behind the header is of the message there.
+const LOCAL: Reading = Reading { format: "local", options: "", text: "%msg:2:$%" };
+const RFC_5424: Reading = Reading {
+    format: "rfc5424",
+    options: "UseSpecialParser=\"off\" ParseHostname=\"on\"",
+    text: "%msg%",
+};
+
 /// rsyslog with a socket of its own, until this is dropped.
 struct Rsyslog(Child);
 
 impl Rsyslog {
     /// What it takes from `socket` it appends to `file`, a line each: what is behind the header.
-    fn start(socket: &Path, file: &Path) -> Self {
+    fn start(socket: &Path, file: &Path, reading: Reading) -> Self {
+        let Reading { format: _, options, text } = reading;
         let folder = file.parent().expect("a folder");
         let configuration = folder.join("rsyslog.conf");
-        let text = format!(
-            "global(workDirectory={folder:?} maxMessageSize=\"64k\")\n\
+        let rules = format!(
+            "global(workDirectory={folder:?})\n\
              module(load=\"imuxsock\" SysSock.Use=\"off\")\n\
-             input(type=\"imuxsock\" Socket={socket:?} UseSpecialParser=\"off\" ParseHostname=\"on\" \
-             RateLimit.Interval=\"0\")\n\
-             template(name=\"text\" type=\"string\" string=\"%msg%\\n\")\n\
+             input(type=\"imuxsock\" Socket={socket:?} {options})\n\
+             template(name=\"text\" type=\"string\" string=\"{text}\\n\")\n\
              if $programname == \"tenure\" and $syslogfacility-text == \"local3\" then \
              action(type=\"omfile\" file={file:?} template=\"text\")\n"
         );
-        fs::write(&configuration, text).expect("written");
+        fs::write(&configuration, rules).expect("written");
         let mut command = Command::new("/usr/sbin/rsyslogd");
         command.args(["-n", "-i", "NONE", "-f"]).arg(&configuration);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -446,14 +462,24 @@ impl Drop for Rsyslog {
 }
 
 #[test]
-fn rsyslog_takes_what_a_file_has_byte_for_byte() {
+fn rsyslog_as_it_comes_takes_what_a_file_has_byte_for_byte() {
+    assert_received_by_rsyslog(LOCAL);
+}
+
+#[test]
+fn rsyslog_that_is_told_to_reads_rfc_5424() {
+    assert_received_by_rsyslog(RFC_5424);
+}
+
+fn assert_received_by_rsyslog(reading: Reading) {
     let store = Store::new();
     let logs = store.folder.path().join("logs");
     let (socket, file) = (logs.join("socket"), logs.join("received"));
-    let rsyslog = Rsyslog::start(&socket, &file);
+    let rsyslog = Rsyslog::start(&socket, &file, reading);
     let serve = store.serve_with(|command| {
         command.env("TENURE_AUDIT_SYSLOG_SOCKET", &socket);
         command.env("TENURE_AUDIT_SYSLOG_FACILITY", "local3");
+        command.env("TENURE_AUDIT_SYSLOG_FORMAT", reading.format);
     });
     // What a daemon could take for something of its own.
     let subject = "J\u{f6}rg \"x\" %msg% #012 \\n {$} <1>";
@@ -468,7 +494,7 @@ fn rsyslog_takes_what_a_file_has_byte_for_byte() {
     // It is started again, and has what came meanwhile.
     drop(rsyslog);
     put(&serve, token, "meanwhile");
-    let _rsyslog = Rsyslog::start(&socket, &file);
+    let _rsyslog = Rsyslog::start(&socket, &file, reading);
     copied(&file, "meanwhile");
     copied(&store.copies(), "meanwhile");
     assert_eq!(serve.stop_by("TERM").0, Some(0));

@@ -1,6 +1,7 @@
 //! A webhook is told of secrets that come to their end: signed, again until it takes it, and
 //! over any end of the server.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -145,6 +146,30 @@ fn a_name_that_is_hidden_is_told_to_who_has_the_key_alone() {
     let hidden = tenure::crypto::WebhookKey::parse(&text).unwrap().hide("dev", "m4rker-hidden");
     let told = receiver.waits_for("expiring", &hidden, &TAKEN);
     assert!(!told.body.to_string().contains("m4rker"));
+}
+
+/// Neither the receiver is to blame for it, nor is anybody told who asks the proxy.
+#[test]
+fn a_proxy_that_leads_nowhere_is_named_and_the_receiver_not_blamed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (receiver, key) = (Receiver::start(), Receiver::key_file(folder.path()));
+    let dead = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).unwrap();
+    let sent = |url: &str| {
+        notify_test(|command| {
+            command.env("TENURE_NOTIFY_URL", url).env("TENURE_NOTIFY_SECRET_FILE", &key);
+            for name in ["HTTPS_PROXY", "HTTP_PROXY"] {
+                command.env(name, format!("http://someone:hunter2@{dead}"));
+            }
+        })
+    };
+    let output = sent("https://ops.example/hook-t0ken");
+    let through = format!("through the proxy http://{dead}: ");
+    output.assert_fails(5, &["the receiver at notify.url", &through, "refused", "NO_PROXY"]);
+    for word in ["someone", "hunter2", "t0ken"] {
+        assert!(!output.stderr.contains(word), "{output:?}");
+    }
+    // This machine's loopback is reached without.
+    assert_eq!(sent(&receiver.url()).code, Some(0));
 }
 
 fn notify_test(adapt: impl FnOnce(&mut std::process::Command)) -> Output {

@@ -2,7 +2,9 @@
 //! identity provider, and those that an attacker would make.
 
 use std::fmt::Write as _;
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -43,6 +45,10 @@ impl Place {
 
     /// Serves with these issuers, each a name and further keys of its table.
     fn serve(&self, issuers: &[(&str, &str)]) -> Serve {
+        self.serve_with(issuers, |_| {})
+    }
+
+    fn serve_with(&self, issuers: &[(&str, &str)], adapt: impl FnOnce(&mut Command)) -> Serve {
         let data = self.data.display();
         let mut text = format!("data = '{data}'\nkek.file = '{data}.kek'\nlog.level = 'trace'\n");
         for (name, more) in issuers {
@@ -60,6 +66,7 @@ impl Place {
         std::fs::write(&file, text).unwrap();
         Serve::start_with(&self.data, |command| {
             command.arg("--config").arg(&file);
+            adapt(command);
         })
     }
 }
@@ -488,6 +495,35 @@ fn what_is_no_issuer_or_no_key_set_is_told_in_the_log_and_not_believed() {
     }
     assert!(!other.was_asked("/keys"), "a redirect was followed");
     assert_eq!(status(&server, &list("acme", &mint(&server))), 200);
+}
+
+/// An issuer is not to blame for it, and nobody is told who asks the proxy.
+#[test]
+fn a_proxy_that_leads_nowhere_is_named_and_the_issuer_not_blamed() {
+    let (near, signer) = (FakeIssuer::start(), Signer::new("k"));
+    near.put_issuer("", &[signer.jwk()]);
+    let far = "https://login.tenure.example";
+    let dead = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).unwrap();
+    let place = Place::new();
+    let server = place.serve_with(&[(&near.name(""), ""), (far, "")], |command| {
+        for name in ["HTTPS_PROXY", "HTTP_PROXY"] {
+            command.env(name, format!("http://someone:hunter2@{dead}"));
+        }
+    });
+    let begins = format!("issuer {far}: its keys cannot be fetched: {far}/");
+    let line = eventually("the fault to be logged", || {
+        let log = server.log();
+        log.lines().find(|line| line.contains(&begins)).map(str::to_owned)
+    });
+    let through = format!("through the proxy http://{dead}: ");
+    for words in [&through, "refused", "HTTPS_PROXY", "NO_PROXY"] {
+        assert!(line.contains(words), "{words}: {line}");
+    }
+    // This machine's loopback is reached without.
+    let fetched = format!("issuer {}: 1 keys", near.name(""));
+    eventually("its keys", || server.log().contains(&fetched).then_some(()));
+    let log = server.log();
+    assert!(!log.contains("hunter2") && !log.contains("someone"), "{log}");
 }
 
 #[test]

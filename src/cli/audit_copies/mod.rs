@@ -88,9 +88,8 @@ impl Copies {
             let taker = Box::new(AuditFile::new(path.clone()));
             takers.push((CopiesTo::File, path.display().to_string(), taker));
         }
-        if let Some(socket) = &syslog.socket {
-            let taker = Box::new(Syslog::new(socket.clone(), syslog.facility));
-            takers.push((CopiesTo::Syslog, format!("syslog at {}", socket.display()), taker));
+        if let Some(taker) = Syslog::new(syslog) {
+            takers.push((CopiesTo::Syslog, taker.to_string(), Box::new(taker)));
         }
         if journal.enabled {
             takers.push((CopiesTo::Journal, "the journal".to_owned(), Box::new(Journal::new())));

@@ -11,13 +11,14 @@ use std::path::PathBuf;
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 
 use super::super::args::WhenArg;
 use super::super::clock::SystemClock;
 use super::super::failure::{CliError, Exit};
 use super::super::maintain::Output;
 use super::super::progress::Bar;
+use super::super::signals::wait_for;
 use super::super::{internal, prompt};
 use super::export::AT_ONCE;
 use super::files::{self, Format, Item};
@@ -333,7 +334,7 @@ async fn store(client: &Client, names: &Names, plan: Plan) -> Result<(), CliErro
     let Plan { added, changed, .. } = plan;
     let batches = batches(added.into_iter().chain(changed));
     let of: usize = batches.iter().map(Vec::len).sum();
-    let interrupts = signal(SignalKind::interrupt()).map_err(internal)?;
+    let interrupts = wait_for(SignalKind::interrupt()).map_err(internal)?;
     let (bar, mut ctrl_c) = (Bar::patient(), CtrlC { interrupts, pressed: 0 });
     let mut done = 0;
     for (number, batch) in batches.iter().enumerate() {

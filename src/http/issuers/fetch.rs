@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::super::trust::{CaError, trusting};
 use crate::auth::oidc::{KeySet, KeySetError};
 use crate::domain::{WebAddress, WebAddressError, root_cause};
+use crate::outward::{distrusts, proxy_to};
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// For one answer as a whole.
@@ -51,6 +52,11 @@ pub(super) enum FetchError {
     Setup(String),
     #[error("{address}: {cause}")]
     Unreachable { address: String, cause: String },
+    #[error(
+        "{address} through the proxy {proxy}: {cause}; mend HTTPS_PROXY or ALL_PROXY of this \
+         server, or name the host in NO_PROXY, if it needs none"
+    )]
+    Proxy { address: String, proxy: String, cause: String },
     #[error("{address} answers with status {status}")]
     Status { address: String, status: u16 },
     #[error("{address} answers with a redirect, which is not followed")]
@@ -82,23 +88,22 @@ struct Metadata {
 /// Asks anew each time, over connections of its own: nothing is kept, so that what
 /// was changed on either side counts.
 pub(super) async fn fetch(source: &Source) -> Result<Fetched, FetchError> {
-    let client = client(source)?;
     let (keys_at, endpoints) = match &source.jwks_uri {
         Some(configured) => (configured.clone(), Endpoints::default()),
-        None => ask(&client, source).await?,
+        None => ask(source).await?,
     };
     let address = keys_at.to_string();
-    let text = get(&client, &address).await?;
+    let text = Asked::new(source, &keys_at)?.get(&address).await?;
     match KeySet::parse(&text) {
         Ok(keys) => Ok(Fetched { keys, endpoints }),
         Err(cause) => Err(FetchError::Keys { address, cause }),
     }
 }
 
-async fn ask(client: &Client, source: &Source) -> Result<(WebAddress, Endpoints), FetchError> {
+async fn ask(source: &Source) -> Result<(WebAddress, Endpoints), FetchError> {
     let issuer = source.issuer.as_str();
     let address = format!("{}{METADATA}", issuer.trim_end_matches('/'));
-    let text = get(client, &address).await?;
+    let text = Asked::new(source, &source.issuer)?.get(&address).await?;
     let Ok(metadata) = serde_json::from_slice::<Metadata>(&text) else {
         return Err(FetchError::Metadata { address });
     };
@@ -125,41 +130,61 @@ fn within(source: &Source, named: &str) -> Result<WebAddress, WebAddressError> {
     Ok(address)
 }
 
-fn client(source: &Source) -> Result<Client, FetchError> {
-    // The process's default; that it was set before is no fault.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .redirect(redirect::Policy::none())
-        .connect_timeout(CONNECT)
-        .timeout(ANSWER)
-        .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))
-        .https_only(source.issuer.is_encrypted());
-    if let Some(path) = &source.ca_file {
-        builder = trusting(builder, path)?;
-    }
-    builder.build().map_err(|error| FetchError::Setup(root_cause(&error)))
+/// One host, and how it is reached.
+struct Asked {
+    client: Client,
+    proxy: Option<String>,
 }
 
-async fn get(client: &Client, address: &str) -> Result<Vec<u8>, FetchError> {
-    let named = || address.to_owned();
-    let failed = |error: reqwest::Error| FetchError::Unreachable {
-        address: named(),
-        cause: if error.is_timeout() { "no answer in time".to_owned() } else { root_cause(&error) },
-    };
-    let mut answer = client.get(address).send().await.map_err(failed)?;
-    let status = answer.status();
-    if status.is_redirection() {
-        return Err(FetchError::Redirect { address: named() });
-    }
-    if !status.is_success() {
-        return Err(FetchError::Status { address: named(), status: status.as_u16() });
-    }
-    let mut text = Vec::new();
-    while let Some(piece) = answer.chunk().await.map_err(failed)? {
-        if text.len().saturating_add(piece.len()) > MAX_BYTES {
-            return Err(FetchError::TooLarge { address: named() });
+impl Asked {
+    fn new(source: &Source, host_of: &WebAddress) -> Result<Self, FetchError> {
+        // The process's default; that it was set before is no fault.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            .timeout(ANSWER)
+            .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))
+            .https_only(source.issuer.is_encrypted());
+        if host_of.is_loopback() {
+            builder = builder.no_proxy();
         }
-        text.extend_from_slice(&piece);
+        if let Some(path) = &source.ca_file {
+            builder = trusting(builder, path)?;
+        }
+        let client = builder.build().map_err(|error| FetchError::Setup(root_cause(&error)))?;
+        Ok(Self { client, proxy: proxy_to(host_of) })
     }
-    Ok(text)
+
+    async fn get(&self, address: &str) -> Result<Vec<u8>, FetchError> {
+        let named = || address.to_owned();
+        let failed = |error: reqwest::Error| self.lost(named(), &error);
+        let mut answer = self.client.get(address).send().await.map_err(failed)?;
+        let status = answer.status();
+        if status.is_redirection() {
+            return Err(FetchError::Redirect { address: named() });
+        }
+        if !status.is_success() {
+            return Err(FetchError::Status { address: named(), status: status.as_u16() });
+        }
+        let mut text = Vec::new();
+        while let Some(piece) = answer.chunk().await.map_err(failed)? {
+            if text.len().saturating_add(piece.len()) > MAX_BYTES {
+                return Err(FetchError::TooLarge { address: named() });
+            }
+            text.extend_from_slice(&piece);
+        }
+        Ok(text)
+    }
+
+    fn lost(&self, address: String, error: &reqwest::Error) -> FetchError {
+        let cause =
+            if error.is_timeout() { "no answer in time".to_owned() } else { root_cause(error) };
+        match &self.proxy {
+            Some(proxy) if error.is_connect() && !distrusts(error) => {
+                FetchError::Proxy { address, proxy: proxy.clone(), cause }
+            }
+            _ => FetchError::Unreachable { address, cause },
+        }
+    }
 }

@@ -88,6 +88,28 @@ fn a_signal_from_elsewhere_leaves_a_terminal_as_it_was() {
     assert_eq!(desk.stored("typed"), None);
 }
 
+/// What a question put off happens again once it is answered.
+#[test]
+fn behind_a_question_that_was_answered_signals_end_as_before() {
+    let desk = Desk::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    for (key, code) in [("\x03", 130), ("\x1c", 131)] {
+        let mut terminal = Terminal::open(&["put", "x"], |command| {
+            desk.place(command);
+            command.env("TENURE_ADDR", &address).env("TENURE_TENANT", "dev");
+            command.env("TENURE_TOKEN", "hunter2");
+        });
+        terminal.expect("(not shown): ");
+        terminal.type_in("typed\n");
+        let (mut asked, _) = silent.accept().unwrap();
+        assert_ne!(asked.read(&mut [0; 64]).unwrap(), 0, "{code}");
+        terminal.type_in(key);
+        let (ended, shown) = terminal.ended();
+        assert_eq!(ended, Some(code), "{shown}");
+    }
+}
+
 /// Where an editor runs, Ctrl-C and its signal are for the editor.
 #[test]
 fn an_interrupt_from_elsewhere_ends_no_edit() {

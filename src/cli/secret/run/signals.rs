@@ -5,10 +5,11 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use rustix::process::{Signal, getpgrp};
-use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use tokio::signal::unix::{Signal as Stream, SignalKind};
 
 use crate::cli::failure::CliError;
 use crate::cli::internal;
+use crate::cli::signals::{Ignored, wait_for};
 
 const PASSED_ON: [Signal; 7] = [
     Signal::HUP,
@@ -29,10 +30,10 @@ impl Signals {
     /// What was ignored when this process began stays so, for the command too: nohup(1)
     /// and shells without job control have it so.
     pub(super) fn receive() -> Result<Self, CliError> {
-        let ignored = ignored();
-        let wanted = PASSED_ON.into_iter().filter(|wanted| !is_in(*wanted, ignored));
+        let ignored = Ignored::here();
+        let wanted = PASSED_ON.into_iter().filter(|wanted| !ignored.has(*wanted));
         let stream = |of: Signal| {
-            let stream = signal(SignalKind::from_raw(of.as_raw()));
+            let stream = wait_for(SignalKind::from_raw(of.as_raw()));
             stream.map(|stream| (of, stream)).map_err(internal)
         };
         let streams = wanted.chain([Signal::CHILD]).map(stream).collect::<Result<_, _>>()?;
@@ -64,31 +65,4 @@ pub(super) fn comes_from_terminal(signal: Signal) -> bool {
 /// Whether it is there to end what gets it.
 pub(super) fn asks_to_end(signal: Signal) -> bool {
     [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM].contains(&signal)
-}
-
-/// A bit for each signal, as proc_pid_status(5) has them.
-fn ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
-}
-
-fn is_in(signal: Signal, mask: u64) -> bool {
-    let bit = u32::try_from(signal.as_raw() - 1).ok();
-    bit.and_then(|bit| mask.checked_shr(bit)).is_some_and(|mask| mask & 1 == 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mask_has_a_bit_for_each_signal() {
-        // SIGHUP and SIGPIPE.
-        let mask = 0x1001;
-        assert!(is_in(Signal::HUP, mask) && is_in(Signal::PIPE, mask));
-        assert!(!is_in(Signal::INT, mask) && !is_in(Signal::TERM, mask));
-        // The runtime of the language does so in every program.
-        assert!(is_in(Signal::PIPE, ignored()));
-    }
 }
