@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::audit::AuditVitals;
 use super::heads::{Look, Place};
+use super::seal::ledger_of;
 use super::tenant::Tenant;
 use super::{Vault, VaultError};
-use crate::domain::{Now, Timestamp, ValidityWindow, WindowState};
-use crate::store::Health;
+use crate::domain::{Now, TenantName, Timestamp, ValidityWindow, WindowState};
+use crate::store::{Health, Space};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -98,6 +99,14 @@ impl Vault {
             survey: *self.survey.read().unwrap_or_else(PoisonError::into_inner),
             audit: self.audit_vitals(),
         }
+    }
+
+    /// How many rows a tenant has, two or three for most secrets: read from its ledger,
+    /// however many they are. `None` where nobody can tell.
+    pub async fn rows_of(&self, tenant: &TenantName) -> Option<u64> {
+        let tenant = self.tenant_named(tenant)?;
+        let ledger = ledger_of(&*self.store, Space::Tenant(tenant.id), tenant.keys().1).await;
+        Some(ledger.ok()??.rows)
     }
 
     /// Counts what tenants have whose limits need it, some microseconds for each secret.

@@ -13,6 +13,7 @@ use crate::support::{Output, ended, eventually, signal};
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/static/tenure");
 
+/// And the server's log beside it, for every file in the root is looked at.
 struct Root(TempDir);
 
 impl Root {
@@ -24,6 +25,7 @@ impl Root {
         assert!(Path::new(PROGRAM).exists(), "there is no {PROGRAM}; run packaging/static");
         let folder = tempfile::tempdir().expect("a folder");
         let root = Self(folder);
+        fs::create_dir(root.root()).expect("a folder");
         fs::copy(PROGRAM, root.path("tenure")).expect("the program");
         DirBuilder::new().mode(0o700).create(root.path("data")).expect("a folder");
         let config = "data = '/data'\nlisten = '127.0.0.1:0'\nkek.file = '/kek'\n";
@@ -31,13 +33,22 @@ impl Root {
         Some(root)
     }
 
+    fn root(&self) -> PathBuf {
+        self.0.path().join("root")
+    }
+
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.root().join(name)
+    }
+
+    /// Of the server that was started last.
+    fn log(&self) -> String {
+        fs::read_to_string(self.0.path().join("log")).expect("a log")
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("chroot");
-        command.arg(self.0.path()).arg("/tenure").args(args).stdin(Stdio::null());
+        command.arg(self.root()).arg("/tenure").args(args).stdin(Stdio::null());
         let path = std::env::var_os("PATH").expect("a PATH");
         command.env_clear().env("PATH", path).env("TENURE_CONFIG", "/tenure.toml");
         command
@@ -52,17 +63,14 @@ impl Root {
 
     /// Starts a server; answers where it is.
     fn serve(&self) -> (Child, String) {
-        // Beside the root, whose every file is looked at.
-        let log = self.0.path().with_extension("log");
-        let file = File::create(&log).expect("a log");
+        let file = File::create(self.0.path().join("log")).expect("a log");
         let mut child = self.command(&["serve"]).stderr(file).spawn().expect("chroot exists");
         let address = eventually("the server to be ready", || {
-            let written = fs::read_to_string(&log).expect("a log");
+            let written = self.log();
             assert!(child.try_wait().expect("the child is ours").is_none(), "{written}");
             let line = written.lines().find(|line| line.contains(" serving "))?;
             line.split_once(" on ").map(|(_, address)| address.to_owned())
         });
-        fs::remove_file(log).expect("it is there");
         (child, address)
     }
 
@@ -97,7 +105,7 @@ fn the_static_program_serves_from_an_otherwise_empty_root_folder() {
     signal(server.id(), "TERM");
     assert_eq!(ended(&mut server).code(), Some(0));
     root.run(&["verify"]);
-    let names = fs::read_dir(root.0.path()).expect("a folder");
+    let names = fs::read_dir(root.root()).expect("a folder");
     let names = names.map(|entry| entry.expect("an entry").file_name().into_string().unwrap());
     let mut names: Vec<_> = names.collect();
     names.sort();
@@ -120,6 +128,11 @@ fn what_the_static_program_does_without_is_told() {
         assert_ne!(output.code, Some(0), "{output:?}");
         assert!(output.stderr.contains(said), "{said}: {output:?}");
     }
+    signal(server.id(), "USR2");
+    eventually("the upgrade to be refused", || {
+        root.log().contains("no upgrade: without /proc").then_some(())
+    });
+    assert_eq!(root.asks(&address, &token, &["list"]).code, Some(0), "it goes on");
     signal(server.id(), "TERM");
     assert_eq!(ended(&mut server).code(), Some(0));
 }

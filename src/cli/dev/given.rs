@@ -12,10 +12,14 @@ use super::super::failure::CliError;
 use super::super::internal;
 use super::super::secret::files::{self, Format, Item};
 use super::home::Home;
-use super::welcome::Holds;
+use super::welcome::{Holds, Names};
 use crate::auth::Principal;
 use crate::domain::{NamePrefix, SecretName, SecretValue, TenantName, ValidityWindow};
 use crate::vault::{ListRequest, NewSecret, Precondition, Secret, Vault, VaultError};
+
+/// Of more rows than these nothing is listed: sorting their names takes longer than a start
+/// may.
+const MOST_ROWS: u64 = 5_000;
 
 /// Read before the store is opened: what is wrong with a file is told first.
 pub(super) struct Given {
@@ -173,7 +177,14 @@ impl<'v> Shelf<'v> {
 
     /// What there is to list; that it cannot be listed keeps no store from serving.
     pub(super) async fn holds(&self) -> Holds {
-        let (mut holds, mut after) = (Holds::default(), None);
+        match self.vault.rows_of(self.tenant).await {
+            Some(rows) if rows > MOST_ROWS => Holds::Many,
+            _ => Holds::These(self.names().await),
+        }
+    }
+
+    async fn names(&self) -> Names {
+        let (mut holds, mut after) = (Names::default(), None);
         let now = self.vault.now();
         let Ok(permit) = self.principal.may_list(self.tenant, now) else { return holds };
         loop {

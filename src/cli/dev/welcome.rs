@@ -14,14 +14,37 @@ use crate::domain::NamePrefix;
 const NAMES: usize = 20;
 
 /// What is in the store.
+#[derive(Debug)]
+pub(super) enum Holds {
+    These(Names),
+    /// So many that to list them would keep the developer waiting.
+    Many,
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Holds {
+pub(super) struct Names {
     count: usize,
     /// The first ones.
     names: Vec<String>,
 }
 
 impl Holds {
+    fn text(&self) -> String {
+        match self {
+            Self::These(names) => names.text(),
+            Self::Many => "thousands of secrets".to_owned(),
+        }
+    }
+
+    fn count(&self) -> Option<usize> {
+        match self {
+            Self::These(names) => Some(names.count),
+            Self::Many => None,
+        }
+    }
+}
+
+impl Names {
     pub(super) fn add(&mut self, name: &str) {
         self.count += 1;
         if self.names.len() < NAMES {
@@ -60,7 +83,7 @@ fn shown<S: Serializer>(token: &Zeroizing<String>, serializer: S) -> Result<S::O
 }
 
 fn counted<S: Serializer>(holds: &Holds, serializer: S) -> Result<S::Ok, S::Error> {
-    holds.count.serialize(serializer)
+    holds.count().serialize(serializer)
 }
 
 impl Welcome {
@@ -146,7 +169,7 @@ mod tests {
     #[test]
     fn what_it_holds_is_named_up_to_twenty() {
         let holds = |count: usize| {
-            let mut holds = Holds::default();
+            let mut holds = Names::default();
             (0..count).for_each(|n| holds.add(&format!("n{n}")));
             holds.text()
         };

@@ -1,5 +1,6 @@
 //! `tenure dev` as a tool of every day: beside others, in a project, in a repository.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -124,6 +125,16 @@ fn what_is_imported_is_there_when_it_says_ready_and_replaces() {
     assert_eq!(dev.says("holds"), "3 secrets: DB_PASSWORD, TOKEN, none");
     assert_eq!(project.done(&["get", "DB_PASSWORD"]), "hunter2");
     assert_eq!(version(), first, "what is the same is not written again");
+}
+
+/// Or a start would take as long as sorting their names does: a million, a quarter of a minute.
+#[test]
+fn a_store_of_thousands_is_not_listed_before_it_is_ready() {
+    let project = Project::new();
+    let many: BTreeMap<_, _> = (0..2_600).map(|n| (format!("n{n}"), "x")).collect();
+    project.write("many.json", &serde_json::to_string(&many).expect("JSON"));
+    let dev = project.dev(&["--import", "many.json"]);
+    assert_eq!(dev.says("holds"), "thousands of secrets");
 }
 
 #[test]
