@@ -73,10 +73,23 @@ impl Terminal {
 
     /// The exit code, and all that was shown. One that a signal ended has 128 and more.
     pub fn ended(mut self) -> (Option<i32>, String) {
+        let told = ToldOnPanic(&self.shown);
         let status = ended(&mut self.child);
+        drop(told);
         self.reader.join().expect("it reads");
         let shown = self.shown.lock().expect("a screen").clone();
         (status.code(), shown)
+    }
+}
+
+/// What a terminal shows whose program did not end.
+struct ToldOnPanic<'t>(&'t Mutex<String>);
+
+impl Drop for ToldOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the terminal showed {:?}", self.0.lock().expect("a screen"));
+        }
     }
 }
 
