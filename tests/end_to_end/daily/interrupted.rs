@@ -45,9 +45,10 @@ fn ctrl_c_ends_every_command_that_waits_for_a_server() {
 
 /// Runs `tenure` on a terminal, ends it by a signal once it shows `asked`, and answers what
 /// the terminal showed, with how it is set afterwards. A shell for scripts does not set it.
+/// Whoever runs these tests may ignore signals, as nohup(1) does.
 fn signalled(desk: &Desk, args: &str, asked: &str, name: &str) -> String {
     let line = format!(
-        "trap : INT; sh -c 'echo pid $$.; exec {} {args}'; echo code $?.; stty -a",
+        "trap : INT; sh -c 'echo pid $$.; exec env --default-signal {} {args}'; echo code $?.; stty -a",
         env!("CARGO_BIN_EXE_tenure")
     );
     let terminal = Terminal::shell(&line, |command| {
