@@ -389,20 +389,15 @@ impl Display for NoticeEvent {
     }
 }
 
-impl Value for SecretNaming {
-    fn from_text(text: &str) -> Result<Self, String> {
-        match text {
-            "plain" => Ok(Self::Plain),
-            "hashed" => Ok(Self::Hashed),
-            _ => Err("must be \"plain\" or \"hashed\"".to_owned()),
-        }
-    }
+impl Word for SecretNaming {
+    const ALL: &[Self] = &[Self::Plain, Self::Hashed];
+    const MUST_BE: &str = "must be \"plain\" or \"hashed\"";
 
-    fn show(&self) -> String {
-        quoted(match self {
+    fn word(self) -> &'static str {
+        match self {
             Self::Plain => "plain",
             Self::Hashed => "hashed",
-        })
+        }
     }
 }
 
@@ -464,24 +459,22 @@ impl Value for KekSource {
     }
 }
 
-/// The one that is written so.
-fn one_of<T: Copy, const N: usize>(
-    all: [T; N],
-    word: fn(T) -> &'static str,
-    text: &str,
-    must_be: &str,
-) -> Result<T, String> {
-    all.into_iter().find(|one| word(*one) == text).ok_or_else(|| must_be.to_owned())
+/// One of a few words.
+trait Word: Copy + 'static {
+    const ALL: &'static [Self];
+    const MUST_BE: &'static str;
+
+    fn word(self) -> &'static str;
 }
 
-impl Value for MemoryLock {
+impl<T: Word> Value for T {
     fn from_text(text: &str) -> Result<Self, String> {
-        let must_be = "must be \"auto\", \"required\" or \"off\"";
-        one_of(Self::ALL, Self::as_str, text, must_be)
+        let found = Self::ALL.iter().copied().find(|one| one.word() == text);
+        found.ok_or_else(|| Self::MUST_BE.to_owned())
     }
 
     fn show(&self) -> String {
-        quoted(self.as_str())
+        quoted(self.word())
     }
 }
 
@@ -495,26 +488,16 @@ pub enum MemoryLock {
     Off,
 }
 
-impl MemoryLock {
-    const ALL: [Self; 3] = [Self::Auto, Self::Required, Self::Off];
+impl Word for MemoryLock {
+    const ALL: &[Self] = &[Self::Auto, Self::Required, Self::Off];
+    const MUST_BE: &str = "must be \"auto\", \"required\" or \"off\"";
 
-    fn as_str(self) -> &'static str {
+    fn word(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Required => "required",
             Self::Off => "off",
         }
-    }
-}
-
-impl Value for AuditReads {
-    fn from_text(text: &str) -> Result<Self, String> {
-        let must_be = "must be \"durable\", \"buffered\" or \"off\"";
-        one_of(Self::ALL, Self::as_str, text, must_be)
-    }
-
-    fn show(&self) -> String {
-        quoted(self.as_str())
     }
 }
 
@@ -528,27 +511,16 @@ pub enum AuditReads {
     Off,
 }
 
-impl AuditReads {
-    const ALL: [Self; 3] = [Self::Durable, Self::Buffered, Self::Off];
+impl Word for AuditReads {
+    const ALL: &[Self] = &[Self::Durable, Self::Buffered, Self::Off];
+    const MUST_BE: &str = "must be \"durable\", \"buffered\" or \"off\"";
 
-    fn as_str(self) -> &'static str {
+    fn word(self) -> &'static str {
         match self {
             Self::Durable => "durable",
             Self::Buffered => "buffered",
             Self::Off => "off",
         }
-    }
-}
-
-impl Value for SyslogFacility {
-    fn from_text(text: &str) -> Result<Self, String> {
-        let must_be = "must be \"user\", \"daemon\", \"auth\", \"authpriv\", or one of \"local0\" to \
-                       \"local7\"";
-        one_of(Self::ALL, |facility| facility.0, text, must_be)
-    }
-
-    fn show(&self) -> String {
-        quoted(self.0)
     }
 }
 
@@ -558,7 +530,14 @@ pub struct SyslogFacility(&'static str, u8);
 
 impl SyslogFacility {
     pub const AUTHPRIV: Self = Self("authpriv", 10);
-    const ALL: [Self; 12] = [
+
+    pub fn code(self) -> u8 {
+        self.1
+    }
+}
+
+impl Word for SyslogFacility {
+    const ALL: &[Self] = &[
         Self("user", 1),
         Self("daemon", 3),
         Self("auth", 4),
@@ -572,19 +551,11 @@ impl SyslogFacility {
         Self("local6", 22),
         Self("local7", 23),
     ];
+    const MUST_BE: &str = "must be \"user\", \"daemon\", \"auth\", \"authpriv\", or one of \"local0\" to \
+                       \"local7\"";
 
-    pub fn code(self) -> u8 {
-        self.1
-    }
-}
-
-impl Value for SyslogFormat {
-    fn from_text(text: &str) -> Result<Self, String> {
-        one_of(Self::ALL, Self::as_str, text, "must be \"local\" or \"rfc5424\"")
-    }
-
-    fn show(&self) -> String {
-        quoted(self.as_str())
+    fn word(self) -> &'static str {
+        self.0
     }
 }
 
@@ -596,25 +567,15 @@ pub enum SyslogFormat {
     Rfc5424,
 }
 
-impl SyslogFormat {
-    const ALL: [Self; 2] = [Self::Local, Self::Rfc5424];
+impl Word for SyslogFormat {
+    const ALL: &[Self] = &[Self::Local, Self::Rfc5424];
+    const MUST_BE: &str = "must be \"local\" or \"rfc5424\"";
 
-    fn as_str(self) -> &'static str {
+    fn word(self) -> &'static str {
         match self {
             Self::Local => "local",
             Self::Rfc5424 => "rfc5424",
         }
-    }
-}
-
-impl Value for LogFormat {
-    fn from_text(text: &str) -> Result<Self, String> {
-        let must_be = "must be \"auto\", \"text\", \"json\" or \"journal\"";
-        one_of(Self::ALL, Self::as_str, text, must_be)
-    }
-
-    fn show(&self) -> String {
-        quoted(self.as_str())
     }
 }
 
@@ -630,27 +591,17 @@ pub enum LogFormat {
     Journal,
 }
 
-impl LogFormat {
-    const ALL: [Self; 4] = [Self::Auto, Self::Text, Self::Json, Self::Journal];
+impl Word for LogFormat {
+    const ALL: &[Self] = &[Self::Auto, Self::Text, Self::Json, Self::Journal];
+    const MUST_BE: &str = "must be \"auto\", \"text\", \"json\" or \"journal\"";
 
-    fn as_str(self) -> &'static str {
+    fn word(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Text => "text",
             Self::Json => "json",
             Self::Journal => "journal",
         }
-    }
-}
-
-impl Value for LogLevel {
-    fn from_text(text: &str) -> Result<Self, String> {
-        let must_be = "must be off, error, warn, info, debug or trace";
-        one_of(Self::ALL, Self::as_str, text, must_be)
-    }
-
-    fn show(&self) -> String {
-        quoted(self)
     }
 }
 
@@ -665,12 +616,13 @@ pub enum LogLevel {
     Trace,
 }
 
-impl LogLevel {
-    const ALL: [Self; 6] =
-        [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+impl Word for LogLevel {
+    const ALL: &[Self] =
+        &[Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+    const MUST_BE: &str = "must be off, error, warn, info, debug or trace";
 
     /// In lower case, as the `log` crate reads it.
-    pub fn as_str(self) -> &'static str {
+    fn word(self) -> &'static str {
         match self {
             Self::Off => "off",
             Self::Error => "error",
@@ -684,6 +636,6 @@ impl LogLevel {
 
 impl Display for LogLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(self.word())
     }
 }
