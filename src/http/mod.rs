@@ -35,6 +35,7 @@ mod path;
 mod problem;
 mod process_facts;
 mod pulse;
+mod reach;
 mod record;
 mod request_id;
 mod routes;
@@ -45,7 +46,6 @@ mod state;
 mod swagger_ui;
 mod system;
 mod tls;
-mod trust;
 mod vitals;
 
 pub use admin::{AdminServer, Desk, Turn, Wanted};

@@ -14,19 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::{Client, redirect};
+use reqwest::Client;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
-use super::trust::{CaError, trusting};
+use super::reach::{CaError, Lost, Way};
 use crate::crypto::{WebhookKey, random, sha256};
 use crate::domain::{SecretNaming, Timestamp, WebAddress, root_cause};
-use crate::outward::{distrusts, proxy_to};
 use crate::vault::Vault;
 use crate::vault::notices::{Messenger, Notice, NoticeKind};
 
-const CONNECT: Duration = Duration::from_secs(5);
 /// For one answer as a whole.
 const ANSWER: Duration = Duration::from_secs(15);
 /// After a failure, doubled with each further one.
@@ -57,8 +55,7 @@ pub enum WebhookError {
 #[derive(Debug)]
 pub struct Webhook {
     client: Client,
-    /// By which it is reached, if any.
-    proxy: Option<String>,
+    way: Way,
     url: WebAddress,
     key: WebhookKey,
     names: SecretNaming,
@@ -73,25 +70,13 @@ impl Webhook {
         names: SecretNaming,
         ca_file: Option<&Path>,
     ) -> Result<Self, WebhookError> {
-        // The process's default; that it was set before is no fault.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER)
-            .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")));
-        if let Some(file) = ca_file {
-            builder = trusting(builder, file)?;
-        }
-        if url.is_loopback() {
-            builder = builder.no_proxy();
-        }
+        let (way, builder) = Way::to(&url, ca_file, ANSWER)?;
         // Plain HTTP goes to this machine's loopback alone, for which no certificate is asked.
         let builder =
             if url.is_encrypted() { builder.https_only(true) } else { builder.tls_certs_only([]) };
         let built = builder.build();
         let client = built.map_err(|error| WebhookError::Setup(root_cause(&error)))?;
-        Ok(Self { client, proxy: proxy_to(&url), url, key, names })
+        Ok(Self { client, way, url, key, names })
     }
 
     /// Sends a message that says nothing, once.
@@ -129,13 +114,9 @@ impl Webhook {
     }
 
     fn lost(&self, error: &reqwest::Error) -> WebhookError {
-        let cause =
-            if error.is_timeout() { "no answer in time".to_owned() } else { root_cause(error) };
-        match &self.proxy {
-            Some(proxy) if error.is_connect() && !distrusts(error) => {
-                WebhookError::Proxy { proxy: proxy.clone(), cause }
-            }
-            _ => WebhookError::Unreachable(cause),
+        match self.way.lost(error) {
+            Lost { cause, proxy: Some(proxy) } => WebhookError::Proxy { proxy, cause },
+            Lost { cause, proxy: None } => WebhookError::Unreachable(cause),
         }
     }
 

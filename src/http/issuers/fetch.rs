@@ -7,15 +7,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::{Client, redirect};
+use reqwest::Client;
 use serde::Deserialize;
 
-use super::super::trust::{CaError, trusting};
+use super::super::reach::{CaError, Lost, Way};
 use crate::auth::oidc::{KeySet, KeySetError};
 use crate::domain::{WebAddress, WebAddressError, root_cause};
-use crate::outward::{distrusts, proxy_to};
 
-const CONNECT: Duration = Duration::from_secs(5);
 /// For one answer as a whole.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Of one answer. The largest issuers' are a tenth of this.
@@ -133,27 +131,15 @@ fn within(source: &Source, named: &str) -> Result<WebAddress, WebAddressError> {
 /// One host, and how it is reached.
 struct Asked {
     client: Client,
-    proxy: Option<String>,
+    way: Way,
 }
 
 impl Asked {
     fn new(source: &Source, host_of: &WebAddress) -> Result<Self, FetchError> {
-        // The process's default; that it was set before is no fault.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER)
-            .user_agent(concat!("tenure/", env!("CARGO_PKG_VERSION")))
-            .https_only(source.issuer.is_encrypted());
-        if host_of.is_loopback() {
-            builder = builder.no_proxy();
-        }
-        if let Some(path) = &source.ca_file {
-            builder = trusting(builder, path)?;
-        }
-        let client = builder.build().map_err(|error| FetchError::Setup(root_cause(&error)))?;
-        Ok(Self { client, proxy: proxy_to(host_of) })
+        let (way, builder) = Way::to(host_of, source.ca_file.as_deref(), ANSWER)?;
+        let built = builder.https_only(source.issuer.is_encrypted()).build();
+        let client = built.map_err(|error| FetchError::Setup(root_cause(&error)))?;
+        Ok(Self { client, way })
     }
 
     async fn get(&self, address: &str) -> Result<Vec<u8>, FetchError> {
@@ -178,13 +164,9 @@ impl Asked {
     }
 
     fn lost(&self, address: String, error: &reqwest::Error) -> FetchError {
-        let cause =
-            if error.is_timeout() { "no answer in time".to_owned() } else { root_cause(error) };
-        match &self.proxy {
-            Some(proxy) if error.is_connect() && !distrusts(error) => {
-                FetchError::Proxy { address, proxy: proxy.clone(), cause }
-            }
-            _ => FetchError::Unreachable { address, cause },
+        match self.way.lost(error) {
+            Lost { cause, proxy: Some(proxy) } => FetchError::Proxy { address, proxy, cause },
+            Lost { cause, proxy: None } => FetchError::Unreachable { address, cause },
         }
     }
 }
