@@ -30,9 +30,10 @@ impl Syslog {
     /// `None` where no socket is configured.
     pub(super) fn new(config: &AuditSyslog) -> Option<Self> {
         let AuditSyslog { socket, facility, format } = config;
+        let socket = socket.clone()?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         Some(Self {
-            socket: socket.clone()?,
+            socket,
             priority: facility.code() * 8 + SEVERITY,
             format: *format,
             host: host_name(host),

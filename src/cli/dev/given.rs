@@ -179,30 +179,22 @@ impl<'v> Shelf<'v> {
     pub(super) async fn holds(&self) -> Holds {
         match self.vault.rows_of(self.tenant).await {
             Some(rows) if rows > MOST_ROWS => Holds::Many,
-            _ => Holds::These(self.names().await),
+            _ => self.listed().await,
         }
     }
 
-    async fn names(&self) -> Names {
-        let (mut holds, mut after) = (Names::default(), None);
-        let now = self.vault.now();
-        let Ok(permit) = self.principal.may_list(self.tenant, now) else { return holds };
-        loop {
-            let request =
-                ListRequest { prefix: self.prefix.clone(), after, ..ListRequest::default() };
-            let page = match self.vault.list(&permit, &request, now).await {
-                Ok(page) => page,
-                Err(error) => {
-                    log::warn!("the secrets could not be listed: {error}");
-                    return holds;
-                }
-            };
-            page.names.iter().for_each(|name| holds.add(self.shown(name)));
-            after = page.names.last().filter(|_| page.more);
-            if after.is_none() {
-                return holds;
-            }
+    async fn listed(&self) -> Holds {
+        let (mut names, now) = (Names::default(), self.vault.now());
+        let request = ListRequest { prefix: self.prefix.clone(), ..ListRequest::default() };
+        let Ok(permit) = self.principal.may_list(self.tenant, now) else {
+            return Holds::These(names);
+        };
+        match self.vault.list(&permit, &request, now).await {
+            Ok(page) if page.more => return Holds::Many,
+            Ok(page) => page.names.iter().for_each(|name| names.add(self.shown(name))),
+            Err(error) => log::warn!("the secrets could not be listed: {error}"),
         }
+        Holds::These(names)
     }
 
     fn shown<'n>(&self, name: &'n str) -> &'n str {
