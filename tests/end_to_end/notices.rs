@@ -91,6 +91,11 @@ fn what_is_not_taken_is_sent_again_and_blocks_nobody() {
         receiver.answers(TAKEN);
         let taken = receiver.waits_for("expiring", &name, &TAKEN);
         assert_eq!((&taken.id, &taken.body), (&refused.id, &refused.body), "the same message");
+        // What is told next is told after that it was taken has been stored: the next server
+        // would tell of it first, and be refused.
+        let next = format!("{name}-next");
+        put(&dev, &next, &from_now(3_600));
+        receiver.waits_for("expiring", &next, &TAKEN);
         let log = dev.log();
         assert!(log.contains("notices wait: the receiver at notify.url answers with"), "{log}");
         assert!(!log.contains("t0ken"), "{log}");
