@@ -63,10 +63,14 @@ pub(super) struct Lost {
 pub(super) fn inspect(generation: &Path) -> io::Result<Result<(), Lost>> {
     prepare_conf(generation)?;
     let from = prepare_snapshots(generation)?;
-    match OpenOptions::new().read(true).write(true).open(generation.join("db")) {
+    match opened(generation) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Ok(())),
         opened => Log::read(opened?, from),
     }
+}
+
+fn opened(generation: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(generation.join("db"))
 }
 
 // Its small files.
@@ -245,8 +249,8 @@ struct Log {
     from: Lsn,
     /// The segment from which on the log may be torn.
     tail: Lsn,
-    /// In front of the tail, the batches that end in another segment than they begin
-    /// in; and in the tail, all.
+    /// Of those in front of the tail, the batches that end in another segment than they
+    /// begin in.
     batches: Vec<Batch>,
     /// The latest message that each page begins with.
     replaced: HashMap<u64, Lsn>,
@@ -258,7 +262,8 @@ fn base_of(lsn: Lsn) -> Lsn {
 }
 
 impl Log {
-    fn read(file: File, from: Lsn) -> io::Result<Result<(), Lost>> {
+    /// Its segments are found, and nothing is looked at yet.
+    fn of(file: File, from: Lsn) -> io::Result<Self> {
         let mut log = Self {
             file,
             segments: BTreeMap::new(),
@@ -270,6 +275,11 @@ impl Log {
             skipped: Vec::new(),
         };
         log.find_segments()?;
+        Ok(log)
+    }
+
+    fn read(file: File, from: Lsn) -> io::Result<Result<(), Lost>> {
+        let mut log = Self::of(file, from)?;
         let mut bytes = Vec::new();
         for at in std::mem::take(&mut log.headless) {
             log.segment(at, &mut bytes)?;
@@ -302,10 +312,12 @@ impl Log {
                 let segment = next.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some((base, at)) = segment else { return Ok((whole, batches)) };
                 self.segment(*at, &mut bytes)?;
-                let is_tail = *base >= self.tail;
+                if *base >= self.tail {
+                    continue;
+                }
                 let found = Walked::over(&bytes, *base);
-                whole &= is_tail || found.is_whole;
-                let reaches_on = |batch: &Batch| is_tail || batch.last >= *base + SEGMENT as Lsn;
+                whole &= found.is_whole;
+                let reaches_on = |batch: &Batch| batch.last >= *base + SEGMENT as Lsn;
                 batches.extend(found.batches.into_iter().filter(reaches_on));
             }
         };
@@ -331,7 +343,7 @@ impl Log {
     /// that is not whole, or of the first batch that does not end before that. `None`
     /// where the tail is missing.
     fn end(&self) -> io::Result<Option<Lsn>> {
-        let (mut end, mut bytes) = (None, Vec::new());
+        let (mut end, mut bytes, mut batches) = (None, Vec::new(), self.batches.clone());
         for ((base, at), expected) in self.segments.range(self.tail..).zip(0..) {
             if *base != self.tail + expected * SEGMENT as Lsn {
                 break;
@@ -339,12 +351,13 @@ impl Log {
             self.segment(*at, &mut bytes)?;
             let found = Walked::over(&bytes, *base);
             end = Some(found.end);
+            batches.extend(found.batches);
             if !found.is_whole {
                 break;
             }
         }
         let Some(end) = end else { return Ok(None) };
-        let torn = self.batches.iter().filter(|batch| batch.last >= end).map(|batch| batch.at);
+        let torn = batches.iter().filter(|batch| batch.last >= end).map(|batch| batch.at);
         Ok(Some(torn.chain([end]).min().unwrap_or(end)))
     }
 
@@ -581,6 +594,7 @@ fn illegible(bytes: &[u8], offset: usize, segment: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::engine::Engine;
+    use super::super::tests::copy;
     use super::*;
 
     #[test]
@@ -654,18 +668,13 @@ mod tests {
 
     fn copied(from: &Path) -> tempfile::TempDir {
         let to = tempfile::tempdir().unwrap();
-        for entry in fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_file() {
-                fs::copy(entry.path(), to.path().join(entry.file_name())).unwrap();
-            }
-        }
+        copy(from, to.path());
         to
     }
 
     fn header_at(generation: &Path, at: u64) -> Option<(Lsn, Lsn)> {
         let mut header = [0; SEGMENT_HEADER];
-        File::open(generation.join("db")).unwrap().read_exact_at(&mut header, at).unwrap();
+        opened(generation).unwrap().read_exact_at(&mut header, at).unwrap();
         segment_header(header)
     }
 
@@ -685,9 +694,9 @@ mod tests {
                 engine.flush().unwrap();
             }
             drop((tree, engine));
-            let opened = copied(folder.path());
-            assert_eq!(last_in(opened.path()), Some(last));
-            if header_at(opened.path(), 0).is_none() {
+            let next = copied(folder.path());
+            assert_eq!(last_in(next.path()), Some(last));
+            if header_at(next.path(), 0).is_none() {
                 return (folder, last);
             }
         }
@@ -696,8 +705,7 @@ mod tests {
 
     /// As sled does with it when it opens, before the snapshot is durable that says so.
     fn freed(generation: &Path) {
-        let db = OpenOptions::new().write(true).open(generation.join("db")).unwrap();
-        db.write_all_at(&[0; SEGMENT], 0).unwrap();
+        opened(generation).unwrap().write_all_at(&[0; SEGMENT], 0).unwrap();
         snapshots(generation).unwrap().iter().for_each(|path| fs::remove_file(path).unwrap());
     }
 
@@ -728,19 +736,8 @@ mod tests {
     fn a_log_that_ends_in_a_torn_batch_ends_where_that_begins() {
         let (folder, _) = outgrown();
         let before = header_at(folder.path(), SEGMENT as u64);
-        let file =
-            OpenOptions::new().read(true).write(true).open(folder.path().join("db")).unwrap();
-        let mut log = Log {
-            file,
-            segments: BTreeMap::new(),
-            headless: Vec::new(),
-            from: 0,
-            tail: 0,
-            batches: Vec::new(),
-            replaced: HashMap::new(),
-            skipped: Vec::new(),
-        };
-        log.find_segments().unwrap();
+        let file = opened(folder.path()).unwrap();
+        let mut log = Log::of(file, 0).unwrap();
         assert!(log.all_whole().unwrap());
         let end = log.end().unwrap().unwrap();
         assert!(end > SEGMENT as Lsn);

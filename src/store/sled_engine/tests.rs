@@ -285,7 +285,8 @@ async fn after_a_failed_mark_the_outcome_is_unknown_and_the_store_recovers() {
     assert_ledger_adds_up(&open(&folder), A).await;
 }
 
-fn copy(from: &Path, to: &Path) {
+/// What lies in a folder, to another.
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
