@@ -32,6 +32,7 @@ mod encoding;
 mod engine;
 mod files;
 mod honest_sync;
+mod index;
 mod mark;
 mod placement;
 mod pulse;

@@ -25,6 +25,10 @@
 //! within openings.) So before sled overwrites anything, the header of the segment
 //! that the log ends in says that all before it is stable, since now it is.
 //!
+//! And since it reads all that sled would read, it leaves what sled would make of that,
+//! a snapshot at the end of the log (see [`super::index`]). Where the log is not in
+//! order, or not to its end, it leaves that to sled.
+//!
 //! It also removes what a crash or damage left of sled's snapshots, which are an
 //! index of the log, and of its `conf`, which says the same for every database:
 //! sled makes them anew, but would stop over these.
@@ -34,12 +38,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::files;
+use super::index::{Index, Piece, Says};
 
 /// sled's default, which is what the engine uses.
 const SEGMENT: usize = 512 * 1024;
@@ -50,7 +55,7 @@ const SEGMENT_HEADER: usize = 20;
 const LONGEST_HEADER: usize = 32;
 
 /// A position in the history of the log. A segment holds [`SEGMENT`] of them.
-type Lsn = u64;
+pub(super) type Lsn = u64;
 
 /// Where the log holds what sled would lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,10 +67,15 @@ pub(super) struct Lost {
 /// Looks at a database that sled has not opened yet.
 pub(super) fn inspect(generation: &Path) -> io::Result<Result<(), Lost>> {
     prepare_conf(generation)?;
-    let from = prepare_snapshots(generation)?;
-    match opened(generation) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Ok(())),
-        opened => Log::read(opened?, from),
+    let newest = prepare_snapshots(generation)?;
+    let file = match opened(generation) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(())),
+        opened => opened?,
+    };
+    match Log::read(file, newest)? {
+        Ok(Some(snapshot)) => snapshot.store(generation).map(Ok),
+        Ok(None) => Ok(Ok(())),
+        Err(lost) => Ok(Err(lost)),
     }
 }
 
@@ -96,23 +106,57 @@ fn remove(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), files::sync_folder)
 }
 
-/// Leaves only those that sled can read. Answers from where on it reads its log.
+/// Leaves only those that sled can read. Answers the newest one.
 ///
 /// sled writes a snapshot as `snap.<lsn>.generating` and then renames it. But it
 /// takes every file that begins with `snap.` for a snapshot, and the longest name
 /// for the newest (its filter looks for an ending that it does not use): killed, or
 /// without power, before the draft was synced, it never opens again.
-fn prepare_snapshots(generation: &Path) -> io::Result<Lsn> {
-    let mut from = 0;
+fn prepare_snapshots(generation: &Path) -> io::Result<Snapshot> {
+    let mut newest = Snapshot::default();
     for path in snapshots(generation)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let lsn = name.strip_prefix("snap.").and_then(|lsn| Lsn::from_str_radix(lsn, 16).ok());
-        match lsn {
-            Some(lsn) if is_sound(&fs::read(&path)?) => from = from.max(lsn),
+        let end = name.strip_prefix("snap.").and_then(|lsn| Lsn::from_str_radix(lsn, 16).ok());
+        match (end, sound_contents(&fs::read(&path)?)) {
+            (Some(end), Some(contents)) if end >= newest.end => {
+                newest = Snapshot { end, contents: contents.to_vec() };
+            }
+            (Some(_), Some(_)) => {}
             _ => remove(&path)?,
         }
     }
-    Ok(from)
+    Ok(newest)
+}
+
+fn snapshot_name(end: Lsn) -> String {
+    format!("snap.{end:016X}")
+}
+
+/// Where pages stand in a log that ends there. Empty where there is none.
+#[derive(Default)]
+struct Snapshot {
+    end: Lsn,
+    contents: Vec<u8>,
+}
+
+impl Snapshot {
+    /// As sled does, but durably, and before any other is removed. What it is about is
+    /// durable.
+    fn store(&self, generation: &Path) -> io::Result<()> {
+        let Self { end, contents } = self;
+        let others = snapshots(generation)?;
+        let path = generation.join(snapshot_name(*end));
+        let draft = path.with_added_extension("generating");
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(contents)?;
+        file.write_all(&(contents.len() as u64).to_le_bytes())?;
+        file.write_all(&crc32fast::hash(contents).to_le_bytes())?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        files::sync_folder(generation)?;
+        others.iter().try_for_each(fs::remove_file)
+    }
 }
 
 fn snapshots(generation: &Path) -> io::Result<Vec<PathBuf>> {
@@ -126,12 +170,14 @@ fn snapshots(generation: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Contents, their length (8 bytes, which sled ignores without compression), their
-/// checksum.
-fn is_sound(snapshot: &[u8]) -> bool {
-    let Some((rest, checksum)) = snapshot.split_last_chunk::<4>() else { return false };
-    let Some((contents, _)) = rest.split_last_chunk::<8>() else { return false };
-    !contents.is_empty() && crc32fast::hash(contents) == u32::from_le_bytes(*checksum)
+/// Behind them stand their length (8 bytes, which sled ignores without compression)
+/// and their checksum.
+fn sound_contents(snapshot: &[u8]) -> Option<&[u8]> {
+    let (rest, checksum) = snapshot.split_last_chunk::<4>()?;
+    let (contents, _) = rest.split_last_chunk::<8>()?;
+    let is_sound =
+        !contents.is_empty() && crc32fast::hash(contents) == u32::from_le_bytes(*checksum);
+    is_sound.then_some(contents)
 }
 
 // Messages.
@@ -158,10 +204,21 @@ const REPLACING: std::ops::RangeInclusive<u8> = 5..=9;
 /// Additions to pages.
 const LINKS: std::ops::RangeInclusive<u8> = 10..=11;
 const KINDS: std::ops::RangeInclusive<u8> = 1..=11;
+/// What stands in a file of its own.
+const OUTSIDE: [u8; 3] = [7, 9, 11];
 
 impl Message {
     fn replaces(&self) -> bool {
         self.kind == FREE || REPLACING.contains(&self.kind)
+    }
+
+    fn says(&self) -> Option<Says> {
+        match self.kind {
+            FREE => Some(Says::Free),
+            _ if self.replaces() => Some(Says::Whole),
+            _ if LINKS.contains(&self.kind) => Some(Says::Addition),
+            _ => None,
+        }
     }
 
     fn changes_a_page(&self) -> bool {
@@ -210,7 +267,7 @@ impl Message {
 
 /// sled's numbers: one byte up to 240, two and three bytes with an offset, then as
 /// many little-endian bytes as the first one says.
-fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     match first {
         0..=240 => Some((first.into(), rest)),
@@ -252,10 +309,42 @@ struct Log {
     /// Of those in front of the tail, the batches that end in another segment than they
     /// begin in.
     batches: Vec<Batch>,
+    index: Known,
     /// The latest message that each page begins with.
     replaced: HashMap<u64, Lsn>,
     skipped: Vec<Skipped>,
 }
+
+/// What sled will find in a log.
+enum Known {
+    /// What it left at the last opening, and nothing more so far.
+    Left(Vec<u8>),
+    Index(Index),
+    /// There is something in it that only sled can tell.
+    Not,
+}
+
+impl Known {
+    fn index(&mut self, from: Lsn) -> Option<&mut Index> {
+        if let Self::Left(contents) = self {
+            let index = match contents.as_slice() {
+                [] => Some(Index::default()),
+                contents => Index::parse(contents).filter(|index| index.from() == from),
+            };
+            *self = index.map_or(Self::Not, Self::Index);
+        }
+        match self {
+            Self::Index(index) => Some(index),
+            Self::Left(_) | Self::Not => None,
+        }
+    }
+}
+
+/// How many segments are read before what they say is taken note of: a bound for
+/// memory.
+const SEGMENTS_AT_ONCE: usize = 128;
+/// No message is shorter.
+const SHORTEST_MESSAGE: u64 = 8;
 
 fn base_of(lsn: Lsn) -> Lsn {
     lsn / SEGMENT as Lsn * SEGMENT as Lsn
@@ -263,7 +352,8 @@ fn base_of(lsn: Lsn) -> Lsn {
 
 impl Log {
     /// Its segments are found, and nothing is looked at yet.
-    fn of(file: File, from: Lsn) -> io::Result<Self> {
+    fn of(file: File, newest: Snapshot) -> io::Result<Self> {
+        let Snapshot { end: from, contents } = newest;
         let mut log = Self {
             file,
             segments: BTreeMap::new(),
@@ -271,6 +361,7 @@ impl Log {
             from,
             tail: base_of(from),
             batches: Vec::new(),
+            index: Known::Left(contents),
             replaced: HashMap::new(),
             skipped: Vec::new(),
         };
@@ -278,15 +369,18 @@ impl Log {
         Ok(log)
     }
 
-    fn read(file: File, from: Lsn) -> io::Result<Result<(), Lost>> {
-        let mut log = Self::of(file, from)?;
+    /// With the snapshot that sled would write, where that is known.
+    fn read(file: File, newest: Snapshot) -> io::Result<Result<Option<Snapshot>, Lost>> {
+        let mut log = Self::of(file, newest)?;
         let mut bytes = Vec::new();
         for at in std::mem::take(&mut log.headless) {
             log.segment(at, &mut bytes)?;
             log.walk_headless(&bytes, at);
         }
         if log.all_whole()? && log.skipped.is_empty() {
-            return log.settle_end().map(Ok);
+            let end = log.end()?;
+            log.settle_end(end.as_ref())?;
+            return end.map_or(Ok(None), |end| log.snapshot(end)).map(Ok);
         }
         for (base, at) in log.segments.clone() {
             log.segment(at, &mut bytes)?;
@@ -294,78 +388,108 @@ impl Log {
                 break;
             }
         }
-        match log.judge() {
-            Ok(()) => log.settle_end().map(Ok),
-            lost => Ok(lost),
+        if let Err(lost) = log.judge() {
+            return Ok(Err(lost));
         }
+        let end = log.end()?;
+        log.settle_end(end.as_ref())?;
+        Ok(Ok(None))
     }
 
     /// Whether sled will see every message in front of the tail: then nothing needs
-    /// to be known of them. A database that was not damaged is like that, and may be
-    /// gigabytes behind its snapshot; so all cores look. Reads what sled reads, so
-    /// that an error of the disk is met here, where it is one.
+    /// to be known of them but where pages stand. A database that was not damaged is
+    /// like that, and may be gigabytes behind its snapshot; so all cores look. Reads
+    /// what sled reads, so that an error of the disk is met here, where it is one.
     fn all_whole(&mut self) -> io::Result<bool> {
-        let next = Mutex::new(self.segments.iter());
-        let work = || {
-            let (mut bytes, mut whole, mut batches) = (Vec::new(), true, Vec::new());
-            loop {
-                let segment = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some((base, at)) = segment else { return Ok((whole, batches)) };
-                self.segment(*at, &mut bytes)?;
-                if *base >= self.tail {
+        let mut whole = true;
+        let segments: Vec<_> = self.segments.iter().map(|(base, at)| (*base, *at)).collect();
+        for some in segments.chunks(SEGMENTS_AT_ONCE) {
+            for (base, at, found) in self.walked(some)? {
+                if base >= self.tail {
                     continue;
                 }
-                let found = Walked::over(&bytes, *base);
                 whole &= found.is_whole;
-                let reaches_on = |batch: &Batch| batch.last >= *base + SEGMENT as Lsn;
-                batches.extend(found.batches.into_iter().filter(reaches_on));
+                let reaches_on = |batch: &&Batch| batch.last >= base + SEGMENT as Lsn;
+                self.batches.extend(found.batches.iter().filter(reaches_on));
+                self.note_in_index(base, at, &found)?;
+            }
+        }
+        Ok(whole)
+    }
+
+    /// What is in these segments, in their order.
+    fn walked(&self, segments: &[(Lsn, u64)]) -> io::Result<Vec<(Lsn, u64, Walked)>> {
+        let next = Mutex::new(segments.iter());
+        let work = || {
+            let (mut bytes, mut found) = (Vec::new(), Vec::new());
+            loop {
+                let segment = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((base, at)) = segment else { return Ok(found) };
+                self.segment(*at, &mut bytes)?;
+                found.push((*base, *at, Walked::over(&bytes, *base)));
             }
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let found = std::thread::scope(|scope| {
+        let mut found = std::thread::scope(|scope| {
             let others: Vec<_> =
-                (1..threads.min(self.segments.len())).map(|_| scope.spawn(work)).collect();
-            let (mut whole, mut batches) = work()?;
+                (1..threads.min(segments.len())).map(|_| scope.spawn(work)).collect();
+            let mut found = work()?;
             for other in others {
                 let panicked = |_| Err(io::Error::other("a panic while the log was read"));
-                let (all, more) = other.join().unwrap_or_else(panicked)?;
-                whole &= all;
-                batches.extend(more);
+                found.extend(other.join().unwrap_or_else(panicked)?);
             }
-            Ok::<_, io::Error>((whole, batches))
-        });
-        let (whole, batches) = found?;
-        self.batches = batches;
-        Ok(whole)
+            Ok::<_, io::Error>(found)
+        })?;
+        found.sort_unstable_by_key(|(base, ..)| *base);
+        Ok(found)
+    }
+
+    fn note_in_index(&mut self, base: Lsn, at: u64, found: &Walked) -> io::Result<()> {
+        let most_pages = self.file.metadata()?.len() / SHORTEST_MESSAGE;
+        for (offset, message) in &found.messages {
+            let (lsn, at) = (base + *offset as Lsn, at + *offset as u64);
+            let Some(says) = message.says().filter(|_| lsn >= self.from) else { continue };
+            let Some(index) = self.index.index(self.from) else { break };
+            let page = usize::try_from(message.page).ok().filter(|_| message.page < most_pages);
+            let (Some(page), false) = (page, OUTSIDE.contains(&message.kind)) else {
+                self.index = Known::Not;
+                break;
+            };
+            index.note(page, says, Piece { lsn, at, len: message.len as u64 });
+        }
+        Ok(())
     }
 
     /// Where sled will take the log to end: in front of the first message of the tail
     /// that is not whole, or of the first batch that does not end before that. `None`
     /// where the tail is missing.
-    fn end(&self) -> io::Result<Option<Lsn>> {
-        let (mut end, mut bytes, mut batches) = (None, Vec::new(), self.batches.clone());
+    fn end(&self) -> io::Result<Option<End>> {
+        let (mut tail, mut batches) = (Vec::new(), self.batches.clone());
+        let mut bytes = Vec::new();
         for ((base, at), expected) in self.segments.range(self.tail..).zip(0..) {
             if *base != self.tail + expected * SEGMENT as Lsn {
                 break;
             }
             self.segment(*at, &mut bytes)?;
             let found = Walked::over(&bytes, *base);
-            end = Some(found.end);
-            batches.extend(found.batches);
-            if !found.is_whole {
+            let is_whole = found.is_whole;
+            batches.extend(&found.batches);
+            tail.push((*base, *at, found));
+            if !is_whole {
                 break;
             }
         }
-        let Some(end) = end else { return Ok(None) };
-        let torn = batches.iter().filter(|batch| batch.last >= end).map(|batch| batch.at);
-        Ok(Some(torn.chain([end]).min().unwrap_or(end)))
+        let Some((.., last)) = tail.last() else { return Ok(None) };
+        let torn = batches.iter().filter(|batch| batch.last >= last.end).map(|batch| batch.at);
+        let lsn = torn.chain([last.end]).min().unwrap_or(last.end);
+        Ok(Some(End { lsn, tail }))
     }
 
     /// Has the header of the segment in which the log ends say that all before it is
     /// stable.
-    fn settle_end(&self) -> io::Result<()> {
-        let Some(end) = self.end()? else { return Ok(()) };
-        let Some((&base, &at)) = self.segments.range(..=end).next_back() else { return Ok(()) };
+    fn settle_end(&self, end: Option<&End>) -> io::Result<()> {
+        let Some(End { lsn, .. }) = end else { return Ok(()) };
+        let Some((&base, &at)) = self.segments.range(..=lsn).next_back() else { return Ok(()) };
         let mut header = [0; SEGMENT_HEADER];
         self.file.read_exact_at(&mut header, at)?;
         if segment_header(header).is_none_or(|(_, stable)| stable >= base) {
@@ -375,6 +499,25 @@ impl Log {
         self.file.sync_all()?;
         self.file.write_all_at(&header_of(base, base), at)?;
         self.file.sync_all()
+    }
+
+    /// Of a log that ends within its last segment, where nothing is torn but what was
+    /// about to be written.
+    fn snapshot(mut self, end: End) -> io::Result<Option<Snapshot>> {
+        let End { lsn, tail } = end;
+        let Some((base, at, last)) = tail.last() else { return Ok(None) };
+        let (segment, room) = (*at, base + SEGMENT as Lsn - LONGEST_HEADER as Lsn);
+        let in_order = lsn == last.end && lsn < room && !last.is_capped;
+        if !in_order || self.segments.range(lsn..).next().is_some() {
+            return Ok(None);
+        }
+        for (base, at, found) in &tail {
+            self.note_in_index(*base, *at, found)?;
+        }
+        let Known::Index(index) = self.index else { return Ok(None) };
+        let Some(contents) = index.encode(lsn, segment) else { return Ok(None) };
+        self.file.sync_all()?;
+        Ok(Some(Snapshot { end: lsn, contents }))
     }
 
     fn find_segments(&mut self) -> io::Result<()> {
@@ -509,36 +652,52 @@ struct Batch {
     last: Lsn,
 }
 
+/// Where a log ends, and what its tail up to there holds: segments with where they
+/// stand.
+struct End {
+    lsn: Lsn,
+    tail: Vec<(Lsn, u64, Walked)>,
+}
+
 /// What sled finds in a segment.
 struct Walked {
     /// Every message is.
     is_whole: bool,
     /// Behind the last whole message.
     end: Lsn,
+    /// Nothing more will be in it.
+    is_capped: bool,
     batches: Vec<Batch>,
+    /// With where they begin.
+    messages: Vec<(usize, Message)>,
 }
 
 impl Walked {
     fn over(bytes: &[u8], base: Lsn) -> Self {
-        let (mut offset, mut batches) = (SEGMENT_HEADER, Vec::new());
-        let mut is_whole = true;
+        let mut found = Self {
+            is_whole: true,
+            end: base,
+            is_capped: false,
+            batches: Vec::new(),
+            messages: Vec::new(),
+        };
+        let mut offset = SEGMENT_HEADER;
         while offset + LONGEST_HEADER <= SEGMENT {
             let rest = bytes.get(offset..).unwrap_or_default();
-            match Message::read(rest, base / SEGMENT as Lsn) {
-                Some(message) if message.kind == CAP => break,
-                Some(message) => {
-                    let at = base + offset as Lsn;
-                    let last = message.last_of_batch(rest);
-                    batches.extend(last.map(|last| Batch { at, last }));
-                    offset += message.len;
-                }
-                None => {
-                    is_whole = false;
-                    break;
-                }
+            let Some(message) = Message::read(rest, base / SEGMENT as Lsn) else {
+                found.is_whole = false;
+                break;
+            };
+            if message.kind == CAP {
+                found.is_capped = true;
+                break;
             }
+            let at = base + offset as Lsn;
+            found.batches.extend(message.last_of_batch(rest).map(|last| Batch { at, last }));
+            found.messages.push((offset, message));
+            offset += message.len;
         }
-        Self { is_whole, end: base + offset as Lsn, batches }
+        Self { end: base + offset as Lsn, ..found }
     }
 }
 
@@ -593,7 +752,7 @@ fn illegible(bytes: &[u8], offset: usize, segment: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::engine::Engine;
+    use super::super::engine::{Bytes, Engine, TreeWrites};
     use super::super::tests::copy;
     use super::*;
 
@@ -737,16 +896,112 @@ mod tests {
         let (folder, _) = outgrown();
         let before = header_at(folder.path(), SEGMENT as u64);
         let file = opened(folder.path()).unwrap();
-        let mut log = Log::of(file, 0).unwrap();
+        let mut log = Log::of(file, Snapshot::default()).unwrap();
         assert!(log.all_whole().unwrap());
-        let end = log.end().unwrap().unwrap();
+        let end = log.end().unwrap().unwrap().lsn;
         assert!(end > SEGMENT as Lsn);
         log.batches.push(Batch { at: 400_000, last: end });
-        assert_eq!(log.end().unwrap(), Some(400_000));
-        log.settle_end().unwrap();
+        let torn = log.end().unwrap().unwrap();
+        assert_eq!(torn.lsn, 400_000);
+        log.settle_end(Some(&torn)).unwrap();
         assert_eq!(header_at(folder.path(), SEGMENT as u64), before);
         log.batches = vec![Batch { at: 400_000, last: end - 1 }];
-        log.settle_end().unwrap();
+        log.settle_end(log.end().unwrap().as_ref()).unwrap();
         assert_ne!(header_at(folder.path(), SEGMENT as u64), before);
+    }
+
+    /// The one snapshot that is there: its name and all of its bytes.
+    fn snapshot_in(generation: &Path) -> Option<(PathBuf, Vec<u8>)> {
+        let mut paths = snapshots(generation).unwrap();
+        let path = paths.pop()?;
+        assert_eq!(paths, <[PathBuf; 0]>::default());
+        let bytes = fs::read(&path).unwrap();
+        Some((path.file_name().unwrap().into(), bytes))
+    }
+
+    fn rows_in(generation: &Path) -> Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> {
+        let engine = Engine::open(generation, 1 << 20).unwrap();
+        let mut rows = Vec::new();
+        for name in engine.tree_names() {
+            let visit = |key: &[u8], value: &[u8]| {
+                rows.push((name.to_vec(), key.to_vec(), value.to_vec()));
+                Ok(true)
+            };
+            engine.tree(&name).unwrap().visit(b"", visit).unwrap();
+        }
+        rows
+    }
+
+    /// As a process that is killed at this moment leaves it. Answers whether the snapshot
+    /// was made here, and that is the one that sled makes.
+    fn is_indexed(folder: &Path) -> bool {
+        let (here, sleds) = (copied(folder), copied(folder));
+        assert_eq!(inspect(here.path()).unwrap(), Ok(()));
+        let made = snapshot_in(here.path());
+        let by_sled = rows_in(sleds.path());
+        let its_own = snapshot_in(sleds.path());
+        if made == its_own {
+            assert_eq!(rows_in(here.path()), by_sled);
+            assert_eq!(snapshot_in(here.path()), made, "sled takes it over");
+            return true;
+        }
+        assert_eq!(made, snapshot_in(folder), "sled's alone, or none");
+        false
+    }
+
+    #[test]
+    fn the_snapshot_that_is_made_here_is_the_one_that_sled_makes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut drawn = 0u32;
+        let mut below = |limit: u32| {
+            drawn = drawn.wrapping_add(1);
+            (drawn.wrapping_mul(2_654_435_761) >> 7) % limit
+        };
+        let (mut looks, mut indexed) = (0, 0);
+        for life in 0..12u8 {
+            if life % 3 != 0 {
+                inspect(folder.path()).unwrap().unwrap();
+            }
+            let engine = Engine::open(folder.path(), 1 << 20).unwrap();
+            for round in 0..60 {
+                let name = below(4).to_be_bytes();
+                let tree = engine.tree(&name).unwrap();
+                let mut write = || {
+                    let key = Bytes::from(&below(600).to_be_bytes());
+                    let value = vec![life; below(2_000) as usize];
+                    (key, (below(3) > 0).then(|| value.into()))
+                };
+                let writes = (0..round).map(|_| write()).collect();
+                Engine::apply(&[TreeWrites { tree, writes }]).unwrap();
+                engine.flush().unwrap();
+                if round == 30 && life % 2 == 0 {
+                    engine.drop_tree(&name).unwrap();
+                }
+                if round % 20 == 7 {
+                    looks += 1;
+                    indexed += u32::from(is_indexed(folder.path()));
+                }
+            }
+        }
+        assert_eq!(indexed, looks);
+    }
+
+    #[test]
+    fn a_log_that_goes_on_behind_a_tear_is_left_to_sled() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::open(folder.path(), 1 << 20).unwrap();
+        let tree = engine.tree(b"rows").unwrap();
+        for number in 0..3_000u32 {
+            tree.insert(&number.to_be_bytes(), vec![3; 700].into()).unwrap();
+        }
+        engine.flush().unwrap();
+        let killed = copied(folder.path());
+        assert!(is_indexed(killed.path()));
+        let log = Log::of(opened(killed.path()).unwrap(), Snapshot::default()).unwrap();
+        let mut tail = log.segments.range(log.tail..).map(|(_, at)| *at);
+        let first = tail.next().unwrap();
+        assert!(tail.next().is_some(), "a segment behind it");
+        log.file.write_all_at(&[0; SECTOR], first + SEGMENT as u64 / 2).unwrap();
+        assert!(!is_indexed(killed.path()));
     }
 }
