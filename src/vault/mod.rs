@@ -37,6 +37,7 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 mod timekeeper;
+mod to_its_end;
 #[cfg(test)]
 mod vectors;
 mod verify;
@@ -86,6 +87,7 @@ pub use survey::{Survey, Vitals};
 use system::{CredentialChange, System, TenantRecord};
 use tenant::Tenant;
 use timekeeper::Timekeeper;
+use to_its_end::to_its_end;
 
 /// What is read back.
 #[derive(Debug)]
@@ -591,7 +593,7 @@ impl Vault {
             let _locks = vault.lock_names(&tenant, &locators).await;
             let floor = vault.time.floor();
             let by = By { caller: &caller, at: now.wall() };
-            let versions = tenant.write(&writes, now, floor, by).await?;
+            let versions = tenant.write(&writes, &locators, now, floor, by).await?;
             vault.note_floor(floor);
             vault.trim_list_caches(&tenant);
             Ok(versions)
@@ -1110,15 +1112,4 @@ impl Export {
             Err(corrupted())
         }
     }
-}
-
-/// Runs a future on a task of its own, so that it ends even if its caller is
-/// dropped.
-async fn to_its_end<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
-where
-    T: Send + 'static,
-    E: From<StoreError> + Send + 'static,
-{
-    // A panic or a runtime that shuts down leaves the outcome open.
-    tokio::spawn(work).await.unwrap_or_else(|_| Err(StoreError::Unknown.into()))
 }

@@ -138,26 +138,27 @@ impl Tenant {
     pub(super) async fn write(
         &self,
         writes: &ByName<Planned>,
+        locators: &[Locator],
         now: Now,
         floor: Floor,
         by: By<'_>,
     ) -> Result<Vec<u64>, VaultError> {
         let writing = self.writing().await?;
-        let entry =
-            |(name, _): &(SecretName, Planned)| audit::of_secret(by, AuditOp::SecretWrite, name);
-        let said: Vec<_> = writes.iter().map(entry).collect();
+        let names = writes.iter().map(|(name, _)| name);
+        let said = audit::appending_of(by, AuditOp::SecretWrite, names);
         for _ in 0..TRIES {
-            let olds = self.old_heads(writes, now).await?;
+            let olds = self.old_heads(writes, locators, now).await?;
             let news = writes.iter().map(|(_, Planned { new, .. })| usage_of(new));
             let replaced = self.usage_of_all(&writing, &olds).await;
             let taken = writing.take(news.fold(Usage::default(), Usage::and), replaced)?;
             let (mut changes, mut versions) = (Vec::new(), Vec::with_capacity(olds.len()));
-            for ((name, Planned { new, .. }), old) in writes.iter().zip(&olds) {
+            let places = locators.iter().zip(&olds);
+            for ((name, Planned { new, .. }), (locator, old)) in writes.iter().zip(places) {
                 let version = self.next_version.fetch_add(1, Ordering::Relaxed);
-                changes.extend(self.replacement(name, new, old.as_ref(), version, now));
+                changes.extend(self.replacement(locator, name, new, old.as_ref(), version, now));
                 versions.push(version);
             }
-            changes.extend(audit::appending(&said));
+            changes.extend(said.clone());
             let outcome = self.commit(changes, floor).await;
             taken.settle(&outcome);
             match outcome {
@@ -253,11 +254,13 @@ impl Tenant {
     async fn old_heads(
         &self,
         writes: &ByName<Planned>,
+        locators: &[Locator],
         now: Now,
     ) -> Result<Vec<Option<StoredHead>>, VaultError> {
         let (mut olds, mut failed) = (Vec::with_capacity(writes.len()), Vec::new());
-        for (place, (name, Planned { precondition, .. })) in writes.iter().enumerate() {
-            let old = self.head(&self.locate(name)).await?;
+        let places = locators.iter().enumerate();
+        for ((_, Planned { precondition, .. }), (place, locator)) in writes.iter().zip(places) {
+            let old = self.head(locator).await?;
             if !holds(precondition, old.as_ref(), now) {
                 failed.push(place);
             }
@@ -605,20 +608,20 @@ impl Tenant {
     /// replace.
     fn replacement(
         &self,
+        locator: &Locator,
         name: &SecretName,
         new: &NewSecret,
         old: Option<&StoredHead>,
         version: u64,
         now: Now,
     ) -> Vec<Change> {
-        let locator = &self.locate(name);
         let created_on = old.map_or(now.wall(), |old| old.head.created_on);
         let times = (created_on, now.wall());
         let mut changes = vec![Change::Expect {
             key: layout::head_key(locator),
             version: old.map(|o| o.version),
         }];
-        changes.extend(self.insertion(name, new, times, version));
+        changes.extend(self.insertion(locator, name, new, times, version));
         if let Some(old) = old {
             changes.extend(value_removal(locator, old));
         }
@@ -634,12 +637,12 @@ impl Tenant {
     /// All rows of a secret. `times`: of creation and of the last update.
     fn insertion(
         &self,
+        locator: &Locator,
         name: &SecretName,
         new: &NewSecret,
         times: (Timestamp, Timestamp),
         version: u64,
     ) -> Vec<Change> {
-        let locator = self.locate(name);
         // Under one DEK: whoever looks for what is under another looks at heads only.
         let deks = self.keys.deks();
         let envelope = new.value.as_ref().map(|value| {
@@ -650,17 +653,17 @@ impl Tenant {
             laid_out.map_or((ValueShape::Null, None), |(shape, pieces)| (shape, Some(pieces)));
         let (name, window, (created_on, updated_on)) = (name.clone(), new.window, times);
         let head = Head { name, window, created_on, updated_on, value };
-        let head = deks.encrypt(&self.head_binding(&locator, version), &head.encode());
+        let head = deks.encrypt(&self.head_binding(locator, version), &head.encode());
 
         let put = |key, bytes: Vec<u8>| Change::Put { key, row: Row { version, bytes } };
         let mut changes = Vec::with_capacity(2 + usize::from(value.rows()));
-        changes.push(put(layout::head_key(&locator), head));
-        let keys = layout::value_keys(&locator, version, value);
+        changes.push(put(layout::head_key(locator), head));
+        let keys = layout::value_keys(locator, version, value);
         for (key, piece) in keys.zip(pieces.into_iter().flatten()) {
             changes.push(put(key, piece.to_vec()));
         }
         if let Some(end) = window.expires_on() {
-            changes.push(put(layout::expiry_key(end, &locator), Vec::new()));
+            changes.push(put(layout::expiry_key(end, locator), Vec::new()));
         }
         changes
     }
@@ -723,7 +726,7 @@ impl Tenant {
         let times = (head.created_on, head.updated_on);
         let key = layout::head_key(locator);
         let mut changes = vec![Change::Expect { key, version: Some(version) }];
-        changes.extend(self.insertion(&head.name, &new, times, version));
+        changes.extend(self.insertion(locator, &head.name, &new, times, version));
         // An older format laid small values out in another way.
         let kept = |key: &RowKey| {
             changes
@@ -742,7 +745,8 @@ impl Tenant {
     pub(super) fn adopt(&self, head: &Head, value: Option<SecretValue>) -> Vec<Change> {
         let version = self.next_version.fetch_add(1, Ordering::Relaxed);
         let new = NewSecret { value, window: head.window };
-        self.insertion(&head.name, &new, (head.created_on, head.updated_on), version)
+        let times = (head.created_on, head.updated_on);
+        self.insertion(&self.locate(&head.name), &head.name, &new, times, version)
     }
 
     /// A head is bound to its locator, which is the name under the index key: a

@@ -38,7 +38,10 @@ enum Page {
     /// Nothing was read of it yet.
     Unknown,
     Free(Piece),
-    Present { base: Piece, additions: Vec<Piece> },
+    Present {
+        base: Piece,
+        additions: Vec<Piece>,
+    },
 }
 
 /// Where every page of a log stands.

@@ -41,7 +41,7 @@ pub(super) use recorder::Recorder;
 pub use recorder::{AuditPolicy, AuditVitals, Reads, Unrecorded};
 pub use refused::TurnedAway;
 pub use retention::OldAudit;
-use scribe::{Who, text};
+use scribe::{Facts, Who, text};
 
 use super::seal::ledger_of;
 use super::tenant::Tenant;
@@ -161,6 +161,22 @@ pub(super) fn bounded(text: &str) -> String {
 /// What appends these entries.
 pub(super) fn appending(said: &[AuditEntry]) -> Option<Change> {
     let entries: Texts = said.iter().map(text).collect();
+    (!entries.is_empty()).then(|| Change::Append(Appended::Entries(Arc::new(entries))))
+}
+
+/// What appends, for each of these secrets, that somebody did `op` to it.
+pub(super) fn appending_of<'n>(
+    by: By<'_>,
+    op: AuditOp,
+    secrets: impl Iterator<Item = &'n SecretName>,
+) -> Option<Change> {
+    let By { caller, at } = by;
+    let mut entries = Texts::default();
+    for name in secrets {
+        let name = Some(name.as_str());
+        let facts = Facts { at, op, tenant: None, name, result: OK, caller, detail: None };
+        scribe::write(facts, |entry| entries.push(entry));
+    }
     (!entries.is_empty()).then(|| Change::Append(Appended::Entries(Arc::new(entries))))
 }
 

@@ -1,6 +1,6 @@
 //! Entries in writing.
 //!
-//! There is one for every read, and most of it is what the one before says too. So what a
+//! There is one for every request, and most of it is what the one before says too. So what a
 //! credential tells of its holder is written once for those acts of it that follow one
 //! another, and the room for texts is used again, in each thread.
 
@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use super::bounded;
 use super::queue::{About, Act};
-use crate::api::audit::{AuditActor, AuditEntry};
+use crate::api::audit::{AuditActor, AuditEntry, AuditOp};
 use crate::auth::{Actor, Caller, CredentialId, CredentialKind, Holder};
-use crate::domain::SecretName;
+use crate::domain::{SecretName, Timestamp};
 
 const HAS_JSON: &str = "texts have JSON, and memory takes it";
 
@@ -29,12 +29,35 @@ thread_local! {
     static SCRIBE: RefCell<Scribe> = const { RefCell::new(Scribe::new()) };
 }
 
+/// What an entry says of an act.
+#[derive(Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub at: Timestamp,
+    pub op: AuditOp,
+    pub tenant: Option<&'a str>,
+    pub name: Option<&'a str>,
+    pub result: &'a str,
+    pub caller: &'a Caller,
+    pub detail: Option<&'a str>,
+}
+
+impl<'a> From<&'a Act> for Facts<'a> {
+    fn from(act: &'a Act) -> Self {
+        let Act { at, op, about, result, caller, detail } = act;
+        let (tenant, name) = match about {
+            About::Secret { name, .. } => (None, name.as_ref().map(SecretName::as_str)),
+            About::System { tenant } => (tenant.as_deref(), None),
+        };
+        Self { at: *at, op: *op, tenant, name, result, caller, detail: detail.as_deref() }
+    }
+}
+
 /// Hands over the text of an act's entry, as [`text`] would write it.
 ///
 /// # Panics
 /// If `read` writes one itself.
-pub(super) fn write<T>(act: &Act, read: impl FnOnce(&str) -> T) -> T {
-    SCRIBE.with_borrow_mut(|scribe| read(scribe.write(act)))
+pub(super) fn write<'a, T>(facts: impl Into<Facts<'a>>, read: impl FnOnce(&str) -> T) -> T {
+    SCRIBE.with_borrow_mut(|scribe| read(scribe.write(facts.into())))
 }
 
 struct Scribe {
@@ -62,12 +85,9 @@ impl Scribe {
     }
 
     /// The members in the order of [`AuditEntry`].
-    fn write(&mut self, act: &Act) -> &str {
-        let Act { at, op, about, result, caller: Caller { actor, origin }, detail } = act;
-        let (tenant, name) = match about {
-            About::Secret { name, .. } => (None, name.as_ref().map(SecretName::as_str)),
-            About::System { tenant } => (tenant.as_deref(), None),
-        };
+    fn write(&mut self, facts: Facts<'_>) -> &str {
+        let Facts { at, op, tenant, name, result, caller: Caller { actor, origin }, detail } =
+            facts;
         self.turn_to(actor);
         self.turn_to_address(origin.address);
         rewrite(&mut self.at, at);
@@ -83,7 +103,7 @@ impl Scribe {
         entry.push_str(&self.who);
         member(entry, ",\"from\":", from);
         member(entry, ",\"request\":", origin.request.as_deref());
-        member(entry, ",\"detail\":", detail.as_deref());
+        member(entry, ",\"detail\":", detail);
         entry.push('}');
         entry
     }
@@ -185,9 +205,8 @@ impl Who {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::audit::AuditOp;
     use crate::auth::{Identity, Origin, Subject};
-    use crate::domain::{TenantId, Timestamp};
+    use crate::domain::TenantId;
     use crate::vault::audit::{self, By};
 
     fn holder(subject: &str) -> Actor {

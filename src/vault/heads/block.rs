@@ -40,6 +40,8 @@ const HAS_EXPIRES_ON: u8 = 0x20;
 const DELETED: u8 = 0x40;
 
 impl<'b> Entry<'b> {
+    const MAX_BYTES: usize = 2 + 8 + 2 * 8 + 127;
+
     fn pack(&self, out: &mut Vec<u8>) {
         let Self { name, version, window } = self;
         let version = version.to_be_bytes();
@@ -111,8 +113,8 @@ impl Block {
     /// what the allocator adds to two allocations (24).
     const OVERHEAD: usize = 80;
 
-    fn new(bytes: &[u8], budget: &Arc<Budget>) -> Arc<Self> {
-        let block = Self { bytes: bytes.into(), budget: budget.clone() };
+    fn new(bytes: Box<[u8]>, budget: &Arc<Budget>) -> Arc<Self> {
+        let block = Self { bytes, budget: budget.clone() };
         budget.grow(block.cost());
         Arc::new(block)
     }
@@ -165,15 +167,18 @@ impl Block {
         budget: &Arc<Budget>,
     ) -> [Option<Arc<Self>>; 2] {
         let old = old.map_or(&[][..], |block| &block.bytes);
-        let mut bytes = Vec::with_capacity(old.len() + 160);
-        bytes.extend_from_slice(old.get(..span.start).unwrap_or_default());
+        let mut packed = Vec::with_capacity(Entry::MAX_BYTES);
         if let Some(entry) = entry {
-            entry.pack(&mut bytes);
+            entry.pack(&mut packed);
         }
-        bytes.extend_from_slice(old.get(span.end..).unwrap_or_default());
-        let middle = if bytes.len() > Self::MAX_BYTES { middle(&bytes) } else { bytes.len() };
-        let (low, high) = bytes.split_at_checked(middle).unwrap_or((&bytes, &[]));
-        [low, high].map(|half| (!half.is_empty()).then(|| Self::new(half, budget)))
+        let before = old.get(..span.start).unwrap_or_default();
+        let bytes = [before, &packed, old.get(span.end..).unwrap_or_default()].concat();
+        if bytes.len() <= Self::MAX_BYTES {
+            let is_left = !bytes.is_empty();
+            return [is_left.then(|| Self::new(bytes.into(), budget)), None];
+        }
+        let (low, high) = bytes.split_at_checked(middle(&bytes)).unwrap_or((&bytes, &[]));
+        [low, high].map(|half| (!half.is_empty()).then(|| Self::new(half.into(), budget)))
     }
 }
 
@@ -225,7 +230,7 @@ mod tests {
     fn of(entries: &[Entry<'_>], budget: &Arc<Budget>) -> Arc<Block> {
         let mut bytes = Vec::new();
         entries.iter().for_each(|entry| entry.pack(&mut bytes));
-        Block::new(&bytes, budget)
+        Block::new(bytes.into(), budget)
     }
 
     proptest! {
