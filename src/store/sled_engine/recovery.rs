@@ -342,7 +342,7 @@ impl Known {
 
 /// How many segments are read before what they say is taken note of: a bound for
 /// memory.
-const SEGMENTS_AT_ONCE: usize = 128;
+const SEGMENTS_AT_ONCE: usize = 64;
 /// No message is shorter.
 const SHORTEST_MESSAGE: u64 = 8;
 
@@ -403,8 +403,9 @@ impl Log {
     fn all_whole(&mut self) -> io::Result<bool> {
         let mut whole = true;
         let segments: Vec<_> = self.segments.iter().map(|(base, at)| (*base, *at)).collect();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         for some in segments.chunks(SEGMENTS_AT_ONCE) {
-            for (base, at, found) in self.walked(some)? {
+            for (base, at, found) in self.walked(some, threads)? {
                 if base >= self.tail {
                     continue;
                 }
@@ -418,7 +419,11 @@ impl Log {
     }
 
     /// What is in these segments, in their order.
-    fn walked(&self, segments: &[(Lsn, u64)]) -> io::Result<Vec<(Lsn, u64, Walked)>> {
+    fn walked(
+        &self,
+        segments: &[(Lsn, u64)],
+        threads: usize,
+    ) -> io::Result<Vec<(Lsn, u64, Walked)>> {
         let next = Mutex::new(segments.iter());
         let work = || {
             let (mut bytes, mut found) = (Vec::new(), Vec::new());
@@ -429,7 +434,6 @@ impl Log {
                 found.push((*base, *at, Walked::over(&bytes, *base)));
             }
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let mut found = std::thread::scope(|scope| {
             let others: Vec<_> =
                 (1..threads.min(segments.len())).map(|_| scope.spawn(work)).collect();
