@@ -32,6 +32,17 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Makes a file of these parts or replaces it, as a whole, by way of a draft in its
+/// folder.
+pub(super) fn replace(path: &Path, draft: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(draft)?;
+    parts.iter().try_for_each(|part| file.write_all(part))?;
+    file.sync_all()?;
+    fs::rename(draft, path)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
 /// Every file below `folder`, every folder, and the entry of `folder` itself.
 pub(super) fn sync_everything(folder: &Path) -> io::Result<()> {
     sync_below(folder)?;
@@ -142,13 +153,8 @@ pub(super) fn current_generation(database: &Path) -> io::Result<Option<u64>> {
 }
 
 pub(super) fn set_current_generation(database: &Path, generation: u64) -> io::Result<()> {
-    let draft = database.join("CURRENT.new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(format!("{generation}\n").as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, database.join("CURRENT"))?;
-    sync_folder(database)?;
+    let (path, draft) = (database.join("CURRENT"), database.join("CURRENT.new"));
+    replace(&path, &draft, &[format!("{generation}\n").as_bytes()])?;
     sync_parent(database)
 }
 

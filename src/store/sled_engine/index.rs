@@ -60,7 +60,8 @@ impl Index {
     pub fn parse(mut rest: &[u8]) -> Option<Self> {
         // One more than it is, since 0 would be none.
         let from = Lsn::try_from(signed(&mut rest)?.checked_sub(1)?).ok()?;
-        let _active = signed_or_not(&mut rest)?;
+        // The segment that it ends in.
+        unsigned(&mut rest)?;
         let mut pages = Vec::new();
         while let Some((&pieces, behind)) = rest.split_first() {
             rest = behind;
@@ -77,8 +78,7 @@ impl Index {
     }
 
     /// Takes note of a message that it does not cover yet; they come in the order of the
-    /// log. Holds as many pages
-    /// as the largest number says.
+    /// log. Holds as many pages as the largest number says.
     pub fn note(&mut self, page: usize, says: Says, piece: Piece) {
         let is_new = self.pages.len() <= page;
         if is_new {
@@ -165,11 +165,6 @@ fn unsigned(rest: &mut &[u8]) -> Option<u64> {
     let (value, behind) = number(rest)?;
     *rest = behind;
     Some(value)
-}
-
-/// One more than it is, or 0 for none.
-fn signed_or_not(rest: &mut &[u8]) -> Option<Option<u64>> {
-    unsigned(rest).map(|value| value.checked_sub(1))
 }
 
 fn put_place(encoded: &mut Vec<u8>, piece: &Piece) {

@@ -38,8 +38,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -117,19 +117,15 @@ fn prepare_snapshots(generation: &Path) -> io::Result<Snapshot> {
     for path in snapshots(generation)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let end = name.strip_prefix("snap.").and_then(|lsn| Lsn::from_str_radix(lsn, 16).ok());
-        match (end, sound_contents(&fs::read(&path)?)) {
+        match (end, sound_contents(fs::read(&path)?)) {
             (Some(end), Some(contents)) if end >= newest.end => {
-                newest = Snapshot { end, contents: contents.to_vec() };
+                newest = Snapshot { end, contents };
             }
             (Some(_), Some(_)) => {}
             _ => remove(&path)?,
         }
     }
     Ok(newest)
-}
-
-fn snapshot_name(end: Lsn) -> String {
-    format!("snap.{end:016X}")
 }
 
 /// Where pages stand in a log that ends there. Empty where there is none.
@@ -145,16 +141,11 @@ impl Snapshot {
     fn store(&self, generation: &Path) -> io::Result<()> {
         let Self { end, contents } = self;
         let others = snapshots(generation)?;
-        let path = generation.join(snapshot_name(*end));
-        let draft = path.with_added_extension("generating");
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(contents)?;
-        file.write_all(&(contents.len() as u64).to_le_bytes())?;
-        file.write_all(&crc32fast::hash(contents).to_le_bytes())?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        files::sync_folder(generation)?;
+        let name = format!("snap.{end:016X}");
+        let length = (contents.len() as u64).to_le_bytes();
+        let checksum = crc32fast::hash(contents).to_le_bytes();
+        let draft = generation.join(format!("{name}.generating"));
+        files::replace(&generation.join(name), &draft, &[contents, &length, &checksum])?;
         others.iter().try_for_each(fs::remove_file)
     }
 }
@@ -172,12 +163,14 @@ fn snapshots(generation: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Behind them stand their length (8 bytes, which sled ignores without compression)
 /// and their checksum.
-fn sound_contents(snapshot: &[u8]) -> Option<&[u8]> {
+fn sound_contents(mut snapshot: Vec<u8>) -> Option<Vec<u8>> {
     let (rest, checksum) = snapshot.split_last_chunk::<4>()?;
     let (contents, _) = rest.split_last_chunk::<8>()?;
     let is_sound =
         !contents.is_empty() && crc32fast::hash(contents) == u32::from_le_bytes(*checksum);
-    is_sound.then_some(contents)
+    let length = contents.len();
+    snapshot.truncate(length);
+    is_sound.then_some(snapshot)
 }
 
 // Messages.
@@ -208,21 +201,22 @@ const KINDS: std::ops::RangeInclusive<u8> = 1..=11;
 const OUTSIDE: [u8; 3] = [7, 9, 11];
 
 impl Message {
-    fn replaces(&self) -> bool {
-        self.kind == FREE || REPLACING.contains(&self.kind)
-    }
-
+    /// Of its page, if it is about one.
     fn says(&self) -> Option<Says> {
         match self.kind {
             FREE => Some(Says::Free),
-            _ if self.replaces() => Some(Says::Whole),
-            _ if LINKS.contains(&self.kind) => Some(Says::Addition),
+            kind if REPLACING.contains(&kind) => Some(Says::Whole),
+            kind if LINKS.contains(&kind) => Some(Says::Addition),
             _ => None,
         }
     }
 
+    fn replaces(&self) -> bool {
+        matches!(self.says(), Some(Says::Whole | Says::Free))
+    }
+
     fn changes_a_page(&self) -> bool {
-        self.replaces() || LINKS.contains(&self.kind)
+        self.says().is_some()
     }
 
     /// What `bytes` begins with, if that looks like a message; its checksum is not
@@ -306,6 +300,8 @@ struct Log {
     from: Lsn,
     /// The segment from which on the log may be torn.
     tail: Lsn,
+    /// There is room for no more in the file.
+    most_pages: u64,
     /// Of those in front of the tail, the batches that end in another segment than they
     /// begin in.
     batches: Vec<Batch>,
@@ -360,6 +356,7 @@ impl Log {
             headless: Vec::new(),
             from,
             tail: base_of(from),
+            most_pages: 0,
             batches: Vec::new(),
             index: Known::Left(contents),
             replaced: HashMap::new(),
@@ -377,42 +374,39 @@ impl Log {
             log.segment(at, &mut bytes)?;
             log.walk_headless(&bytes, at);
         }
-        if log.all_whole()? && log.skipped.is_empty() {
-            let end = log.end()?;
-            log.settle_end(end.as_ref())?;
-            return end.map_or(Ok(None), |end| log.snapshot(end)).map(Ok);
-        }
-        for (base, at) in log.segments.clone() {
-            log.segment(at, &mut bytes)?;
-            if !log.walk(&bytes, base, at) {
-                break;
+        let in_order = log.all_whole()? && log.skipped.is_empty();
+        if !in_order {
+            for (base, at) in log.segments.clone() {
+                log.segment(at, &mut bytes)?;
+                if !log.walk(&bytes, base, at) {
+                    break;
+                }
+            }
+            if let Err(lost) = log.judge() {
+                return Ok(Err(lost));
             }
         }
-        if let Err(lost) = log.judge() {
-            return Ok(Err(lost));
-        }
-        let end = log.end()?;
-        log.settle_end(end.as_ref())?;
-        Ok(Ok(None))
+        let Some(end) = log.end()? else { return Ok(Ok(None)) };
+        log.settle_end(end.lsn)?;
+        if in_order { log.snapshot(end).map(Ok) } else { Ok(Ok(None)) }
     }
 
     /// Whether sled will see every message in front of the tail: then nothing needs
     /// to be known of them but where pages stand. A database that was not damaged is
     /// like that, and may be gigabytes behind its snapshot; so all cores look. Reads
-    /// what sled reads, so that an error of the disk is met here, where it is one.
+    /// what sled reads, as [`Log::end`] does of the tail, so that an error of the disk is
+    /// met here, where it is one.
     fn all_whole(&mut self) -> io::Result<bool> {
         let mut whole = true;
-        let segments: Vec<_> = self.segments.iter().map(|(base, at)| (*base, *at)).collect();
+        let before = self.segments.range(..self.tail);
+        let segments: Vec<_> = before.map(|(base, at)| (*base, *at)).collect();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         for some in segments.chunks(SEGMENTS_AT_ONCE) {
             for (base, at, found) in self.walked(some, threads)? {
-                if base >= self.tail {
-                    continue;
-                }
                 whole &= found.is_whole;
                 let reaches_on = |batch: &&Batch| batch.last >= base + SEGMENT as Lsn;
                 self.batches.extend(found.batches.iter().filter(reaches_on));
-                self.note_in_index(base, at, &found)?;
+                self.note_in_index(base, at, &found);
             }
         }
         Ok(whole)
@@ -448,20 +442,19 @@ impl Log {
         Ok(found)
     }
 
-    fn note_in_index(&mut self, base: Lsn, at: u64, found: &Walked) -> io::Result<()> {
-        let most_pages = self.file.metadata()?.len() / SHORTEST_MESSAGE;
+    fn note_in_index(&mut self, base: Lsn, at: u64, found: &Walked) {
         for (offset, message) in &found.messages {
             let (lsn, at) = (base + *offset as Lsn, at + *offset as u64);
             let Some(says) = message.says().filter(|_| lsn >= self.from) else { continue };
             let Some(index) = self.index.index(self.from) else { break };
-            let page = usize::try_from(message.page).ok().filter(|_| message.page < most_pages);
+            let page =
+                usize::try_from(message.page).ok().filter(|_| message.page < self.most_pages);
             let (Some(page), false) = (page, OUTSIDE.contains(&message.kind)) else {
                 self.index = Known::Not;
                 break;
             };
             index.note(page, says, Piece { lsn, at, len: message.len as u64 });
         }
-        Ok(())
     }
 
     /// Where sled will take the log to end: in front of the first message of the tail
@@ -491,9 +484,8 @@ impl Log {
 
     /// Has the header of the segment in which the log ends say that all before it is
     /// stable.
-    fn settle_end(&self, end: Option<&End>) -> io::Result<()> {
-        let Some(End { lsn, .. }) = end else { return Ok(()) };
-        let Some((&base, &at)) = self.segments.range(..=lsn).next_back() else { return Ok(()) };
+    fn settle_end(&self, end: Lsn) -> io::Result<()> {
+        let Some((&base, &at)) = self.segments.range(..=end).next_back() else { return Ok(()) };
         let mut header = [0; SEGMENT_HEADER];
         self.file.read_exact_at(&mut header, at)?;
         if segment_header(header).is_none_or(|(_, stable)| stable >= base) {
@@ -516,7 +508,7 @@ impl Log {
             return Ok(None);
         }
         for (base, at, found) in &tail {
-            self.note_in_index(*base, *at, found)?;
+            self.note_in_index(*base, *at, found);
         }
         let Known::Index(index) = self.index else { return Ok(None) };
         let Some(contents) = index.encode(lsn, segment) else { return Ok(None) };
@@ -526,6 +518,7 @@ impl Log {
 
     fn find_segments(&mut self) -> io::Result<()> {
         let len = self.file.metadata()?.len();
+        self.most_pages = len / SHORTEST_MESSAGE;
         for at in (0..len).step_by(SEGMENT) {
             let mut header = [0; SEGMENT_HEADER];
             match self.file.read_exact_at(&mut header, at) {
@@ -562,25 +555,17 @@ impl Log {
 
     /// As sled does. Answers whether the log goes on behind this segment.
     fn walk(&mut self, bytes: &[u8], base: Lsn, at: u64) -> bool {
-        let segment = base / SEGMENT as Lsn;
-        let mut offset = SEGMENT_HEADER;
-        while offset + LONGEST_HEADER <= SEGMENT {
-            let rest = bytes.get(offset..).unwrap_or_default();
-            match Message::read(rest, segment) {
-                Some(message) if message.kind == CAP => break,
-                Some(message) => {
-                    if message.replaces() {
-                        self.note(message.page, base + offset as Lsn);
-                    }
-                    offset += message.len;
-                }
-                None if base >= self.tail => return false,
-                None => {
-                    self.skip(bytes, offset, base, at);
-                    break;
-                }
-            }
+        let found = Walked::over(bytes, base);
+        for (offset, message) in found.messages.iter().filter(|(_, found)| found.replaces()) {
+            self.note(message.page, base + *offset as Lsn);
         }
+        if found.is_whole {
+            return true;
+        }
+        if base >= self.tail {
+            return false;
+        }
+        self.skip(bytes, (found.end - base) as usize, base, at);
         true
     }
 
@@ -907,10 +892,10 @@ mod tests {
         log.batches.push(Batch { at: 400_000, last: end });
         let torn = log.end().unwrap().unwrap();
         assert_eq!(torn.lsn, 400_000);
-        log.settle_end(Some(&torn)).unwrap();
+        log.settle_end(torn.lsn).unwrap();
         assert_eq!(header_at(folder.path(), SEGMENT as u64), before);
         log.batches = vec![Batch { at: 400_000, last: end - 1 }];
-        log.settle_end(log.end().unwrap().as_ref()).unwrap();
+        log.settle_end(log.end().unwrap().unwrap().lsn).unwrap();
         assert_ne!(header_at(folder.path(), SEGMENT as u64), before);
     }
 

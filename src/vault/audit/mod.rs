@@ -160,8 +160,7 @@ pub(super) fn bounded(text: &str) -> String {
 
 /// What appends these entries.
 pub(super) fn appending(said: &[AuditEntry]) -> Option<Change> {
-    let entries: Texts = said.iter().map(text).collect();
-    (!entries.is_empty()).then(|| Change::Append(Appended::Entries(Arc::new(entries))))
+    appending_texts(said.iter().map(text).collect())
 }
 
 /// What appends, for each of these secrets, that somebody did `op` to it.
@@ -177,6 +176,10 @@ pub(super) fn appending_of<'n>(
         let facts = Facts { at, op, tenant: None, name, result: OK, caller, detail: None };
         scribe::write(facts, |entry| entries.push(entry));
     }
+    appending_texts(entries)
+}
+
+fn appending_texts(entries: Texts) -> Option<Change> {
     (!entries.is_empty()).then(|| Change::Append(Appended::Entries(Arc::new(entries))))
 }
 

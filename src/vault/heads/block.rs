@@ -20,7 +20,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::domain::{Timestamp, ValidityWindow};
+use crate::domain::{SecretName, Timestamp, ValidityWindow};
 use crate::vault::codec::{Malformed, Reader};
 
 use super::Budget;
@@ -40,7 +40,7 @@ const HAS_EXPIRES_ON: u8 = 0x20;
 const DELETED: u8 = 0x40;
 
 impl<'b> Entry<'b> {
-    const MAX_BYTES: usize = 2 + 8 + 2 * 8 + 127;
+    const MAX_BYTES: usize = 2 + 8 + 2 * 8 + SecretName::MAX_LEN;
 
     fn pack(&self, out: &mut Vec<u8>) {
         let Self { name, version, window } = self;
