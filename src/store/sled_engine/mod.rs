@@ -18,6 +18,7 @@
 //! | `encoding` | the stored form of a row |
 //! | `recovery` | damage that sled would pass over |
 //! | `shelf` | readers see only what is durable |
+//! | `hot` | rows that were read lately are read without sled |
 //! | `queue` | what waits, bounded |
 //! | `committer` | one drain: judge, apply, sync, mark, answer |
 //! | `placement` | which tenant is where |
@@ -32,6 +33,7 @@ mod encoding;
 mod engine;
 mod files;
 mod honest_sync;
+mod hot;
 mod index;
 mod mark;
 mod placement;
@@ -67,9 +69,10 @@ use self::encoding::{
     BLOCKS, LEDGER, block_key, decode_block, decode_row, encode_row, row_key, stored_key,
 };
 use self::engine::{Bytes, EngineError, Tree, TreeWrites};
+use self::hot::HotRows;
 use self::placement::{Placement, Record};
 use self::queue::{Done, Refusal, RowWork, Work};
-use self::shelf::{Seen, Shelf, Slot, Withdrawn};
+use self::shelf::{Era, Seen, Shelf, ShelfError, Slot, Withdrawn};
 use self::snapshot::{Holdings, SledSnapshot};
 use super::chain::ChainPageBuilder;
 use super::staging::{PageBuilder, ledger_of, weigh};
@@ -85,7 +88,8 @@ pub(crate) use self::tampering::{StoredBlock, chain_rows, replace_chain_rows};
 /// How much the engine may take.
 #[derive(Debug, Clone)]
 pub struct SledOptions {
-    /// What all databases together keep of their pages in memory.
+    /// What all databases together keep of their pages in memory; a sixteenth is for
+    /// rows of tenants that were read lately.
     pub cache_bytes_total: u64,
     /// What may wait to be committed, per database; one tenant has at most an
     /// eighth of it. Never less than eight of the largest batches.
@@ -165,6 +169,7 @@ pub struct SledStore {
 struct Inner {
     folder: PathBuf,
     options: SledOptions,
+    hot: Arc<HotRows>,
     system: Home,
     keyring: RwLock<Home>,
     tenants: RwLock<Tenants>,
@@ -209,11 +214,12 @@ impl Database {
         disk: OnDisk,
         spaces: &[Space],
         options: &SledOptions,
+        hot: &Arc<HotRows>,
     ) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared::new(&site.name, options.queue_bytes, Status::Serving));
         shared.generation.store(site.generation, Ordering::SeqCst);
         for space in spaces {
-            shared.add_shelf(&Arc::new(Shelf::new(*space)));
+            shared.add_shelf(&Arc::new(Shelf::new(*space, hot)));
         }
         let floors = Floors { full: options.full_floor_bytes, hard: options.hard_floor_bytes };
         let committer = Committer::new(Arc::clone(&shared), site.clone(), floors, disk)?;
@@ -229,7 +235,7 @@ impl Database {
         log::error!("{error}");
         let shared = Arc::new(Shared::new(&site.name, 0, Status::Broken(error.reason())));
         for space in spaces {
-            shared.add_shelf(&Arc::new(Shelf::new(*space)));
+            shared.add_shelf(&Arc::new(Shelf::new(*space, &HotRows::none())));
         }
         Self { shared, site, thread: Mutex::new(None) }
     }
@@ -294,16 +300,43 @@ impl Home {
         seen: Seen<'_>,
         read: impl FnOnce(&Tree) -> Result<T, EngineError>,
     ) -> Result<T, StoreError> {
-        let shared = &self.database.shared;
-        let era = shared.unsynced.era();
-        let found =
-            self.shelf.read(read).map_err(|error| shared.explain(self.shelf.space, error))?;
-        match shared.unsynced.wait(&self.shelf, seen, era).await {
-            Ok(()) => Ok(found),
-            Err(Withdrawn) => {
-                Err(shared.refusal().unwrap_or(StoreError::NotApplied { retry_after: RETRY_AFTER }))
+        let era = self.database.shared.unsynced.era();
+        let found = self.look(read)?;
+        self.durable(seen, era).await?;
+        Ok(found)
+    }
+
+    /// A row, from memory if it was read lately: that was durable before.
+    async fn get(&self, stored: &[u8]) -> Result<Option<Row>, StoreError> {
+        let (hot, era) = (&self.shelf.hot, self.database.shared.unsynced.era());
+        let (row, missed) = self.look(|tree| match hot.get(stored) {
+            Ok(row) => Ok((Some(row), None)),
+            Err(missed) => Ok((tree.get(stored)?, Some(missed))),
+        })?;
+        if let Some(missed) = missed {
+            self.durable(Seen::Key(stored), era).await?;
+            if let Some(row) = &row {
+                hot.fill(missed, stored, row);
             }
         }
+        let row = row.map(|row| decode_row(&row)).transpose();
+        row.map_err(|error| self.explain(ShelfError::Engine(error)))
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Tree) -> Result<T, EngineError>) -> Result<T, StoreError> {
+        self.shelf.read(look).map_err(|error| self.explain(error))
+    }
+
+    fn explain(&self, error: ShelfError) -> StoreError {
+        self.database.shared.explain(self.shelf.space, error)
+    }
+
+    /// Returns when what was seen since `era` is durable.
+    async fn durable(&self, seen: Seen<'_>, era: Era) -> Result<(), StoreError> {
+        let shared = &self.database.shared;
+        shared.unsynced.wait(&self.shelf, seen, era).await.map_err(|Withdrawn| {
+            shared.refusal().unwrap_or(StoreError::NotApplied { retry_after: RETRY_AFTER })
+        })
     }
 }
 
@@ -379,6 +412,11 @@ impl SledOptions {
         (self.cache_bytes_total / 8).min(16 << 20)
     }
 
+    /// For rows of tenants that were read lately.
+    fn hot_bytes(&self) -> u64 {
+        self.cache_bytes_total / 16
+    }
+
     /// With `databases` of tenants open. The divisor is one more than there are,
     /// so that the next one has its share too.
     ///
@@ -387,7 +425,7 @@ impl SledOptions {
     /// at what it holds only after 64 accesses in each of 256 shards, until when
     /// 16,384 pages may have come uncounted.
     fn tenants_cache(&self, databases: usize) -> u64 {
-        let left = self.cache_bytes_total - 2 * self.fixed_cache();
+        let left = self.cache_bytes_total - 2 * self.fixed_cache() - self.hot_bytes();
         (left / (databases as u64 + 1) / 2).max(1 << 20)
     }
 }
@@ -447,16 +485,20 @@ impl Inner {
         };
         files::make_folder(folder).map_err(unreadable)?;
         let lock = lock(folder)?;
+        // What is in these is read seldom.
+        let cold = HotRows::none();
         // The keyring is made after the system database, so where it is, that was.
         let made = folder.join(KEYRING).join("CURRENT").exists();
         let presence = if made { Presence::Required } else { Presence::Optional };
         let (site, disk) = open_one(folder, SYSTEM, Kind::System, presence, cache)?;
         let placement = Placement::read(&disk.engine).map_err(|error| site.failed(error))?;
-        let system = Arc::new(Database::start(site, disk, &[Space::System], &options)?).home()?;
+        let system =
+            Arc::new(Database::start(site, disk, &[Space::System], &options, &cold)?).home()?;
 
         let presence = if placement.keyring { Presence::Required } else { Presence::Optional };
         let (site, disk) = open_one(folder, KEYRING, Kind::Keyring, presence, cache)?;
-        let keyring = Arc::new(Database::start(site, disk, &[Space::Keyring], &options)?).home()?;
+        let keyring =
+            Arc::new(Database::start(site, disk, &[Space::Keyring], &options, &cold)?).home()?;
         if !placement.keyring {
             system
                 .database
@@ -464,11 +506,13 @@ impl Inner {
                 .map_err(|error| system.database.site.failed(EngineError::Io(error.to_string())))?;
         }
 
-        let tenants = Self::open_tenants(folder, &options, &placement, progress)?;
+        let hot = HotRows::new(options.hot_bytes());
+        let tenants = Self::open_tenants(folder, &options, &hot, &placement, progress)?;
         let snapshots = Holdings::new(options.snapshot_bytes, options.snapshot_patience);
         Ok(Self {
             folder: folder.to_owned(),
             options,
+            hot,
             snapshots: Arc::new(snapshots),
             system,
             keyring: RwLock::new(keyring),
@@ -483,6 +527,7 @@ impl Inner {
     fn open_tenants(
         folder: &Path,
         options: &SledOptions,
+        hot: &Arc<HotRows>,
         placement: &Placement,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Tenants, OpenError> {
@@ -503,6 +548,7 @@ impl Inner {
                     cache,
                     tenants,
                     options,
+                    hot,
                 );
                 ready
                     .lock()
@@ -539,12 +585,13 @@ fn open_tenant_database(
     cache: u64,
     tenants: &[TenantId],
     options: &SledOptions,
+    hot: &Arc<HotRows>,
 ) -> Database {
     let name = placement::database_name(number);
     let spaces: Vec<_> = tenants.iter().copied().map(Space::Tenant).collect();
     let open = || {
         let (site, disk) = open_one(folder, &name, Kind::Tenants, presence, cache)?;
-        Database::start(site, disk, &spaces, options)
+        Database::start(site, disk, &spaces, options, hot)
     };
     // One damaged database must not keep the others from being opened.
     let panicked = |_| {
@@ -584,7 +631,7 @@ impl Inner {
             return Err(StoreError::Conflict);
         }
         let (number, database) = self.database_with_room()?;
-        let shelf = Arc::new(Shelf::new(Space::Tenant(id)));
+        let shelf = Arc::new(Shelf::new(Space::Tenant(id), &self.hot));
         database.submit_and_wait(|done| Work::Create { shelf: Arc::clone(&shelf), done })?;
         self.system.database.record(Record::Tenant(id, number), true)?;
         let home = Home { database, shelf };
@@ -649,6 +696,7 @@ impl Inner {
             cache,
             &[],
             &self.options,
+            &self.hot,
         );
         match database.shared.refusal() {
             Some(refusal) => return Err(refusal),
@@ -687,9 +735,10 @@ impl Inner {
             StoreError::NotApplied { retry_after: RETRY_AFTER }
         };
         let disk = write_keyring(&site, rows, seal.seal(&ledger)).map_err(not_applied)?;
-        let new = Database::start(site.clone(), disk, &[Space::Keyring], &self.options)
-            .and_then(|database| Arc::new(database).home())
-            .map_err(not_applied)?;
+        let new =
+            Database::start(site.clone(), disk, &[Space::Keyring], &self.options, &HotRows::none())
+                .and_then(|database| Arc::new(database).home())
+                .map_err(not_applied)?;
         // From here on the outcome is on disk, whatever is answered.
         let unknown = |error: OpenError| {
             log::error!("replacing the keyring: {error}");
@@ -808,8 +857,7 @@ impl SledStore {
 impl Store for SledStore {
     async fn get(&self, space: Space, key: &RowKey) -> Result<Option<Row>, StoreError> {
         let stored = stored_key(key.as_bytes());
-        let read = |tree: &Tree| tree.get(&stored)?.map(|row| decode_row(&row)).transpose();
-        self.home(space)?.read(Seen::Key(&stored), read).await
+        self.home(space)?.get(&stored).await
     }
 
     async fn scan(&self, space: Space, scan: Scan) -> Result<Page, StoreError> {

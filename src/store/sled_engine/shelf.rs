@@ -1,20 +1,21 @@
-//! One space as its readers see it: straight from the tree, on the calling
-//! thread, and nothing that a power cut could still take back.
+//! One space as its readers see it: from memory or straight from the tree, on the
+//! calling thread, and nothing that a power cut could still take back.
 //!
 //! A row becomes visible in its tree before it is synced. So the committer
 //! declares which rows a drain is about to change, and a reader that has read one
 //! of them waits until the drain is durable. The order carries it: the committer
 //! declares before it applies, and a reader looks at the declarations after it
 //! read; whoever saw an applied row sees its declaration too, unless it is
-//! durable already.
+//! durable already. What is in memory (`hot`) is durable, and is read without that.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::oneshot;
 
 use super::engine::{Bytes, EngineError, Tree};
+use super::hot::{HotRows, HotSpace};
 use super::snapshot::Snapshots;
 use crate::store::Space;
 
@@ -27,6 +28,8 @@ pub(super) struct Shelf {
     unsynced: AtomicBool,
     /// Those of its readers who see it as it was.
     pub snapshots: Snapshots,
+    /// Of its rows, those that were read lately.
+    pub hot: HotSpace,
 }
 
 pub(super) enum Slot {
@@ -49,18 +52,21 @@ pub(super) enum ShelfError {
 }
 
 impl Shelf {
-    pub fn new(space: Space) -> Self {
+    pub fn new(space: Space, hot: &Arc<HotRows>) -> Self {
         Self {
             space,
             slot: RwLock::new(Slot::Away),
             unsynced: AtomicBool::new(false),
             snapshots: Snapshots::default(),
+            hot: HotSpace::of(hot),
         }
     }
 
     /// Waits for readers under way.
     pub fn put(&self, slot: Slot) {
-        *self.slot.write().unwrap_or_else(PoisonError::into_inner) = slot;
+        let mut current = self.slot.write().unwrap_or_else(PoisonError::into_inner);
+        *current = slot;
+        self.hot.forget();
     }
 
     /// Forgets the tree, but not that a tenant was dropped.
@@ -68,6 +74,7 @@ impl Shelf {
         let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
         if !matches!(*slot, Slot::Dropped) {
             *slot = Slot::Away;
+            self.hot.forget();
         }
     }
 
@@ -109,8 +116,8 @@ pub(super) struct Unsynced {
 pub(super) struct Era(u64);
 
 struct Declared {
-    touched: Touched,
-    shelves: Vec<Arc<Shelf>>,
+    touched: Arc<Touched>,
+    shelves: Arc<[Arc<Shelf>]>,
     readers: Vec<oneshot::Sender<()>>,
     /// The drain failed; what it changed must not be served until the database
     /// was opened again.
@@ -124,11 +131,16 @@ pub(super) struct Withdrawn;
 impl Unsynced {
     /// Before the drain is applied.
     pub fn declare(&self, touched: Touched, shelves: Vec<Arc<Shelf>>) {
-        let mut drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut drain = self.drain();
         for shelf in &shelves {
             shelf.unsynced.store(true, Ordering::SeqCst);
         }
+        let (touched, shelves) = (Arc::new(touched), shelves.into());
         *drain = Some(Declared { touched, shelves, readers: Vec::new(), failed: false });
+    }
+
+    fn drain(&self) -> MutexGuard<'_, Option<Declared>> {
+        self.drain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn era(&self) -> Era {
@@ -140,14 +152,30 @@ impl Unsynced {
     /// the era tells it.
     pub fn reopened(&self) {
         self.era.fetch_add(1, Ordering::SeqCst);
-        self.settled();
+        self.end();
     }
 
     /// After the drain is durable.
     pub fn settled(&self) {
-        let mut drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(declared) = drain.take() {
-            for shelf in &declared.shelves {
+        // It stays declared meanwhile, and the lock free for its readers.
+        let durable = self
+            .drain()
+            .as_ref()
+            .map(|declared| (Arc::clone(&declared.touched), Arc::clone(&declared.shelves)));
+        if let Some((touched, shelves)) = durable {
+            for shelf in shelves.iter() {
+                if let Some(rows) = touched.get(&shelf.space) {
+                    shelf.hot.replace(rows);
+                }
+            }
+        }
+        self.end();
+    }
+
+    fn end(&self) {
+        let ended = self.drain().take();
+        if let Some(declared) = ended {
+            for shelf in declared.shelves.iter() {
                 shelf.unsynced.store(false, Ordering::SeqCst);
             }
             for reader in declared.readers {
@@ -159,10 +187,13 @@ impl Unsynced {
 
     /// The drain failed: its readers get an error, and so do later ones.
     pub fn failed(&self) {
-        let mut drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(declared) = drain.as_mut() {
+        if let Some(declared) = self.drain().as_mut() {
             declared.failed = true;
             declared.readers.clear();
+            // Who is told that nobody knows must not read on as if nothing was changed.
+            for shelf in declared.shelves.iter() {
+                shelf.hot.forget();
+            }
         }
     }
 
@@ -181,7 +212,7 @@ impl Unsynced {
         shelf: &Shelf,
         seen: Seen<'_>,
     ) -> Result<Option<oneshot::Receiver<()>>, Withdrawn> {
-        let mut drain = self.drain.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut drain = self.drain();
         let Some(declared) = drain.as_mut() else { return Ok(None) };
         let touches = match (declared.touched.get(&shelf.space), seen) {
             (None, _) => false,
@@ -202,14 +233,19 @@ impl Unsynced {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Wake};
+
     use futures_util::FutureExt;
 
     use super::*;
 
+    /// `changed` is in memory, and what it becomes is not durable yet.
     fn declared() -> (Arc<Shelf>, Unsynced) {
-        let shelf = Arc::new(Shelf::new(Space::System));
+        let shelf = Arc::new(Shelf::new(Space::System, &HotRows::new(1 << 20)));
         let unsynced = Unsynced::default();
-        let rows = HashMap::from([(Bytes::from(b"changed"), None)]);
+        let missed = shelf.hot.get(b"changed").unwrap_err();
+        shelf.hot.fill(missed, b"changed", b"old");
+        let rows = HashMap::from([(Bytes::from(b"changed"), Some(Bytes::from(b"new")))]);
         let touched = Touched::from([(Space::System, rows)]);
         unsynced.declare(touched, vec![Arc::clone(&shelf)]);
         (shelf, unsynced)
@@ -230,13 +266,51 @@ mod tests {
         assert!(matches!(reading.now_or_never(), Some(Ok(()))));
     }
 
+    /// What is in memory when its task is woken.
+    struct Woken {
+        shelf: Arc<Shelf>,
+        found: Mutex<Option<Bytes>>,
+    }
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            *self.found.lock().unwrap() = self.shelf.hot.get(b"changed").ok();
+        }
+    }
+
+    #[test]
+    fn who_waited_finds_in_memory_what_it_waited_for() {
+        let (shelf, unsynced) = declared();
+        assert_eq!(shelf.hot.get(b"changed").unwrap(), b"old");
+        let woken = Arc::new(Woken { shelf: Arc::clone(&shelf), found: Mutex::default() });
+        let waker = Arc::clone(&woken).into();
+        let mut reading = Box::pin(unsynced.wait(&shelf, CHANGED, unsynced.era()));
+        assert!(reading.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        unsynced.settled();
+        assert_eq!(woken.found.lock().unwrap().take().unwrap(), b"new");
+    }
+
+    #[test]
+    fn nothing_is_in_memory_of_before_a_failed_drain_or_of_another_tree() {
+        let (shelf, unsynced) = declared();
+        unsynced.failed();
+        assert!(shelf.hot.get(b"changed").is_err());
+        unsynced.reopened();
+        assert!(shelf.hot.get(b"changed").is_err());
+        for put in [|shelf: &Shelf| shelf.put(Slot::Dropped), Shelf::put_away] {
+            let (shelf, _unsynced) = declared();
+            put(&shelf);
+            assert!(shelf.hot.get(b"changed").is_err());
+        }
+    }
+
     #[test]
     fn readers_of_other_rows_and_spaces_do_not_wait() {
         let (shelf, unsynced) = declared();
         let era = unsynced.era();
         let other_row = unsynced.wait(&shelf, Seen::Key(b"other"), era);
         assert!(matches!(other_row.now_or_never(), Some(Ok(()))));
-        let elsewhere = Shelf::new(Space::Keyring);
+        let elsewhere = Shelf::new(Space::Keyring, &HotRows::none());
         let other_space = unsynced.wait(&elsewhere, Seen::Any, era);
         assert!(matches!(other_space.now_or_never(), Some(Ok(()))));
     }

@@ -105,6 +105,93 @@ async fn a_keyring_replacement_cut_off_after_it_counted_is_finished() {
     assert!(!old.path().exists());
 }
 
+// Rows in memory.
+
+fn is_hot(store: &SledStore, space: Space, name: &str) -> bool {
+    store.home(space).unwrap().shelf.hot.get(&stored_key(key(name).as_bytes())).is_ok()
+}
+
+#[tokio::test]
+async fn a_row_that_was_read_is_in_memory_as_it_is_durable() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    assert!(!is_hot(&store, A, "a"));
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
+    assert!(is_hot(&store, A, "a"));
+    store.commit(A, batch(vec![put("a", 2, "replaced"), put("b", 1, "beside")])).await.unwrap();
+    assert!(is_hot(&store, A, "a") && !is_hot(&store, A, "b"));
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(2, "replaced"))));
+    store.commit(A, batch(vec![delete("a")])).await.unwrap();
+    assert!(!is_hot(&store, A, "a"));
+    assert_eq!(store.get(A, &key("a")).await, Ok(None));
+}
+
+#[tokio::test]
+async fn nothing_is_in_memory_of_a_tenant_that_was_dropped() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
+    store.drop_tenant(tenant(1)).await.unwrap();
+    assert_eq!(store.get(A, &key("a")).await, Err(StoreError::TenantGone));
+    store.create_tenant(tenant(1)).await.unwrap();
+    assert_eq!(store.get(A, &key("a")).await, Ok(None));
+}
+
+#[tokio::test]
+async fn nothing_is_in_memory_of_the_system_or_the_keyring() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    store.commit(Space::Keyring, batch(vec![put("s", 1, "keyring")])).await.unwrap();
+    for (space, is) in [(Space::System, "system"), (Space::Keyring, "keyring")] {
+        assert_eq!(store.get(space, &key("s")).await, Ok(Some(row(1, is))));
+        assert!(!is_hot(&store, space, "s"));
+    }
+}
+
+/// Both rows are of one commit. Each reader has been told of a version before it reads, by
+/// the writer or by what it read last, of either row, and must not be answered an older one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_reader_is_answered_what_was_before_the_version_it_knows_of() {
+    let folder = store_with(1..=1).await;
+    let store = Arc::new(open(&folder));
+    let both = |version| batch(vec![put("a", version, "value"), put("b", version, "value")]);
+    store.commit(A, both(2)).await.unwrap();
+    let acknowledged = Arc::new(std::sync::atomic::AtomicU64::new(2));
+    let last = 300;
+    let reader = || {
+        let (store, acknowledged) = (Arc::clone(&store), Arc::clone(&acknowledged));
+        tokio::spawn(async move {
+            let mut seen = 2;
+            for name in ["a", "b"].iter().cycle() {
+                let known = seen.max(acknowledged.load(Ordering::SeqCst));
+                seen = store.get(A, &key(name)).await.unwrap().unwrap().version;
+                assert!(seen >= known, "{seen} was read after {known}");
+                if seen == last {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let readers: Vec<_> = (0..3).map(|_| reader()).collect();
+    // They are in memory no longer again and again.
+    let shelf = store.home(A).unwrap().shelf;
+    let evictor = tokio::spawn(async move {
+        for name in ["a", "b"].iter().cycle() {
+            shelf.hot.evict(&stored_key(key(name).as_bytes()));
+            tokio::task::yield_now().await;
+        }
+    });
+    for version in 3..=last {
+        store.commit(A, both(version)).await.unwrap();
+        acknowledged.store(version, Ordering::SeqCst);
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    evictor.abort();
+}
+
 // Openings cut off.
 
 #[tokio::test]
@@ -261,6 +348,8 @@ async fn after_a_failed_mark_the_outcome_is_unknown_and_the_store_recovers() {
     let folder = store_with(1..=1).await;
     let store = open(&folder);
     let before = ledger(&store, A).await;
+    // What is in memory of it must not outlive the failure.
+    assert_eq!(store.get(A, &key("a")).await, Ok(Some(row(1, "of 1"))));
     let generation = folder.path().join("tenants-0000/1");
     fs::write(generation.join(mark::tests::FAIL_ONCE), "").unwrap();
     let answer = store.commit(A, batch(vec![put("a", 2, "two"), put("b", 3, "three")])).await;
@@ -478,7 +567,7 @@ async fn a_snapshot_outlives_a_failed_drain_and_the_opening_after_it() {
 fn prefixes_of_a_snapshot_that_overlap_are_a_fault_of_the_caller() {
     let holdings = Arc::new(Holdings::new(0, Duration::ZERO));
     let shared = Arc::new(Shared::new("", 0, Status::Serving));
-    let shelf = Arc::new(Shelf::new(A));
+    let shelf = Arc::new(Shelf::new(A, &HotRows::none()));
     SledSnapshot::new(&holdings, &shared, &shelf, &[b"a", b"ab"], 1);
 }
 
@@ -781,7 +870,7 @@ async fn a_creation_cut_off_before_its_record_leaves_nothing() {
     let folder = store_with(1..=1).await;
     let store = open(&folder);
     let database = Arc::clone(&store.inner.tenants().databases[&0]);
-    let shelf = Arc::new(Shelf::new(Space::Tenant(tenant(2))));
+    let shelf = Arc::new(Shelf::new(Space::Tenant(tenant(2)), &HotRows::none()));
     let create = |done| Work::Create { shelf: Arc::clone(&shelf), done };
     let made = std::thread::scope(|scope| scope.spawn(|| database.submit_and_wait(create)).join());
     made.unwrap().unwrap();
