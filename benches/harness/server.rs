@@ -59,6 +59,15 @@ impl Server {
     /// `tenure dev` on `data`, and how long it took to its first answer to an
     /// authorized request.
     pub fn tenure(program: &Path, data: &Path) -> Outcome<(Self, Duration)> {
+        Self::tenure_with(program, data, &[])
+    }
+
+    /// The same with variables of the environment that configure it.
+    pub fn tenure_with(
+        program: &Path,
+        data: &Path,
+        variables: &[(&str, String)],
+    ) -> Outcome<(Self, Duration)> {
         let settings = data.join("dev.env");
         if settings.exists() {
             std::fs::remove_file(&settings)?;
@@ -67,6 +76,7 @@ impl Server {
         let child = Command::new(program)
             .args(["dev", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .spawn()?;
         let caller = Caller::new(SocketAddr::from(([127, 0, 0, 1], 0)), "", "");

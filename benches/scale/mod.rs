@@ -75,7 +75,8 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
              client and server keep both processors busy and the highest latencies are waits for \
              one of them; and `paced`, each connection resting {} ms between two. `to first` is \
              the paced p99 to that of the first line. `first list` is the first page of {PAGE} names, for which names \
-             are decrypted once; `page` the pages after it, from anywhere. Memory is what the \
+             are decrypted once; `page` the pages after it, from anywhere. Where there are more than \
+             two million, `store.list_cache_bytes` has {NAME_BYTES} bytes for each. Memory is what the \
              process has resident, before and after that list.{tenants}",
             PAUSE.as_millis()
         ),
@@ -92,6 +93,17 @@ fn name(number: usize) -> String {
     format!("secret-{number:08}")
 }
 
+/// What the default holds of sorted names.
+const NAMES_BY_DEFAULT: usize = 2_000_000;
+/// What a name takes of it here: itself, and 20 bytes with an expiry.
+const NAME_BYTES: usize = 40;
+
+/// For more names than the default holds, as docs and configuration tell to set it.
+fn room_for_names(secrets: usize) -> Option<(&'static str, String)> {
+    let room = format!("{}MiB", (secrets * NAME_BYTES) >> 20);
+    (secrets > NAMES_BY_DEFAULT).then_some(("TENURE_STORE_LIST_CACHE_BYTES", room))
+}
+
 /// Numbers below `count`, scattered and the same in every run.
 fn scattered(connection: usize, number: usize, count: usize) -> usize {
     let mixed = (connection << 40 | number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -100,19 +112,21 @@ fn scattered(connection: usize, number: usize, count: usize) -> usize {
 
 impl Filled {
     fn fill(data: &Path, secrets: usize) -> Outcome<Self> {
+        let variables: Vec<_> = room_for_names(secrets).into_iter().collect();
+        let start = || Server::tenure_with(this_build(), data, &variables);
         let (mut puts_per_second, mut start_after_kill) = (None, None);
         if !data.exists() {
-            let (server, _) = Server::tenure(this_build(), data)?;
+            let (server, _) = start()?;
             let (caller, value) = (server.caller.clone(), long_value());
             let request = move |number: usize| caller.put(&name(number), &value);
             let puts = client::send_all(server.caller.address, secrets, request)?;
             puts_per_second = Some(puts.per_second());
             server.kill()?;
-            let (server, start) = Server::tenure(this_build(), data)?;
-            start_after_kill = Some(start);
+            let (server, taken) = start()?;
+            start_after_kill = Some(taken);
             server.stop()?;
         }
-        let (server, start_after_stop) = Server::tenure(this_build(), data)?;
+        let (server, start_after_stop) = start()?;
         Ok(Self {
             secrets,
             data: data.to_owned(),
