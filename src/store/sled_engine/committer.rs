@@ -363,7 +363,14 @@ impl Committer {
             Err(_) => self.shared.unsynced.failed(),
         }
         for (done, judged) in drain.answers {
-            done(if outcome.is_ok() { judged } else { judged.and(Err(StoreError::Unknown)) });
+            done(match judged {
+                Ok(()) if outcome.is_err() => Err(StoreError::Unknown),
+                // With a row of this drain, maybe, that will never have been.
+                Err(StoreError::Conflict) if outcome.is_err() => {
+                    Err(StoreError::NotApplied { retry_after: RETRY_AFTER })
+                }
+                judged => judged,
+            });
         }
         outcome
     }

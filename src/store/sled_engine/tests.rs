@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use futures_util::FutureExt;
 
+use tokio::task::JoinHandle;
+
 use super::engine::Engine;
 use super::mark::Mark;
 use super::*;
@@ -599,19 +601,45 @@ impl LedgerSeal for Blocking {
     }
 }
 
+/// A commit at which the committer stands until it is told to go on: what is sent
+/// meanwhile waits, and is of one drain.
+async fn stand(store: &Arc<SledStore>) -> (JoinHandle<Result<(), StoreError>>, Sender<()>) {
+    let ((reached, at_seal), (go, go_on)) = (channel(), channel());
+    let seal = Arc::new(Blocking { reached, go_on: Mutex::new(go_on) });
+    let store = Arc::clone(store);
+    let standing = tokio::spawn(async move {
+        store.commit(A, Batch { seal, ..batch(vec![put("x", 2, "")]) }).await
+    });
+    tokio::task::yield_now().await;
+    at_seal.recv().unwrap();
+    (standing, go)
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_a_row_that_a_failed_drain_would_have_put_there() {
+    let folder = store_with(1..=1).await;
+    let store = Arc::new(open(&folder));
+    let (standing, go) = stand(&store).await;
+    let seal = Arc::new(Panicking);
+    let mut put_there = store.commit(A, batch(vec![put("b", 3, "three")]));
+    let mut meets_it = store.commit(A, batch(vec![expect("b", None), put("b", 4, "four")]));
+    let mut fails = store.commit(A, Batch { seal, ..batch(vec![put("a", 5, "five")]) });
+    for commit in [&mut put_there, &mut meets_it, &mut fails] {
+        assert!(commit.as_mut().now_or_never().is_none());
+    }
+    go.send(()).unwrap();
+    standing.await.unwrap().unwrap();
+    assert_eq!(put_there.await, Err(StoreError::Unknown));
+    assert_eq!(fails.await, Err(StoreError::Unknown));
+    let met = meets_it.await;
+    assert!(is_not_applied(&met), "{met:?}");
+}
+
 #[tokio::test]
 async fn one_tenant_fills_its_eighth_of_the_queue_and_nobody_elses() {
     let folder = store_with(1..=2).await;
     let store = Arc::new(open(&folder));
-    let ((reached, at_seal), (go, go_on)) = (channel(), channel());
-    let blocking = Arc::new(Blocking { reached, go_on: Mutex::new(go_on) });
-    let first = tokio::spawn({
-        let (store, seal) = (Arc::clone(&store), blocking);
-        async move { store.commit(A, Batch { seal, ..batch(vec![put("x", 2, "")]) }).await }
-    });
-    tokio::task::yield_now().await;
-    at_seal.recv().unwrap();
-    // The committer stands; what is sent now waits.
+    let (first, go) = stand(&store).await;
     let big = |n: u64| {
         let name = |i: u64| format!("{n}-{i:03}");
         (0..250).map(|i| put(&name(i), 3 + n, vec![0; Row::MAX_BYTES])).collect()
