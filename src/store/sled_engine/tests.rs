@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use futures_util::FutureExt;
-
 use tokio::task::JoinHandle;
 
 use super::engine::Engine;
