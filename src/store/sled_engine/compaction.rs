@@ -197,6 +197,7 @@ mod tests {
     use crate::store::{Change, Row, Space, Store};
 
     const DATABASE: &str = "tenants-0000";
+    const SLED_BUFFER: u64 = 512 << 10;
 
     fn space(number: u8) -> Space {
         Space::Tenant(tenant(number))
@@ -252,7 +253,9 @@ mod tests {
         let usage = store.usage().await.unwrap();
         let used = usage.iter().find(|used| used.name == DATABASE).unwrap();
         let compacted = compact(&store, DATABASE).await;
-        assert_eq!(used.bytes, compacted.before);
+        // Reads end splits and merges of sled's that writes began, and a buffer that they
+        // fill is written.
+        assert!(compacted.before.abs_diff(used.bytes) <= SLED_BUFFER, "{compacted:?} {used:?}");
         assert!(compacted.after < compacted.before / 2, "{compacted:?} {used:?}");
         assert!(!is_anywhere(folder.path(), b"that must go"));
         assert!(is_anywhere(folder.path(), b"what replaced it"));

@@ -11,16 +11,16 @@
 //! if no drain of the space became durable in between.
 
 use std::collections::HashMap;
-use std::hash::BuildHasher as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
-use quick_cache::unsync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult, PlaceholderGuard};
 use quick_cache::{DefaultHashBuilder, Equivalent, Weighter};
 
 use super::engine::Bytes;
+use crate::store::Space;
 
-const SHARDS: usize = 16;
 /// What a row takes beside its key and its bytes: 120 bytes of the cache, which
 /// doubles what it has when that is full, and two allocations with their counts.
 const OVERHEAD: u64 = 320;
@@ -30,40 +30,36 @@ const TYPICAL: u64 = 1024;
 
 /// The room that the spaces of a store share.
 pub(super) struct HotRows {
-    /// `None`: nothing is kept.
-    shards: Option<[Mutex<Shard>; SHARDS]>,
-    hasher: DefaultHashBuilder,
+    rows: Cache<HotKey, Bytes, Weigh>,
     /// How many were given to spaces.
     numbers: AtomicU64,
 }
 
-type Shard = Cache<HotKey, Bytes, Weigh>;
-
 /// The rows of one space.
 pub(super) struct HotSpace {
-    rows: Arc<HotRows>,
+    /// `None`: nothing is kept.
+    all: Option<Arc<HotRows>>,
     /// Its own among all spaces there ever were. With another one, what is here of
     /// it is found no more, and gives way to others.
     number: AtomicU64,
-    /// How often rows changed, or may have.
-    changes: AtomicU64,
 }
 
-/// How things stood when a row was not found.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Missed {
-    number: u64,
-    changes: u64,
-}
+/// A row that was not found, whose place is held unless somebody else does, and until
+/// the row changes.
+#[derive(Debug)]
+pub(super) struct Missed<'a>(Option<Place<'a>>);
 
-#[derive(Hash, PartialEq, Eq)]
+type Place<'a> =
+    PlaceholderGuard<'a, HotKey, Bytes, Weigh, DefaultHashBuilder, DefaultLifecycle<HotKey, Bytes>>;
+
+#[derive(Clone, Hash, PartialEq, Eq)]
 struct HotKey {
     space: u64,
     key: Bytes,
 }
 
 /// A [`HotKey`] by reference.
-#[derive(Clone, Copy, Hash)]
+#[derive(Hash)]
 struct At<'a> {
     space: u64,
     key: &'a [u8],
@@ -86,108 +82,109 @@ impl Weighter<HotKey, Bytes> for Weigh {
 
 impl HotRows {
     pub fn new(bytes: u64) -> Arc<Self> {
-        let share = bytes / SHARDS as u64;
-        let rows = usize::try_from(share / TYPICAL).unwrap_or_default();
-        let shard = |_| Mutex::new(Cache::with_weighter(rows, share, Weigh));
-        Arc::new(Self { shards: Some(std::array::from_fn(shard)), ..Self::nothing() })
-    }
-
-    /// For what is read seldom.
-    pub fn none() -> Arc<Self> {
-        Arc::new(Self::nothing())
-    }
-
-    fn nothing() -> Self {
-        Self { shards: None, hasher: DefaultHashBuilder::default(), numbers: AtomicU64::new(0) }
+        let rows = usize::try_from(bytes / TYPICAL).unwrap_or_default();
+        let rows = Cache::with_weighter(rows, bytes, Weigh);
+        Arc::new(Self { rows, numbers: AtomicU64::new(0) })
     }
 
     fn new_number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
-
-    /// One in which something panicked is used no more.
-    fn shard(&self, at: At<'_>) -> Option<MutexGuard<'_, Shard>> {
-        let shards = self.shards.as_ref()?;
-        let index = self.hasher.hash_one(at) % SHARDS as u64;
-        shards.get(index as usize)?.lock().ok()
-    }
 }
 
 impl HotSpace {
-    pub fn of(rows: &Arc<HotRows>) -> Self {
-        let number = AtomicU64::new(rows.new_number());
-        Self { rows: Arc::clone(rows), number, changes: AtomicU64::new(0) }
+    /// Those of tenants are kept; others are read seldom.
+    pub fn new(space: Space, all: &Arc<HotRows>) -> Self {
+        let all = matches!(space, Space::Tenant(_)).then(|| Arc::clone(all));
+        let number = all.as_ref().map_or(0, |all| all.new_number());
+        Self { all, number: AtomicU64::new(number) }
     }
 
-    fn at<'a>(&self, key: &'a [u8]) -> At<'a> {
-        At { space: self.number.load(Ordering::SeqCst), key }
+    fn number(&self) -> u64 {
+        self.number.load(Ordering::SeqCst)
     }
 
-    pub fn get(&self, key: &[u8]) -> Result<Bytes, Missed> {
-        let changes = self.changes.load(Ordering::SeqCst);
-        let at = self.at(key);
-        let found = self.rows.shard(at).and_then(|shard| shard.get(&at).cloned());
-        found.ok_or(Missed { number: at.space, changes })
-    }
-
-    /// Leaves here what the tree said after this miss. The caller has waited until it is
-    /// durable; of a drain that failed, nothing ever is.
-    pub fn fill(&self, missed: Missed, key: &[u8], row: &[u8]) {
-        let at = At { space: missed.number, key };
-        // Who changes rows from here on waits for this shard.
-        let Some(mut shard) = self.rows.shard(at) else { return };
-        if self.changes.load(Ordering::SeqCst) == missed.changes {
-            // Of its own: sled's are often parts of a page.
-            shard.insert(HotKey { space: missed.number, key: key.into() }, row.into());
+    pub fn get(&self, key: &[u8]) -> Result<Bytes, Missed<'_>> {
+        let Some(all) = &self.all else { return Err(Missed(None)) };
+        let space = self.number();
+        if let Some(row) = all.rows.get(&At { space, key }) {
+            return Ok(row);
+        }
+        // Waits for nobody.
+        let place =
+            all.rows.get_value_or_guard(&HotKey { space, key: key.into() }, Some(Duration::ZERO));
+        match place {
+            GuardResult::Value(row) => Ok(row),
+            GuardResult::Guard(place) => Err(Missed(Some(place))),
+            GuardResult::Timeout => Err(Missed(None)),
         }
     }
 
     /// A drain that changed these rows is durable, and nobody was told yet. What nobody
     /// read does not come here by it.
     pub fn replace(&self, changed: &HashMap<Bytes, Option<Bytes>>) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
+        let Some(all) = &self.all else { return };
+        let space = self.number();
+        // Places held for readers leave too: what these bring is then refused.
         let leave = |(key, row): (&Bytes, &Option<Bytes>)| {
-            let at = self.at(key);
-            let (hot, _) = self.rows.shard(at)?.remove(&at)?;
+            let (hot, _) = all.rows.remove(&At { space, key })?;
             Some((hot, row.clone()?))
         };
         let left: Vec<_> = changed.iter().filter_map(leave).collect();
         for (hot, row) in left {
-            if let Some(mut shard) = self.rows.shard(At { space: hot.space, key: &hot.key }) {
-                shard.insert(hot, row);
-            }
+            all.rows.insert(hot, row);
         }
     }
 
     /// What its rows are is to be asked of the tree again.
     pub fn forget(&self) {
-        self.number.store(self.rows.new_number(), Ordering::SeqCst);
-        self.changes.fetch_add(1, Ordering::SeqCst);
+        if let Some(all) = &self.all {
+            self.number.store(all.new_number(), Ordering::SeqCst);
+        }
     }
 
     /// As where there is no room for it any more.
     #[cfg(test)]
     pub fn evict(&self, key: &[u8]) {
-        let at = self.at(key);
-        drop(self.rows.shard(at).and_then(|mut shard| shard.remove(&at)));
+        if let Some(all) = &self.all {
+            all.rows.remove_if(&At { space: self.number(), key }, |_| true);
+        }
+    }
+}
+
+impl Missed<'_> {
+    /// Leaves here what the tree said after this miss. The caller has waited until it is
+    /// durable; of a drain that failed, nothing ever is.
+    pub fn fill(self, row: &[u8]) {
+        if let Some(place) = self.0 {
+            // Of its own: sled's are often parts of a page. It is refused where the row
+            // changed meanwhile.
+            let _ = place.insert(row.into());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::TenantId;
 
     fn rows(changed: &[(&str, Option<&str>)]) -> HashMap<Bytes, Option<Bytes>> {
         changed.iter().map(|(key, row)| ((*key).into(), row.map(Bytes::from))).collect()
     }
 
+    const SPACE: Space = Space::Tenant(TenantId::from_bytes([1; 16]));
+
+    fn miss<'a>(space: &'a HotSpace, key: &str) -> Missed<'a> {
+        space.get(key.as_bytes()).unwrap_err()
+    }
+
     fn read(space: &HotSpace, key: &str, row: &[u8]) {
-        let missed = space.get(key.as_bytes()).unwrap_err();
-        space.fill(missed, key.as_bytes(), row);
+        miss(space, key).fill(row);
     }
 
     fn hot() -> HotSpace {
-        let space = HotSpace::of(&HotRows::new(1 << 20));
+        let space = HotSpace::new(SPACE, &HotRows::new(1 << 20));
         read(&space, "read", b"old");
         space
     }
@@ -214,7 +211,7 @@ mod tests {
     #[test]
     fn spaces_share_the_room_and_nothing_else() {
         let all = HotRows::new(1 << 20);
-        let (one, other) = (HotSpace::of(&all), HotSpace::of(&all));
+        let (one, other) = (HotSpace::new(SPACE, &all), HotSpace::new(SPACE, &all));
         read(&one, "read", b"of one");
         read(&other, "read", b"of the other");
         one.replace(&rows(&[("read", Some("new"))]));
@@ -231,17 +228,63 @@ mod tests {
             [&|space| space.replace(&rows(&[("slow", Some("new"))])), &HotSpace::forget];
         for change in changes {
             let space = hot();
-            let missed = space.get(b"slow").unwrap_err();
+            let missed = miss(&space, "slow");
             change(&space);
-            space.fill(missed, b"slow", b"old");
+            missed.fill(b"old");
             assert!(space.get(b"slow").is_err());
         }
     }
 
     #[test]
-    fn where_there_is_no_room_nothing_is_here() {
-        for all in [HotRows::none(), HotRows::new(0)] {
-            let space = HotSpace::of(&all);
+    fn of_two_who_miss_a_row_neither_waits_and_one_leaves_it_here() {
+        let space = hot();
+        let (first, second) = (miss(&space, "slow"), miss(&space, "slow"));
+        second.fill(b"row");
+        assert!(space.get(b"slow").is_err());
+        first.fill(b"row");
+        assert_eq!(space.get(b"slow").unwrap(), b"row");
+    }
+
+    #[test]
+    fn who_misses_a_row_and_leaves_nothing_is_in_nobodys_way() {
+        let space = hot();
+        drop(miss(&space, "slow"));
+        read(&space, "slow", b"row");
+        assert_eq!(space.get(b"slow").unwrap(), b"row");
+    }
+
+    #[test]
+    fn whoever_finds_a_row_of_a_drain_finds_none_of_before_it() {
+        let space = HotSpace::new(SPACE, &HotRows::new(8 << 20));
+        let keys: Vec<_> = (0..1000).map(|n| format!("{n:04}")).collect();
+        for key in &keys {
+            read(&space, key, &0u64.to_be_bytes());
+        }
+        let (last, mut seen) = (100u64, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for drain in 1..=last {
+                    let row = || Some(Bytes::from(&drain.to_be_bytes()));
+                    space.replace(&keys.iter().map(|key| (key.as_str().into(), row())).collect());
+                }
+            });
+            for key in keys.iter().cycle() {
+                let Ok(row) = space.get(key.as_bytes()) else { continue };
+                let found = u64::from_be_bytes(row.as_ref().try_into().unwrap());
+                assert!(found >= seen, "{found} was found after {seen}");
+                seen = found;
+                if seen == last {
+                    break;
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn nothing_is_here_where_there_is_no_room_or_of_spaces_that_are_not_kept() {
+        let (none, some) = (HotRows::new(0), HotRows::new(1 << 20));
+        for (space, all) in [(SPACE, none), (Space::System, some.clone()), (Space::Keyring, some)] {
+            let space = HotSpace::new(space, &all);
             read(&space, "read", b"old");
             assert!(space.get(b"read").is_err());
         }
@@ -250,11 +293,8 @@ mod tests {
     #[test]
     fn no_more_is_here_than_there_is_room_for() {
         let all = HotRows::new(256 << 10);
-        let space = HotSpace::of(&all);
-        let weight = || -> u64 {
-            let weigh = |shard: &Mutex<Shard>| shard.lock().unwrap().weight();
-            all.shards.iter().flatten().map(weigh).sum()
-        };
+        let space = HotSpace::new(SPACE, &all);
+        let weight = || all.rows.weight();
         let keys: Vec<_> = (0..10_000).map(|n| format!("{n:04}")).collect();
         for key in &keys {
             read(&space, key, &[0; 100]);

@@ -231,11 +231,11 @@ impl Database {
     }
 
     /// One that did not open: its tenants are told so, and the others served.
-    fn broken(site: Site, spaces: &[Space], error: &OpenError) -> Self {
+    fn broken(site: Site, spaces: &[Space], error: &OpenError, hot: &Arc<HotRows>) -> Self {
         log::error!("{error}");
         let shared = Arc::new(Shared::new(&site.name, 0, Status::Broken(error.reason())));
         for space in spaces {
-            shared.add_shelf(&Arc::new(Shelf::new(*space, &HotRows::none())));
+            shared.add_shelf(&Arc::new(Shelf::new(*space, hot)));
         }
         Self { shared, site, thread: Mutex::new(None) }
     }
@@ -316,7 +316,7 @@ impl Home {
         if let Some(missed) = missed {
             self.durable(Seen::Key(stored), era).await?;
             if let Some(row) = &row {
-                hot.fill(missed, stored, row);
+                missed.fill(row);
             }
         }
         let row = row.map(|row| decode_row(&row)).transpose();
@@ -485,20 +485,19 @@ impl Inner {
         };
         files::make_folder(folder).map_err(unreadable)?;
         let lock = lock(folder)?;
-        // What is in these is read seldom.
-        let cold = HotRows::none();
+        let hot = HotRows::new(options.hot_bytes());
         // The keyring is made after the system database, so where it is, that was.
         let made = folder.join(KEYRING).join("CURRENT").exists();
         let presence = if made { Presence::Required } else { Presence::Optional };
         let (site, disk) = open_one(folder, SYSTEM, Kind::System, presence, cache)?;
         let placement = Placement::read(&disk.engine).map_err(|error| site.failed(error))?;
         let system =
-            Arc::new(Database::start(site, disk, &[Space::System], &options, &cold)?).home()?;
+            Arc::new(Database::start(site, disk, &[Space::System], &options, &hot)?).home()?;
 
         let presence = if placement.keyring { Presence::Required } else { Presence::Optional };
         let (site, disk) = open_one(folder, KEYRING, Kind::Keyring, presence, cache)?;
         let keyring =
-            Arc::new(Database::start(site, disk, &[Space::Keyring], &options, &cold)?).home()?;
+            Arc::new(Database::start(site, disk, &[Space::Keyring], &options, &hot)?).home()?;
         if !placement.keyring {
             system
                 .database
@@ -506,7 +505,6 @@ impl Inner {
                 .map_err(|error| system.database.site.failed(EngineError::Io(error.to_string())))?;
         }
 
-        let hot = HotRows::new(options.hot_bytes());
         let tenants = Self::open_tenants(folder, &options, &hot, &placement, progress)?;
         let snapshots = Holdings::new(options.snapshot_bytes, options.snapshot_patience);
         Ok(Self {
@@ -607,7 +605,7 @@ fn open_tenant_database(
             generation: 0,
             cache_bytes: cache,
         };
-        Database::broken(site, &spaces, &error)
+        Database::broken(site, &spaces, &error, hot)
     })
 }
 
@@ -735,10 +733,9 @@ impl Inner {
             StoreError::NotApplied { retry_after: RETRY_AFTER }
         };
         let disk = write_keyring(&site, rows, seal.seal(&ledger)).map_err(not_applied)?;
-        let new =
-            Database::start(site.clone(), disk, &[Space::Keyring], &self.options, &HotRows::none())
-                .and_then(|database| Arc::new(database).home())
-                .map_err(not_applied)?;
+        let new = Database::start(site.clone(), disk, &[Space::Keyring], &self.options, &self.hot)
+            .and_then(|database| Arc::new(database).home())
+            .map_err(not_applied)?;
         // From here on the outcome is on disk, whatever is answered.
         let unknown = |error: OpenError| {
             log::error!("replacing the keyring: {error}");

@@ -58,7 +58,7 @@ impl Shelf {
             slot: RwLock::new(Slot::Away),
             unsynced: AtomicBool::new(false),
             snapshots: Snapshots::default(),
-            hot: HotSpace::of(hot),
+            hot: HotSpace::new(space, hot),
         }
     }
 
@@ -238,15 +238,17 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::domain::TenantId;
+
+    const TENANT: Space = Space::Tenant(TenantId::from_bytes([1; 16]));
 
     /// `changed` is in memory, and what it becomes is not durable yet.
     fn declared() -> (Arc<Shelf>, Unsynced) {
-        let shelf = Arc::new(Shelf::new(Space::System, &HotRows::new(1 << 20)));
+        let shelf = Arc::new(Shelf::new(TENANT, &HotRows::new(1 << 20)));
         let unsynced = Unsynced::default();
-        let missed = shelf.hot.get(b"changed").unwrap_err();
-        shelf.hot.fill(missed, b"changed", b"old");
+        shelf.hot.get(b"changed").unwrap_err().fill(b"old");
         let rows = HashMap::from([(Bytes::from(b"changed"), Some(Bytes::from(b"new")))]);
-        let touched = Touched::from([(Space::System, rows)]);
+        let touched = Touched::from([(TENANT, rows)]);
         unsynced.declare(touched, vec![Arc::clone(&shelf)]);
         (shelf, unsynced)
     }
@@ -310,7 +312,7 @@ mod tests {
         let era = unsynced.era();
         let other_row = unsynced.wait(&shelf, Seen::Key(b"other"), era);
         assert!(matches!(other_row.now_or_never(), Some(Ok(()))));
-        let elsewhere = Shelf::new(Space::Keyring, &HotRows::none());
+        let elsewhere = Shelf::new(Space::Keyring, &HotRows::new(0));
         let other_space = unsynced.wait(&elsewhere, Seen::Any, era);
         assert!(matches!(other_space.now_or_never(), Some(Ok(()))));
     }

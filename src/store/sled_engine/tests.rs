@@ -568,7 +568,7 @@ async fn a_snapshot_outlives_a_failed_drain_and_the_opening_after_it() {
 fn prefixes_of_a_snapshot_that_overlap_are_a_fault_of_the_caller() {
     let holdings = Arc::new(Holdings::new(0, Duration::ZERO));
     let shared = Arc::new(Shared::new("", 0, Status::Serving));
-    let shelf = Arc::new(Shelf::new(A, &HotRows::none()));
+    let shelf = Arc::new(Shelf::new(A, &HotRows::new(0)));
     SledSnapshot::new(&holdings, &shared, &shelf, &[b"a", b"ab"], 1);
 }
 
@@ -897,7 +897,7 @@ async fn a_creation_cut_off_before_its_record_leaves_nothing() {
     let folder = store_with(1..=1).await;
     let store = open(&folder);
     let database = Arc::clone(&store.inner.tenants().databases[&0]);
-    let shelf = Arc::new(Shelf::new(Space::Tenant(tenant(2)), &HotRows::none()));
+    let shelf = Arc::new(Shelf::new(Space::Tenant(tenant(2)), &HotRows::new(0)));
     let create = |done| Work::Create { shelf: Arc::clone(&shelf), done };
     let made = std::thread::scope(|scope| scope.spawn(|| database.submit_and_wait(create)).join());
     made.unwrap().unwrap();
