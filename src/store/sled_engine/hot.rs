@@ -6,9 +6,9 @@
 //!
 //! What is here is durable. Once a drain is, all rows that it changed leave, then
 //! what they became comes, and then who waited is told: whoever was shown any of a
-//! commit finds nothing of before it. Who found a row missing reads the tree, and
-//! what that says may be of before a drain or of after it; so it is left here only
-//! if no drain of the space became durable in between.
+//! commit finds nothing of before it. Who finds a row missing holds its place and
+//! reads the tree, and what that says may be of before a drain or of after it; so a
+//! drain that changed the row takes the place away.
 
 use std::collections::HashMap;
 use std::sync::Arc;
