@@ -36,6 +36,9 @@ pub struct Caller {
 /// Of a million secrets after a crash, on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// How long it is watched whether a server is busy.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// The build that is measured.
 pub fn this_build() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_tenure"))
@@ -167,6 +170,20 @@ impl Server {
 
     pub fn cpu_micros(&self) -> u64 {
         machine::cpu_micros(self.child.id())
+    }
+
+    /// Returns when it does nothing any more that it was not asked for: after a start it
+    /// counts all secrets.
+    pub fn wait_until_idle(&self) -> Outcome<()> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            let before = self.cpu_micros();
+            std::thread::sleep(LOOK);
+            if Duration::from_micros(self.cpu_micros() - before) < LOOK / 20 {
+                return Ok(());
+            }
+        }
+        Err("a server that nobody calls is busy after ten minutes".into())
     }
 
     pub fn memory(&self) -> u64 {

@@ -69,8 +69,9 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
             "One tenant with secrets of 512 bytes, stored over HTTP by 64 connections. `killed` and \
              `stopped` are the time from the start of the process to its first answer to an \
              authorized request: after `kill -9` right behind the last write, when every write is \
-             replayed, and after a clean stop of the server that came up so. GET is of names at \
-             random by {READERS} connections, after some time of the same that does not count, the \
+             replayed, and after a clean stop of the server that came up so. Once its secrets are counted, \
+             which a server does after a start and then for a hundredth of the time, GET is of names \
+             at random by {READERS} connections, after some time of the same that does not count, the \
              sizes in turns: as fast as answers come, when \
              client and server keep both processors busy and the highest latencies are waits for \
              one of them; and `paced`, each connection resting {} ms between two. `to first` is \
@@ -127,6 +128,7 @@ impl Filled {
             server.stop()?;
         }
         let (server, start_after_stop) = start()?;
+        server.wait_until_idle()?;
         Ok(Self {
             secrets,
             data: data.to_owned(),
