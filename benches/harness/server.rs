@@ -179,7 +179,7 @@ impl Server {
         while start.elapsed() < PATIENCE {
             let before = self.cpu_micros();
             std::thread::sleep(LOOK);
-            if Duration::from_micros(self.cpu_micros() - before) < LOOK / 20 {
+            if Duration::from_micros(self.cpu_micros().saturating_sub(before)) < LOOK / 20 {
                 return Ok(());
             }
         }

@@ -286,7 +286,7 @@ pub(super) fn open(folder: &tempfile::TempDir) -> SledStore {
     SledStore::open(folder.path(), small(), &|_| {}).unwrap()
 }
 
-const A: Space = Space::Tenant(TenantId::from_bytes([1; 16]));
+pub(super) const A: Space = Space::Tenant(TenantId::from_bytes([1; 16]));
 
 // The promises, each a function of a store with tenants 1 and 2.
 

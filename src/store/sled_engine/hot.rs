@@ -107,6 +107,7 @@ impl HotSpace {
     pub fn get(&self, key: &[u8]) -> Result<Bytes, Missed<'_>> {
         let Some(all) = &self.all else { return Err(Missed(None)) };
         let space = self.number();
+        // Most are here, and are looked for without a key of their own.
         if let Some(row) = all.rows.get(&At { space, key }) {
             return Ok(row);
         }
@@ -167,13 +168,11 @@ impl Missed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::TenantId;
+    use crate::store::conformance::A;
 
     fn rows(changed: &[(&str, Option<&str>)]) -> HashMap<Bytes, Option<Bytes>> {
         changed.iter().map(|(key, row)| ((*key).into(), row.map(Bytes::from))).collect()
     }
-
-    const SPACE: Space = Space::Tenant(TenantId::from_bytes([1; 16]));
 
     fn miss<'a>(space: &'a HotSpace, key: &str) -> Missed<'a> {
         space.get(key.as_bytes()).unwrap_err()
@@ -184,7 +183,7 @@ mod tests {
     }
 
     fn hot() -> HotSpace {
-        let space = HotSpace::new(SPACE, &HotRows::new(1 << 20));
+        let space = HotSpace::new(A, &HotRows::new(1 << 20));
         read(&space, "read", b"old");
         space
     }
@@ -211,7 +210,7 @@ mod tests {
     #[test]
     fn spaces_share_the_room_and_nothing_else() {
         let all = HotRows::new(1 << 20);
-        let (one, other) = (HotSpace::new(SPACE, &all), HotSpace::new(SPACE, &all));
+        let (one, other) = (HotSpace::new(A, &all), HotSpace::new(A, &all));
         read(&one, "read", b"of one");
         read(&other, "read", b"of the other");
         one.replace(&rows(&[("read", Some("new"))]));
@@ -255,35 +254,39 @@ mod tests {
 
     #[test]
     fn whoever_finds_a_row_of_a_drain_finds_none_of_before_it() {
-        let space = HotSpace::new(SPACE, &HotRows::new(8 << 20));
+        let space = HotSpace::new(A, &HotRows::new(8 << 20));
         let keys: Vec<_> = (0..1000).map(|n| format!("{n:04}")).collect();
         for key in &keys {
             read(&space, key, &0u64.to_be_bytes());
         }
         let (last, mut seen) = (100u64, 0);
+        let version = |row: Bytes| u64::from_be_bytes(row.as_ref().try_into().unwrap());
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let drains = scope.spawn(|| {
                 for drain in 1..=last {
                     let row = || Some(Bytes::from(&drain.to_be_bytes()));
                     space.replace(&keys.iter().map(|key| (key.as_str().into(), row())).collect());
                 }
             });
             for key in keys.iter().cycle() {
-                let Ok(row) = space.get(key.as_bytes()) else { continue };
-                let found = u64::from_be_bytes(row.as_ref().try_into().unwrap());
-                assert!(found >= seen, "{found} was found after {seen}");
-                seen = found;
-                if seen == last {
+                if drains.is_finished() {
                     break;
                 }
+                let Ok(row) = space.get(key.as_bytes()) else { continue };
+                let found = version(row);
+                assert!(found >= seen, "{found} was found after {seen}");
+                seen = found;
             }
         });
+        for key in &keys {
+            assert_eq!(version(space.get(key.as_bytes()).unwrap()), last);
+        }
     }
 
     #[test]
     fn nothing_is_here_where_there_is_no_room_or_of_spaces_that_are_not_kept() {
         let (none, some) = (HotRows::new(0), HotRows::new(1 << 20));
-        for (space, all) in [(SPACE, none), (Space::System, some.clone()), (Space::Keyring, some)] {
+        for (space, all) in [(A, none), (Space::System, some.clone()), (Space::Keyring, some)] {
             let space = HotSpace::new(space, &all);
             read(&space, "read", b"old");
             assert!(space.get(b"read").is_err());
@@ -293,7 +296,7 @@ mod tests {
     #[test]
     fn no_more_is_here_than_there_is_room_for() {
         let all = HotRows::new(256 << 10);
-        let space = HotSpace::new(SPACE, &all);
+        let space = HotSpace::new(A, &all);
         let weight = || all.rows.weight();
         let keys: Vec<_> = (0..10_000).map(|n| format!("{n:04}")).collect();
         for key in &keys {

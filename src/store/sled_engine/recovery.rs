@@ -47,7 +47,7 @@ use super::files;
 use super::index::{Index, Piece, Says};
 
 /// sled's default, which is what the engine uses.
-const SEGMENT: usize = 512 * 1024;
+pub(super) const SEGMENT: usize = 512 * 1024;
 /// The checksum of what follows, the segment's LSN and the highest LSN that was
 /// stable when it was begun, little-endian and inverted.
 const SEGMENT_HEADER: usize = 20;

@@ -238,17 +238,15 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::domain::TenantId;
-
-    const TENANT: Space = Space::Tenant(TenantId::from_bytes([1; 16]));
+    use crate::store::conformance::A;
 
     /// `changed` is in memory, and what it becomes is not durable yet.
     fn declared() -> (Arc<Shelf>, Unsynced) {
-        let shelf = Arc::new(Shelf::new(TENANT, &HotRows::new(1 << 20)));
+        let shelf = Arc::new(Shelf::new(A, &HotRows::new(1 << 20)));
         let unsynced = Unsynced::default();
         shelf.hot.get(b"changed").unwrap_err().fill(b"old");
         let rows = HashMap::from([(Bytes::from(b"changed"), Some(Bytes::from(b"new")))]);
-        let touched = Touched::from([(TENANT, rows)]);
+        let touched = Touched::from([(A, rows)]);
         unsynced.declare(touched, vec![Arc::clone(&shelf)]);
         (shelf, unsynced)
     }

@@ -12,12 +12,10 @@ use super::engine::Engine;
 use super::mark::Mark;
 use super::*;
 use crate::store::conformance::{
-    TestSeal, assert_ledger_adds_up, batch, delete, everything, expect, key, ledger, open, put,
+    A, TestSeal, assert_ledger_adds_up, batch, delete, everything, expect, key, ledger, open, put,
     row, seal, small, tenant,
 };
 use crate::store::{Block, Chain, Ledger};
-
-const A: Space = Space::Tenant(TenantId::from_bytes([1; 16]));
 
 fn corrupted<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
     match answer {
