@@ -451,6 +451,10 @@ fn worker() {
     let here = folder.join(format!("work-{}", first % step));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cases = cases(folder, seed.parse().unwrap());
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Warn)
+        .target(env_logger::Target::Stdout)
+        .init();
     for (index, case) in cases.iter().enumerate().skip(first).step_by(step) {
         // A lock of the case before may be held until this process ends.
         let _ = fs::remove_dir_all(&here);
@@ -492,20 +496,26 @@ fn work(folder: &Path, seed: u64, count: usize, first: usize, step: usize) -> Ve
                 .take_while(|line| sender.send(line.clone()).is_ok())
                 .count()
         });
-        let mut begun = None;
+        let (mut begun, mut said) = (None, Vec::new());
         let ended = loop {
             let Ok(line) = lines.recv_timeout(PATIENCE) else {
                 break if reader.is_finished() { "ended" } else { "hung" };
             };
             match line.split_once(' ') {
-                Some(("begin", index)) => begun = Some(index.parse().unwrap()),
+                Some(("begin", index)) => {
+                    begun = Some(index.parse().unwrap());
+                    said.clear();
+                }
                 Some(("end", rest)) => {
                     let (index, word) = rest.split_once(' ').unwrap();
+                    if word.starts_with("FAULT") {
+                        println!("case {index} said: {said:#?}");
+                    }
                     results.push((index.parse().unwrap(), word.to_owned()));
                     next = index.parse::<usize>().unwrap() + step;
                     begun = None;
                 }
-                _ => {}
+                _ => said.push(line),
             }
         };
         process.kill().unwrap();
