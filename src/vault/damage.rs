@@ -440,6 +440,21 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What the worker is told: the folder, the seed, the first case and the step.
 const WORK: &str = "TENURE_DAMAGE";
 
+/// What is logged goes to the parent: it says why a fault is one.
+struct Said;
+
+impl log::Log for Said {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        println!("log: {}", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
 #[test]
 #[ignore = "the process in which the test below does its damage"]
 fn worker() {
@@ -451,10 +466,8 @@ fn worker() {
     let here = folder.join(format!("work-{}", first % step));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cases = cases(folder, seed.parse().unwrap());
-    env_logger::Builder::new()
-        .filter_level(log::LevelFilter::Warn)
-        .target(env_logger::Target::Stdout)
-        .init();
+    log::set_logger(&Said).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
     for (index, case) in cases.iter().enumerate().skip(first).step_by(step) {
         // A lock of the case before may be held until this process ends.
         let _ = fs::remove_dir_all(&here);
