@@ -42,8 +42,6 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
         eprintln!("filling a store with {} secrets", count(*secrets as f64));
         sizes.push(Filled::fill(&folder.join(format!("scale-{secrets}")), *secrets)?);
     }
-    // What a machine has put away of files that nobody read is read once; no size is
-    // measured by the disk.
     for filled in &sizes {
         filled.warm(options.time() * 2)?;
     }
@@ -72,7 +70,8 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
              replayed, and after a clean stop of the server that came up so. Once its secrets are counted, \
              which a server does after a start and then for a hundredth of the time, GET is of names \
              at random by {READERS} connections, after some time of the same that does not count, the \
-             sizes in turns: as fast as answers come, when \
+             sizes in turns, each with its files in the machine's memory if they fit in half of it: \
+             as fast as answers come, when \
              client and server keep both processors busy and the highest latencies are waits for \
              one of them; and `paced`, each connection resting {} ms between two. `to first` is \
              the paced p99 to that of the first line. `first list` is the first page of {PAGE} names, for which names \
@@ -152,6 +151,8 @@ impl Filled {
     }
 
     fn get(&mut self, time: Duration) -> Outcome<()> {
+        // What a machine has put away of files that nobody read; the disk is not measured.
+        machine::read_files(&self.data)?;
         let (caller, secrets) = (self.server.caller.clone(), self.secrets);
         let requests =
             move |connection, number| caller.get(&name(scattered(connection, number, secrets)));
