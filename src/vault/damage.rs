@@ -522,7 +522,7 @@ fn work(folder: &Path, seed: u64, count: usize, first: usize, step: usize) -> Ve
                 Some(("end", rest)) => {
                     let (index, word) = rest.split_once(' ').unwrap();
                     if word.starts_with("FAULT") {
-                        println!("case {index} said: {said:#?}");
+                        println!("case {index} said {said:#?}");
                     }
                     results.push((index.parse().unwrap(), word.to_owned()));
                     next = index.parse::<usize>().unwrap() + step;
@@ -535,6 +535,7 @@ fn work(folder: &Path, seed: u64, count: usize, first: usize, step: usize) -> Ve
         let status = process.wait().unwrap();
         reader.join().unwrap();
         if let Some(index) = begun {
+            println!("case {index} said {said:#?}");
             results.push((index, format!("FAULT the process {ended}, {status}")));
             next = index + step;
         } else {
