@@ -71,6 +71,7 @@ const LIBRARIES: &[Library] = &[
     Library { name: "clap", under: &["src/cli/"], files: ANY },
     Library { name: "clap_complete", under: &["src/cli/completions.rs"], files: 1 },
     Library { name: "clap_mangen", under: &["src/cli/man.rs"], files: 1 },
+    Library { name: "crossbeam_epoch", under: &["src/store/sled_engine/"], files: 1 },
     Library { name: "crc32fast", under: &["src/store/sled_engine/"], files: ANY },
     Library { name: "governor", under: &["src/auth/limits.rs"], files: 1 },
     Library { name: "env_logger", under: &["src/cli/"], files: 1 },

@@ -102,6 +102,20 @@ fn read<T>(mut reading: impl FnMut() -> sled::Result<T>) -> Result<T, EngineErro
     Ok(reading()?)
 }
 
+/// As many as a leaf of sled has, or a few more.
+const ROWS_OF_A_PAGE: usize = 32;
+
+/// Frees the pages that sled put out of its cache or replaced, and that no reader sees any
+/// more. Left to itself that is done seldom and to hundreds of pages at once, by whoever
+/// comes by: of GETs of what is not in memory one in a hundred took a millisecond longer.
+fn free_pages() {
+    // As it panics over damage: no matter of who comes by.
+    let _ = guarded(|| {
+        crossbeam_epoch::pin().flush();
+        Ok(())
+    });
+}
+
 fn panicked(panic: &(dyn Any + Send)) -> EngineError {
     // The message stays out of the error: it may print keys.
     let kind =
@@ -214,6 +228,7 @@ impl Engine {
             });
             Ok(applied?)
         })
+        .inspect(|()| free_pages())
     }
 
     /// Instead of dropping it, after a transaction that broke off halfway: dropping
@@ -244,7 +259,9 @@ impl Tree {
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        guarded(|| read(|| self.0.get().get(key)))
+        let found = guarded(|| read(|| self.0.get().get(key)));
+        free_pages();
+        found
     }
 
     /// Outside of any transaction: for trees that nobody else reads or writes.
@@ -271,9 +288,14 @@ impl Tree {
     ) -> Result<(), EngineError> {
         guarded(|| {
             let mut entries = self.0.get().range(from..);
+            let mut rows = 0_usize;
             while let Some((key, value)) = read(|| entries.next().transpose())? {
                 if !visit(&key, &value)? {
                     break;
+                }
+                rows += 1;
+                if rows.is_multiple_of(ROWS_OF_A_PAGE) {
+                    free_pages();
                 }
             }
             Ok(())
@@ -284,8 +306,43 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+
+    /// What a thread puts away waits with it, until it is handed to all: then any of them
+    /// frees it, once those who were reading meanwhile are done, as other tests may be.
+    #[test]
+    fn whoever_reads_or_writes_hands_on_what_was_put_away() {
+        const LIMIT: Duration = Duration::from_secs(10);
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::open(folder.path(), 1 << 20).unwrap();
+        let tree = engine.tree(b"tree").unwrap();
+        for number in 0..64_u32 {
+            tree.insert(&number.to_be_bytes(), Bytes::from(b"row")).unwrap();
+        }
+        let get = || tree.get(&[0; 4]).map(drop);
+        let visit = || tree.visit(&[], |_, _| Ok(true));
+        let apply = || {
+            let writes = vec![((&[0; 4]).into(), Some(Bytes::from(b"row")))];
+            Engine::apply(&[TreeWrites { tree: tree.clone(), writes }])
+        };
+        let ways: [(&str, &dyn Fn() -> Result<(), EngineError>); 3] =
+            [("get", &get), ("visit", &visit), ("apply", &apply)];
+        for (name, access) in ways {
+            free_pages();
+            let freed = Arc::new(AtomicBool::new(false));
+            let told = Arc::clone(&freed);
+            crossbeam_epoch::pin().defer(move || told.store(true, Ordering::SeqCst));
+            access().unwrap();
+            let start = Instant::now();
+            while !freed.load(Ordering::SeqCst) && start.elapsed() < LIMIT {
+                std::thread::spawn(free_pages).join().unwrap();
+            }
+            assert!(freed.load(Ordering::SeqCst), "{name}");
+        }
+    }
 
     /// Rows of two trees stand side by side. The few of one are damaged, and the many of
     /// the other grow, so that segments are emptied of them and pages are split.
