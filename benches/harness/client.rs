@@ -63,23 +63,50 @@ pub fn measure(
     time: Duration,
     requests: impl Fn(usize, usize) -> Vec<u8> + Clone + 'static,
 ) -> Outcome<Sample> {
-    measure_paced(target, connections, Duration::ZERO, time, requests)
+    let until = Instant::now() + time;
+    drive(target.into(), connections, move |connection, number| {
+        (Instant::now() < until).then(|| requests(connection, number))
+    })
 }
 
-/// As [`measure`], but each connection pauses after an answer. Without pauses both
-/// processors are always busy, and the highest latencies tell how long a thread
-/// waits for one of them; with pauses they tell how long an answer takes.
+/// As [`measure`], but each connection rests after an answer, for `pause` in the mean.
+/// Without that both processors are always busy, and the highest latencies tell how long
+/// a thread waits for one of them; with it they tell how long an answer takes. Each
+/// connection has a thread and rests of its own: with one timer for all, or rests that
+/// are equal, all would soon send at the same moment and wait for one another.
 pub fn measure_paced(
     target: impl Into<Target>,
     connections: usize,
     pause: Duration,
     time: Duration,
-    requests: impl Fn(usize, usize) -> Vec<u8> + Clone + 'static,
+    requests: impl Fn(usize, usize) -> Vec<u8> + Clone + Send + 'static,
 ) -> Outcome<Sample> {
-    let until = Instant::now() + time;
-    drive(target.into(), connections, pause, move |connection, number| {
-        (Instant::now() < until).then(|| requests(connection, number))
-    })
+    let (target, start) = (target.into(), Instant::now());
+    let until = start + time;
+    let threads: Vec<_> = (0..connections)
+        .map(|connection| {
+            let (target, requests) = (target.clone(), requests.clone());
+            std::thread::spawn(move || {
+                let request = move |_, number| {
+                    std::thread::sleep(rest(pause, connection, number));
+                    (Instant::now() < until).then(|| requests(connection, number))
+                };
+                drive(target, 1, request).map_err(|error| error.to_string())
+            })
+        })
+        .collect();
+    let mut latencies = Vec::new();
+    for thread in threads {
+        let sample = thread.join().map_err(|_| "a connection's thread panicked")??;
+        latencies.extend(sample.latencies);
+    }
+    Ok(Sample { latencies, elapsed: start.elapsed() })
+}
+
+/// From half of `pause` to one and a half, the same in every run.
+fn rest(pause: Duration, connection: usize, number: usize) -> Duration {
+    let mixed = ((connection as u64) << 40 | number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    pause.mul_f64(0.5 + (mixed >> 40) as f64 / f64::from(1 << 24))
 }
 
 /// Sends each of `count` requests once, from several connections.
@@ -90,7 +117,7 @@ pub fn send_all(
 ) -> Outcome<Sample> {
     const CONNECTIONS: usize = 64;
     let next = Rc::new(Cell::new(0));
-    drive(target.into(), CONNECTIONS.min(count), Duration::ZERO, move |_, _| {
+    drive(target.into(), CONNECTIONS.min(count), move |_, _| {
         let number = next.replace(next.get() + 1);
         (number < count).then(|| request(number))
     })
@@ -100,7 +127,6 @@ pub fn send_all(
 fn drive(
     target: Target,
     connections: usize,
-    pause: Duration,
     requests: impl Fn(usize, usize) -> Option<Vec<u8>> + Clone + 'static,
 ) -> Outcome<Sample> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -116,7 +142,7 @@ fn drive(
             .enumerate()
             .map(|(number, connection)| {
                 let requests = requests.clone();
-                tokio::task::spawn_local(connection.repeat(pause, move |n| requests(number, n)))
+                tokio::task::spawn_local(connection.repeat(move |n| requests(number, n)))
             })
             .collect();
         let mut latencies = Vec::new();
@@ -154,16 +180,9 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; 64 * 1024] })
     }
 
-    async fn repeat(
-        mut self,
-        pause: Duration,
-        requests: impl Fn(usize) -> Option<Vec<u8>>,
-    ) -> Outcome<Vec<u32>> {
+    async fn repeat(mut self, requests: impl Fn(usize) -> Option<Vec<u8>>) -> Outcome<Vec<u32>> {
         let mut latencies = Vec::new();
         for request in (0..).map_while(requests) {
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
             let start = Instant::now();
             let status = self.exchange(&request).await?;
             if !(200..300).contains(&status) {

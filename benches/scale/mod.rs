@@ -14,7 +14,7 @@ use crate::harness::server::{Server, this_build};
 use crate::harness::{Outcome, long_value, machine};
 
 const READERS: usize = 8;
-/// Of each reader between two GETs: some 1,500 a second, a tenth of what the server
+/// Of each reader between two GETs, in the mean: some 1,500 a second, a tenth of what the server
 /// can do.
 const PAUSE: Duration = Duration::from_millis(4);
 const PAGE: usize = 1000;
@@ -34,6 +34,8 @@ struct Filled {
     first_list: Duration,
     pages: Sample,
     memory_before_list: u64,
+    /// How often names were drawn.
+    draws: usize,
 }
 
 pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
@@ -42,7 +44,7 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
         eprintln!("filling a store with {} secrets", count(*secrets as f64));
         sizes.push(Filled::fill(&folder.join(format!("scale-{secrets}")), *secrets)?);
     }
-    for filled in &sizes {
+    for filled in &mut sizes {
         filled.warm(options.time() * 2)?;
     }
     // In turns, all servers running: whatever the machine does meets all sizes.
@@ -70,10 +72,11 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
              replayed, and after a clean stop of the server that came up so. Once its secrets are counted, \
              which a server does after a start and then for a hundredth of the time, GET is of names \
              at random by {READERS} connections, after some time of the same that does not count, the \
-             sizes in turns, each with its files in the machine's memory if they fit in half of it: \
-             as fast as answers come, when \
+             sizes in turns, each with its files in the machine's memory if they fit in half of it, \
+             and other names each time: as fast as answers come, when \
              client and server keep both processors busy and the highest latencies are waits for \
-             one of them; and `paced`, each connection resting {} ms between two. `to first` is \
+             one of them; and `paced`, when those are written that the first left to be, each connection \
+             resting between two, {} ms in the mean and not together. `to first` is \
              the paced p99 to that of the first line. `first list` is the first page of {PAGE} names, for which names \
              are decrypted once; `page` the pages after it, from anywhere. Where there are more than \
              two million, `store.list_cache_bytes` has {NAME_BYTES} bytes for each. Memory is what the \
@@ -140,24 +143,32 @@ impl Filled {
             first_list: Duration::ZERO,
             pages: Sample::default(),
             memory_before_list: 0,
+            draws: 0,
         })
     }
 
-    fn warm(&self, time: Duration) -> Outcome<()> {
-        let (caller, secrets) = (self.server.caller.clone(), self.secrets);
-        let requests =
-            move |connection, number| caller.get(&name(scattered(connection, number, secrets)));
+    /// GETs of names that no measurement before had in this order.
+    fn requests(&mut self) -> impl Fn(usize, usize) -> Vec<u8> + Clone + use<> {
+        self.draws += 1;
+        let (caller, secrets, draw) = (self.server.caller.clone(), self.secrets, self.draws);
+        move |connection, number| {
+            caller.get(&name(scattered(draw * READERS + connection, number, secrets)))
+        }
+    }
+
+    fn warm(&mut self, time: Duration) -> Outcome<()> {
+        let requests = self.requests();
         client::measure(self.server.caller.address, READERS, time, requests).map(drop)
     }
 
     fn get(&mut self, time: Duration) -> Outcome<()> {
         // What a machine has put away of files that nobody read; the disk is not measured.
         machine::read_files(&self.data)?;
-        let (caller, secrets) = (self.server.caller.clone(), self.secrets);
-        let requests =
-            move |connection, number| caller.get(&name(scattered(connection, number, secrets)));
-        let address = self.server.caller.address;
-        self.gets.add(client::measure(address, READERS, time, requests.clone())?);
+        let (address, requests) = (self.server.caller.address, self.requests());
+        self.gets.add(client::measure(address, READERS, time, requests)?);
+        // Until what so many reads left to be written is written.
+        self.server.wait_until_idle()?;
+        let requests = self.requests();
         self.paced.add(client::measure_paced(address, READERS, PAUSE, time, requests)?);
         Ok(())
     }
