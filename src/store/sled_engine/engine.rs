@@ -311,6 +311,8 @@ mod tests {
 
     use super::*;
 
+    type Access<'a> = &'a dyn Fn() -> Result<(), EngineError>;
+
     /// What a thread puts away waits with it, until it is handed to all: then any of them
     /// frees it, once those who were reading meanwhile are done, as other tests may be.
     #[test]
@@ -328,8 +330,7 @@ mod tests {
             let writes = vec![((&[0; 4]).into(), Some(Bytes::from(b"row")))];
             Engine::apply(&[TreeWrites { tree: tree.clone(), writes }])
         };
-        let ways: [(&str, &dyn Fn() -> Result<(), EngineError>); 3] =
-            [("get", &get), ("visit", &visit), ("apply", &apply)];
+        let ways: [(&str, Access<'_>); 3] = [("get", &get), ("visit", &visit), ("apply", &apply)];
         for (name, access) in ways {
             free_pages();
             let freed = Arc::new(AtomicBool::new(false));
