@@ -105,9 +105,17 @@ fn read<T>(mut reading: impl FnMut() -> sled::Result<T>) -> Result<T, EngineErro
 /// As many as a leaf of sled has, or a few more.
 const ROWS_OF_A_PAGE: usize = 32;
 
+/// An access of trees, which frees what it and others put away.
+fn accessing<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    let done = guarded(work);
+    free_pages();
+    done
+}
+
 /// Frees the pages that sled put out of its cache or replaced, and that no reader sees any
 /// more. Left to itself that is done seldom and to hundreds of pages at once, by whoever
 /// comes by: of GETs of what is not in memory one in a hundred took a millisecond longer.
+/// So whoever puts pages away has to do it: a reader would free what many writes left.
 fn free_pages() {
     // As it panics over damage: no matter of who comes by.
     let _ = guarded(|| {
@@ -213,7 +221,7 @@ impl Engine {
     /// Applies all writes or none, in memory; trees in the order given.
     pub fn apply(writes: &[TreeWrites]) -> Result<(), EngineError> {
         let trees: Vec<sled::Tree> = writes.iter().map(|part| part.tree.0.get().clone()).collect();
-        guarded(|| {
+        accessing(|| {
             let _alone = GATE.write().unwrap_or_else(PoisonError::into_inner);
             let applied: TransactionResult<(), ()> = trees.as_slice().transaction(|views| {
                 for (view, part) in views.iter().zip(writes) {
@@ -228,7 +236,6 @@ impl Engine {
             });
             Ok(applied?)
         })
-        .inspect(|()| free_pages())
     }
 
     /// Instead of dropping it, after a transaction that broke off halfway: dropping
@@ -259,14 +266,12 @@ impl Tree {
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let found = guarded(|| read(|| self.0.get().get(key)));
-        free_pages();
-        found
+        accessing(|| read(|| self.0.get().get(key)))
     }
 
     /// Outside of any transaction: for trees that nobody else reads or writes.
     pub fn insert(&self, key: &[u8], value: Bytes) -> Result<(), EngineError> {
-        guarded(|| {
+        accessing(|| {
             self.0.get().insert(key, value)?;
             Ok(())
         })
@@ -274,7 +279,7 @@ impl Tree {
 
     /// As [`Tree::insert`].
     pub fn remove(&self, key: &[u8]) -> Result<(), EngineError> {
-        guarded(|| {
+        accessing(|| {
             self.0.get().remove(key)?;
             Ok(())
         })
@@ -286,14 +291,13 @@ impl Tree {
         from: &[u8],
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, EngineError>,
     ) -> Result<(), EngineError> {
-        guarded(|| {
+        accessing(|| {
             let mut entries = self.0.get().range(from..);
-            let mut rows = 0_usize;
-            while let Some((key, value)) = read(|| entries.next().transpose())? {
+            for rows in 1_usize.. {
+                let Some((key, value)) = read(|| entries.next().transpose())? else { break };
                 if !visit(&key, &value)? {
                     break;
                 }
-                rows += 1;
                 if rows.is_multiple_of(ROWS_OF_A_PAGE) {
                     free_pages();
                 }
@@ -318,31 +322,55 @@ mod tests {
     #[test]
     fn whoever_reads_or_writes_hands_on_what_was_put_away() {
         const LIMIT: Duration = Duration::from_secs(10);
+        const ROWS: usize = 2 * ROWS_OF_A_PAGE;
         let folder = tempfile::tempdir().unwrap();
         let engine = Engine::open(folder.path(), 1 << 20).unwrap();
         let tree = engine.tree(b"tree").unwrap();
-        for number in 0..64_u32 {
+        for number in 0..ROWS as u32 {
             tree.insert(&number.to_be_bytes(), Bytes::from(b"row")).unwrap();
         }
-        let get = || tree.get(&[0; 4]).map(drop);
-        let visit = || tree.visit(&[], |_, _| Ok(true));
-        let apply = || {
-            let writes = vec![((&[0; 4]).into(), Some(Bytes::from(b"row")))];
-            Engine::apply(&[TreeWrites { tree: tree.clone(), writes }])
-        };
-        let ways: [(&str, Access<'_>); 3] = [("get", &get), ("visit", &visit), ("apply", &apply)];
-        for (name, access) in ways {
+        let put_away = || {
             free_pages();
             let freed = Arc::new(AtomicBool::new(false));
             let told = Arc::clone(&freed);
             crossbeam_epoch::pin().defer(move || told.store(true, Ordering::SeqCst));
-            access().unwrap();
+            freed
+        };
+        let is_freed = |freed: &AtomicBool| {
             let start = Instant::now();
             while !freed.load(Ordering::SeqCst) && start.elapsed() < LIMIT {
                 std::thread::spawn(free_pages).join().unwrap();
             }
-            assert!(freed.load(Ordering::SeqCst), "{name}");
+            freed.load(Ordering::SeqCst)
+        };
+
+        let get = || tree.get(&[0; 4]).map(drop);
+        let insert = || tree.insert(&[1; 4], Bytes::from(b"row"));
+        let remove = || tree.remove(&[1; 4]);
+        let visit = || tree.visit(&[], |_, _| Ok(false));
+        let apply = || {
+            let writes = vec![((&[0; 4]).into(), Some(Bytes::from(b"row")))];
+            Engine::apply(&[TreeWrites { tree: tree.clone(), writes }])
+        };
+        let ways: [(&str, Access<'_>); 5] = [
+            ("get", &get),
+            ("insert", &insert),
+            ("remove", &remove),
+            ("visit", &visit),
+            ("apply", &apply),
+        ];
+        for (name, access) in ways {
+            let freed = put_away();
+            access().unwrap();
+            assert!(is_freed(&freed), "{name}");
         }
+        let (freed, mut rows) = (put_away(), 0);
+        let far_on = |_: &[u8], _: &[u8]| {
+            rows += 1;
+            Ok(rows <= ROWS_OF_A_PAGE || is_freed(&freed))
+        };
+        tree.visit(&[], far_on).unwrap();
+        assert_eq!(rows, ROWS, "a visit under way");
     }
 
     /// Rows of two trees stand side by side. The few of one are damaged, and the many of
