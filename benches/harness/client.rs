@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::Outcome;
+use super::{Outcome, scattered};
 
 /// Where a server listens, and whether it is spoken to over TLS.
 #[derive(Clone)]
@@ -105,8 +105,8 @@ pub fn measure_paced(
 
 /// From half of `pause` to one and a half, the same in every run.
 fn rest(pause: Duration, connection: usize, number: usize) -> Duration {
-    let mixed = ((connection as u64) << 40 | number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    pause.mul_f64(0.5 + (mixed >> 40) as f64 / f64::from(1 << 24))
+    const PARTS: u32 = 1 << 12;
+    pause / 2 + pause / PARTS * scattered(connection, number, PARTS as usize) as u32
 }
 
 /// Sends each of `count` requests once, from several connections.

@@ -15,3 +15,9 @@ pub const SHORT_VALUE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0
 pub fn long_value() -> String {
     SHORT_VALUE.repeat(8)
 }
+
+/// Numbers below `count`, scattered and the same in every run.
+pub fn scattered(connection: usize, number: usize, count: usize) -> usize {
+    let mixed = (connection << 40 | number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) % count
+}

@@ -13,7 +13,7 @@ use crate::Options;
 use crate::harness::client::{self, Sample};
 use crate::harness::report::{Section, Table, count, ratio};
 use crate::harness::server::Server;
-use crate::harness::{Outcome, long_value};
+use crate::harness::{Outcome, long_value, scattered};
 
 const SECRETS: usize = 100_000;
 const READERS: usize = 8;
@@ -91,10 +91,12 @@ impl Phase {
         let (reader, writer) = (server.caller.clone(), server.caller.clone());
         let (address, value) = (server.caller.address, long_value());
         let puts = std::thread::spawn(move || {
-            let put = move |connection, n| writer.put(&name(scattered(connection, n)), &value);
+            let put =
+                move |connection, n| writer.put(&name(scattered(connection, n, SECRETS)), &value);
             client::measure_paced(address, WRITERS, WRITE_PAUSE, time, put)
         });
-        let get = move |connection, n| reader.get(&name(scattered(connection + WRITERS, n)));
+        let get =
+            move |connection, n| reader.get(&name(scattered(connection + WRITERS, n, SECRETS)));
         self.gets.add(client::measure_paced(address, READERS, READ_PAUSE, time, get)?);
         self.puts.add(puts.join().map_err(|_| "a writer panicked")??);
         Ok(())
@@ -148,10 +150,4 @@ fn rewrite(server: &Server, _: &AtomicBool) -> Outcome<u64> {
         Reply::DeksRotated { reencrypted: Some(done), .. } if done.damaged == 0 => Ok(done.secrets),
         _ => Err("not everything was encrypted anew".into()),
     }
-}
-
-/// Numbers below [`SECRETS`], the same in every run.
-fn scattered(connection: usize, number: usize) -> usize {
-    let mixed = (connection << 40 | number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) % SECRETS
 }

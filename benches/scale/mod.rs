@@ -11,11 +11,11 @@ use crate::harness::client::{self, Sample};
 use crate::harness::plot::{self, Line, Panel};
 use crate::harness::report::{Section, Table, count, megabytes, ratio};
 use crate::harness::server::{Server, this_build};
-use crate::harness::{Outcome, long_value, machine};
+use crate::harness::{Outcome, long_value, machine, scattered};
 
 const READERS: usize = 8;
-/// Of each reader between two GETs, in the mean: some 1,500 a second, a tenth of what the server
-/// can do.
+/// Of each reader between two GETs, in the mean: some 1,500 a second, a tenth of what the
+/// server can do.
 const PAUSE: Duration = Duration::from_millis(4);
 const PAGE: usize = 1000;
 
@@ -105,12 +105,6 @@ const NAME_BYTES: usize = 40;
 fn room_for_names(secrets: usize) -> Option<(&'static str, String)> {
     let room = format!("{}MiB", (secrets * NAME_BYTES) >> 20);
     (secrets > NAMES_BY_DEFAULT).then_some(("TENURE_STORE_LIST_CACHE_BYTES", room))
-}
-
-/// Numbers below `count`, scattered and the same in every run.
-fn scattered(connection: usize, number: usize, count: usize) -> usize {
-    let mixed = (connection << 40 | number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9) % count
 }
 
 impl Filled {
