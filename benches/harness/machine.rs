@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::hint::black_box;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::Outcome;
+use super::client::Sample;
+use super::{Outcome, scattered};
 
 /// Linux counts process times in hundredths of a second for every program
 /// (`USER_HZ`), whatever the kernel's own tick is.
@@ -39,8 +41,28 @@ pub fn disk_bytes(folder: &Path) -> u64 {
 /// short of it, or only thrifty, puts away what nobody read for a minute. Does nothing
 /// where they would take more than half of it.
 pub fn read_files(folder: &Path) -> Outcome<()> {
-    let memory = field(&fs::read_to_string("/proc/meminfo")?, "MemTotal:") * 1024;
-    if disk_bytes(folder) > memory / 2 { Ok(()) } else { read_below(folder) }
+    if disk_bytes(folder) > memory_of_all()? / 2 { Ok(()) } else { read_below(folder) }
+}
+
+/// Reads `touched` bytes at random places of `memory`, and rests, until the time is over.
+pub fn read_memory(memory: &[u8], touched: usize, pause: Duration, time: Duration) -> Sample {
+    let start = Instant::now();
+    let mut latencies = Vec::new();
+    while start.elapsed() < time {
+        sleep(pause);
+        let number = latencies.len();
+        let before = Instant::now();
+        for place in 0..touched {
+            black_box(memory.get(scattered(place, number, memory.len())).copied());
+        }
+        latencies.push(u32::try_from(before.elapsed().as_micros()).unwrap_or(u32::MAX));
+    }
+    Sample { latencies, elapsed: start.elapsed() }
+}
+
+/// What the machine has, in bytes.
+pub fn memory_of_all() -> Outcome<u64> {
+    Ok(field(&fs::read_to_string("/proc/meminfo")?, "MemTotal:") * 1024)
 }
 
 fn read_below(folder: &Path) -> Outcome<()> {
@@ -65,13 +87,13 @@ pub fn describe(folder: &Path) -> Outcome<String> {
     let model =
         processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("an unnamed processor", |(_, model)| model);
-    let memory = field(&fs::read_to_string("/proc/meminfo")?, "MemTotal:");
+    let memory = memory_of_all()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     Ok(format!(
         "{} cores ({model}), {:.0} GiB of memory, Linux {}, a disk that appends and syncs \
          (`fdatasync`) 4 KiB {:.0} times a second",
         std::thread::available_parallelism()?,
-        memory as f64 / (1024.0 * 1024.0),
+        memory as f64 / (1u64 << 30) as f64,
         kernel.trim(),
         syncs_per_second(folder, Duration::from_secs(1))?,
     ))

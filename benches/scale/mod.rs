@@ -34,8 +34,20 @@ struct Filled {
     first_list: Duration,
     pages: Sample,
     memory_before_list: u64,
+    memory_listed: u64,
+    /// With a cache that holds all secrets, of which the default holds some.
+    held: Option<Held>,
     /// How often names were drawn.
     draws: usize,
+}
+
+/// Of a server whose `store.cache_bytes` holds what is asked of it.
+struct Held {
+    paced: Sample,
+    memory: u64,
+    /// As much memory as that cache, and what it takes to read some of it.
+    bare: Vec<u8>,
+    bare_reads: Sample,
 }
 
 pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
@@ -55,6 +67,13 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
     }
     for filled in &mut sizes {
         filled.list(options.time())?;
+    }
+    // The same again, and all that is asked for in memory.
+    let mut sizes = sizes.into_iter().map(Filled::hold_all).collect::<Outcome<Vec<_>>>()?;
+    for _ in 0..options.rounds {
+        for filled in &mut sizes {
+            filled.get_held(options.time())?;
+        }
     }
     let plot = draw(&mut sizes);
     let table = tabulate(&mut sizes);
@@ -77,7 +96,12 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
              client and server keep both processors busy and the highest latencies are waits for \
              one of them; and `paced`, when those are written that the first left to be, each connection \
              resting between two, {} ms in the mean and not together. `to first` is \
-             the paced p99 to that of the first line. `first list` is the first page of {PAGE} names, for which names \
+             the paced p99 to that of the first line. `held` is the same of a server that was started with a \
+             `store.cache_bytes` that holds all of them, sized as config/tenure.toml tells ({SECRET_BYTES} \
+             bytes for each, where that is no more than half of the machine's memory), when each was \
+             read once; `held MB` is its memory then, and `memory p99` the machine's own part: what \
+             it takes a program that rests like that to read {TOUCHED} bytes, at random places of as \
+             much memory as that cache. `first list` is the first page of {PAGE} names, for which names \
              are decrypted once; `page` the pages after it, from anywhere. Where there are more than \
              two million, `store.list_cache_bytes` has {NAME_BYTES} bytes for each. Memory is what the \
              process has resident, before and after that list.{tenants}",
@@ -105,6 +129,21 @@ const NAME_BYTES: usize = 40;
 fn room_for_names(secrets: usize) -> Option<(&'static str, String)> {
     let room = format!("{}MiB", (secrets * NAME_BYTES) >> 20);
     (secrets > NAMES_BY_DEFAULT).then_some(("TENURE_STORE_LIST_CACHE_BYTES", room))
+}
+
+/// `store.cache_bytes`, half of which is for rows where it is so small.
+const CACHE_BY_DEFAULT: usize = 256 << 20;
+/// What a secret takes of it here, with what leads to its rows: 4/3 of its value, and 1,300.
+const SECRET_BYTES: usize = 2_000;
+
+/// Places in memory that a GET of what is held comes to, which no other GET of late has:
+/// of each of two rows where it is found, its entry, its key and itself.
+const TOUCHED: usize = 8;
+
+/// For all secrets in memory, if that leaves half of the machine's to others.
+fn room_for_secrets(secrets: usize) -> Outcome<Option<usize>> {
+    let room = (secrets * SECRET_BYTES).max(CACHE_BY_DEFAULT);
+    Ok((room as u64 <= machine::memory_of_all()? / 2).then_some(room))
 }
 
 impl Filled {
@@ -137,6 +176,8 @@ impl Filled {
             first_list: Duration::ZERO,
             pages: Sample::default(),
             memory_before_list: 0,
+            memory_listed: 0,
+            held: None,
             draws: 0,
         })
     }
@@ -167,6 +208,38 @@ impl Filled {
         Ok(())
     }
 
+    /// Starts it again with a cache that holds all, and reads each secret once.
+    fn hold_all(mut self) -> Outcome<Self> {
+        let Some(cache_bytes) = room_for_secrets(self.secrets)? else { return Ok(self) };
+        self.server.stop()?;
+        let variables: Vec<_> = room_for_names(self.secrets)
+            .into_iter()
+            .chain([("TENURE_STORE_CACHE_BYTES", cache_bytes.to_string())])
+            .collect();
+        (self.server, _) = Server::tenure_with(this_build(), &self.data, &variables)?;
+        self.server.wait_until_idle()?;
+        let caller = self.server.caller.clone();
+        let each = move |number: usize| caller.get(&name(number));
+        client::send_all(self.server.caller.address, self.secrets, each)?;
+        self.server.wait_until_idle()?;
+        // Written to, so that it is there.
+        let bare = vec![1; self.secrets * SECRET_BYTES];
+        let (paced, bare_reads) = (Sample::default(), Sample::default());
+        self.held = Some(Held { paced, memory: 0, bare, bare_reads });
+        Ok(self)
+    }
+
+    fn get_held(&mut self, time: Duration) -> Outcome<()> {
+        let requests = self.requests();
+        let Some(held) = &mut self.held else { return Ok(()) };
+        let address = self.server.caller.address;
+        held.paced.add(client::measure_paced(address, READERS, PAUSE, time, requests)?);
+        held.memory = self.server.memory();
+        let pause = PAUSE / READERS as u32;
+        held.bare_reads.add(machine::read_memory(&held.bare, TOUCHED, pause, time));
+        Ok(())
+    }
+
     fn list(&mut self, time: Duration) -> Outcome<()> {
         let address = self.server.caller.address;
         self.memory_before_list = self.server.memory();
@@ -182,6 +255,7 @@ impl Filled {
             caller.list(&format!("?limit={PAGE}&after={after}"))
         };
         self.pages = client::measure(address, READERS, time, requests)?;
+        self.memory_listed = self.server.memory();
         Ok(())
     }
 }
@@ -198,18 +272,30 @@ fn tabulate(sizes: &mut [Filled]) -> Table {
         "paced p50",
         "paced p99",
         "to first",
+        "held p50",
+        "held p99",
+        "to first",
+        "memory p99",
         "first list s",
         "page p99 µs",
         "memory MB",
         "listed MB",
+        "held MB",
         "disk MB",
     ]);
-    let mut first = 0.0;
+    let (mut first, mut first_held) = (None, None);
     for filled in sizes {
         let p99 = f64::from(filled.paced.quantile(0.99));
-        if first == 0.0 {
-            first = p99;
-        }
+        let first = *first.get_or_insert(p99);
+        let held = filled.held.as_mut().map(|held| {
+            let p99 = f64::from(held.paced.quantile(0.99));
+            let to_first = ratio(p99, *first_held.get_or_insert(p99));
+            let (p50, bare) = (held.paced.quantile(0.5), held.bare_reads.quantile(0.99));
+            let (p50, bare) = (count(p50.into()), count(bare.into()));
+            [p50, count(p99), to_first, bare, megabytes(held.memory)]
+        });
+        let [held_p50, held_p99, held_to_first, bare_p99, held_memory] =
+            held.unwrap_or_else(|| std::array::from_fn(|_| "-".to_owned()));
         table.row([
             count(filled.secrets as f64),
             filled.puts_per_second.map_or_else(|| "-".to_owned(), count),
@@ -221,10 +307,15 @@ fn tabulate(sizes: &mut [Filled]) -> Table {
             count(filled.paced.quantile(0.5).into()),
             count(p99),
             ratio(p99, first),
+            held_p50,
+            held_p99,
+            held_to_first,
+            bare_p99,
             seconds(filled.first_list),
             count(filled.pages.quantile(0.99).into()),
             megabytes(filled.memory_before_list),
-            megabytes(filled.server.memory()),
+            megabytes(filled.memory_listed),
+            held_memory,
             megabytes(machine::disk_bytes(&filled.data)),
         ]);
     }
@@ -262,7 +353,7 @@ fn draw(sizes: &mut [Filled]) -> String {
             unit: "MB",
             lines: vec![
                 line("before a list", &|f| f.memory_before_list as f64 / 1e6),
-                line("after it", &|f| f.server.memory() as f64 / 1e6),
+                line("after it", &|f| f.memory_listed as f64 / 1e6),
             ],
         },
     ];

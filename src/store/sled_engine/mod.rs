@@ -88,8 +88,8 @@ pub(crate) use self::tampering::{StoredBlock, chain_rows, replace_chain_rows};
 /// How much the engine may take.
 #[derive(Debug, Clone)]
 pub struct SledOptions {
-    /// What all databases together keep of their pages in memory; a sixteenth is for
-    /// rows of tenants that were read lately.
+    /// What all databases together keep in memory of their pages, and of rows of tenants
+    /// that were read lately.
     pub cache_bytes_total: u64,
     /// What may wait to be committed, per database; one tenant has at most an
     /// eighth of it. Never less than eight of the largest batches.
@@ -126,6 +126,9 @@ impl Default for SledOptions {
         }
     }
 }
+
+/// So that what leads to a million rows is in memory.
+const LEAST_FOR_PAGES: u64 = 128 << 20;
 
 /// How far an opening is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -412,9 +415,22 @@ impl SledOptions {
         (self.cache_bytes_total / 8).min(16 << 20)
     }
 
+    /// What is left for tenants.
+    fn tenants_bytes(&self) -> u64 {
+        self.cache_bytes_total - 2 * self.fixed_cache()
+    }
+
+    /// For pages of tenants: a quarter, or half of little. Those that lead to rows must
+    /// find room; a row itself costs as much in its page as alone, and a reading of it
+    /// less where it is alone.
+    fn page_bytes(&self) -> u64 {
+        let left = self.tenants_bytes();
+        (left / 4).max(LEAST_FOR_PAGES.min(left / 2))
+    }
+
     /// For rows of tenants that were read lately.
     fn hot_bytes(&self) -> u64 {
-        self.cache_bytes_total / 16
+        self.tenants_bytes() - self.page_bytes()
     }
 
     /// With `databases` of tenants open. The divisor is one more than there are,
@@ -425,8 +441,7 @@ impl SledOptions {
     /// at what it holds only after 64 accesses in each of 256 shards, until when
     /// 16,384 pages may have come uncounted.
     fn tenants_cache(&self, databases: usize) -> u64 {
-        let left = self.cache_bytes_total - 2 * self.fixed_cache() - self.hot_bytes();
-        (left / (databases as u64 + 1) / 2).max(1 << 20)
+        (self.page_bytes() / (databases as u64 + 1) / 2).max(1 << 20)
     }
 }
 

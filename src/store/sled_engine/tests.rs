@@ -1013,6 +1013,31 @@ fn a_store_that_is_being_made_is_left_alone_by_a_second_process() {
     assert!(SledStore::open(folder.path(), SledOptions::default(), &|_| {}).is_ok());
 }
 
+// Memory.
+
+#[test]
+fn no_more_is_given_away_than_is_configured() {
+    for total in [256 << 20, 2 << 30, 64 << 30] {
+        let options = SledOptions { cache_bytes_total: total, ..SledOptions::default() };
+        let fixed = 2 * options.fixed_cache();
+        for databases in [1, 2, 20] {
+            // Pages take twice what sled is told.
+            let pages = 2 * databases * options.tenants_cache(databases as usize);
+            assert!(fixed + options.hot_bytes() + pages <= total, "{total} for {databases}");
+        }
+    }
+}
+
+#[test]
+fn rows_have_half_of_little_and_three_quarters_of_much() {
+    let rows = |total| {
+        let options = SledOptions { cache_bytes_total: total, ..SledOptions::default() };
+        options.hot_bytes()
+    };
+    assert_eq!(rows(256 << 20), 112 << 20);
+    assert_eq!(rows(2 << 30), 1512 << 20);
+}
+
 // Openings.
 
 /// sled's, by the log it covers.
