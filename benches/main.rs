@@ -109,7 +109,8 @@ fn run(options: &Options) -> Outcome<()> {
         document.add(keys::run(folder.path(), options)?);
     }
     if options.runs("scale") {
-        document.add(scale::run(options.keep.as_deref().unwrap_or(folder.path()), options)?);
+        let stores = options.keep.as_deref().unwrap_or(folder.path());
+        scale::run(stores, options)?.into_iter().for_each(|section| document.add(section));
     }
     let caution = if load > std::thread::available_parallelism()?.get() as f64 {
         " It was busy with other work, so that rates are too low, the highest latencies far too \

@@ -1,6 +1,7 @@
 //! What grows with the number of secrets in a tenant, and with the number of
 //! tenants.
 
+mod held;
 mod tenants;
 
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use crate::Options;
 use crate::harness::client::{self, Sample};
 use crate::harness::plot::{self, Line, Panel};
 use crate::harness::report::{Section, Table, count, megabytes, ratio};
-use crate::harness::server::{Server, this_build};
+use crate::harness::server::{Caller, Server, this_build};
 use crate::harness::{Outcome, long_value, machine, scattered};
 
 const READERS: usize = 8;
@@ -35,22 +36,16 @@ struct Filled {
     pages: Sample,
     memory_before_list: u64,
     memory_listed: u64,
-    /// With a cache that holds all secrets, of which the default holds some.
-    held: Option<Held>,
-    /// How often names were drawn.
-    draws: usize,
+    draws: Draws,
 }
 
-/// Of a server whose `store.cache_bytes` holds what is asked of it.
-struct Held {
-    paced: Sample,
-    memory: u64,
-    /// As much memory as that cache, and what it takes to read some of it.
-    bare: Vec<u8>,
-    bare_reads: Sample,
+/// Of names of so many secrets.
+struct Draws {
+    secrets: usize,
+    drawn: usize,
 }
 
-pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
+pub fn run(folder: &Path, options: &Options) -> Outcome<[Section; 2]> {
     let mut sizes = Vec::new();
     for secrets in &options.secrets {
         eprintln!("filling a store with {} secrets", count(*secrets as f64));
@@ -68,21 +63,14 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
     for filled in &mut sizes {
         filled.list(options.time())?;
     }
-    // The same again, and all that is asked for in memory.
-    let mut sizes = sizes.into_iter().map(Filled::hold_all).collect::<Outcome<Vec<_>>>()?;
-    for _ in 0..options.rounds {
-        for filled in &mut sizes {
-            filled.get_held(options.time())?;
-        }
-    }
     let plot = draw(&mut sizes);
     let table = tabulate(&mut sizes);
-    drop(sizes);
+    let held = held::run(sizes, options)?;
     let tenants = match options.tenants {
         0 => String::new(),
         number => format!("\n\n{}", tenants::run(&folder.join("tenants"), number)?),
     };
-    Ok(Section {
+    let scale = Section {
         title: "Scale",
         reading: format!(
             "One tenant with secrets of 512 bytes, stored over HTTP by 64 connections. `killed` and \
@@ -96,12 +84,7 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
              client and server keep both processors busy and the highest latencies are waits for \
              one of them; and `paced`, when those are written that the first left to be, each connection \
              resting between two, {} ms in the mean and not together. `to first` is \
-             the paced p99 to that of the first line. `held` is the same of a server that was started with a \
-             `store.cache_bytes` that holds all of them, sized as config/tenure.toml tells ({SECRET_BYTES} \
-             bytes for each, where that is no more than half of the machine's memory), when each was \
-             read once; `held MB` is its memory then, and `memory p99` the machine's own part: what \
-             it takes a program that rests like that to read {TOUCHED} bytes, at random places of as \
-             much memory as that cache. `first list` is the first page of {PAGE} names, for which names \
+             the paced p99 to that of the first line. `first list` is the first page of {PAGE} names, for which names \
              are decrypted once; `page` the pages after it, from anywhere. Where there are more than \
              two million, `store.list_cache_bytes` has {NAME_BYTES} bytes for each. Memory is what the \
              process has resident, before and after that list.{tenants}",
@@ -113,7 +96,8 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<Section> {
             "GET latency, start-up time and memory over the number of secrets",
             plot,
         )),
-    })
+    };
+    Ok([scale, held])
 }
 
 fn name(number: usize) -> String {
@@ -129,21 +113,6 @@ const NAME_BYTES: usize = 40;
 fn room_for_names(secrets: usize) -> Option<(&'static str, String)> {
     let room = format!("{}MiB", (secrets * NAME_BYTES) >> 20);
     (secrets > NAMES_BY_DEFAULT).then_some(("TENURE_STORE_LIST_CACHE_BYTES", room))
-}
-
-/// `store.cache_bytes`, half of which is for rows where it is so small.
-const CACHE_BY_DEFAULT: usize = 256 << 20;
-/// What a secret takes of it here, with what leads to its rows: 4/3 of its value, and 1,300.
-const SECRET_BYTES: usize = 2_000;
-
-/// Places in memory that a GET of what is held comes to, which no other GET of late has:
-/// of each of two rows where it is found, its entry, its key and itself.
-const TOUCHED: usize = 8;
-
-/// For all secrets in memory, if that leaves half of the machine's to others.
-fn room_for_secrets(secrets: usize) -> Outcome<Option<usize>> {
-    let room = (secrets * SECRET_BYTES).max(CACHE_BY_DEFAULT);
-    Ok((room as u64 <= machine::memory_of_all()? / 2).then_some(room))
 }
 
 impl Filled {
@@ -177,67 +146,19 @@ impl Filled {
             pages: Sample::default(),
             memory_before_list: 0,
             memory_listed: 0,
-            held: None,
-            draws: 0,
+            draws: Draws { secrets, drawn: 0 },
         })
     }
 
-    /// GETs of names that no measurement before had in this order.
-    fn requests(&mut self) -> impl Fn(usize, usize) -> Vec<u8> + Clone + use<> {
-        self.draws += 1;
-        let (caller, secrets, draw) = (self.server.caller.clone(), self.secrets, self.draws);
-        move |connection, number| {
-            caller.get(&name(scattered(draw * READERS + connection, number, secrets)))
-        }
-    }
-
     fn warm(&mut self, time: Duration) -> Outcome<()> {
-        let requests = self.requests();
+        let requests = self.draws.gets(&self.server.caller);
         client::measure(self.server.caller.address, READERS, time, requests).map(drop)
     }
 
     fn get(&mut self, time: Duration) -> Outcome<()> {
         // What a machine has put away of files that nobody read; the disk is not measured.
         machine::read_files(&self.data)?;
-        let (address, requests) = (self.server.caller.address, self.requests());
-        self.gets.add(client::measure(address, READERS, time, requests)?);
-        // Until what so many reads left to be written is written.
-        self.server.wait_until_idle()?;
-        let requests = self.requests();
-        self.paced.add(client::measure_paced(address, READERS, PAUSE, time, requests)?);
-        Ok(())
-    }
-
-    /// Starts it again with a cache that holds all, and reads each secret once.
-    fn hold_all(mut self) -> Outcome<Self> {
-        let Some(cache_bytes) = room_for_secrets(self.secrets)? else { return Ok(self) };
-        self.server.stop()?;
-        let variables: Vec<_> = room_for_names(self.secrets)
-            .into_iter()
-            .chain([("TENURE_STORE_CACHE_BYTES", cache_bytes.to_string())])
-            .collect();
-        (self.server, _) = Server::tenure_with(this_build(), &self.data, &variables)?;
-        self.server.wait_until_idle()?;
-        let caller = self.server.caller.clone();
-        let each = move |number: usize| caller.get(&name(number));
-        client::send_all(self.server.caller.address, self.secrets, each)?;
-        self.server.wait_until_idle()?;
-        // Written to, so that it is there.
-        let bare = vec![1; self.secrets * SECRET_BYTES];
-        let (paced, bare_reads) = (Sample::default(), Sample::default());
-        self.held = Some(Held { paced, memory: 0, bare, bare_reads });
-        Ok(self)
-    }
-
-    fn get_held(&mut self, time: Duration) -> Outcome<()> {
-        let requests = self.requests();
-        let Some(held) = &mut self.held else { return Ok(()) };
-        let address = self.server.caller.address;
-        held.paced.add(client::measure_paced(address, READERS, PAUSE, time, requests)?);
-        held.memory = self.server.memory();
-        let pause = PAUSE / READERS as u32;
-        held.bare_reads.add(machine::read_memory(&held.bare, TOUCHED, pause, time));
-        Ok(())
+        measure_gets(&self.server, &mut self.draws, time, &mut self.gets, &mut self.paced)
     }
 
     fn list(&mut self, time: Duration) -> Outcome<()> {
@@ -260,6 +181,34 @@ impl Filled {
     }
 }
 
+impl Draws {
+    /// GETs of names that no measurement before had in this order.
+    fn gets(&mut self, caller: &Caller) -> impl Fn(usize, usize) -> Vec<u8> + Clone + use<> {
+        self.drawn += 1;
+        let (caller, secrets, draw) = (caller.clone(), self.secrets, self.drawn);
+        move |connection, number| {
+            caller.get(&name(scattered(draw * READERS + connection, number, secrets)))
+        }
+    }
+}
+
+/// As they come, and then paced.
+fn measure_gets(
+    server: &Server,
+    draws: &mut Draws,
+    time: Duration,
+    gets: &mut Sample,
+    paced: &mut Sample,
+) -> Outcome<()> {
+    let (address, requests) = (server.caller.address, draws.gets(&server.caller));
+    gets.add(client::measure(address, READERS, time, requests)?);
+    // Until what so many reads left to be written is written.
+    server.wait_until_idle()?;
+    let requests = draws.gets(&server.caller);
+    paced.add(client::measure_paced(address, READERS, PAUSE, time, requests)?);
+    Ok(())
+}
+
 fn tabulate(sizes: &mut [Filled]) -> Table {
     let mut table = Table::new([
         "secrets",
@@ -272,30 +221,16 @@ fn tabulate(sizes: &mut [Filled]) -> Table {
         "paced p50",
         "paced p99",
         "to first",
-        "held p50",
-        "held p99",
-        "to first",
-        "memory p99",
         "first list s",
         "page p99 µs",
         "memory MB",
         "listed MB",
-        "held MB",
         "disk MB",
     ]);
-    let (mut first, mut first_held) = (None, None);
+    let mut first = None;
     for filled in sizes {
         let p99 = f64::from(filled.paced.quantile(0.99));
         let first = *first.get_or_insert(p99);
-        let held = filled.held.as_mut().map(|held| {
-            let p99 = f64::from(held.paced.quantile(0.99));
-            let to_first = ratio(p99, *first_held.get_or_insert(p99));
-            let (p50, bare) = (held.paced.quantile(0.5), held.bare_reads.quantile(0.99));
-            let (p50, bare) = (count(p50.into()), count(bare.into()));
-            [p50, count(p99), to_first, bare, megabytes(held.memory)]
-        });
-        let [held_p50, held_p99, held_to_first, bare_p99, held_memory] =
-            held.unwrap_or_else(|| std::array::from_fn(|_| "-".to_owned()));
         table.row([
             count(filled.secrets as f64),
             filled.puts_per_second.map_or_else(|| "-".to_owned(), count),
@@ -307,15 +242,10 @@ fn tabulate(sizes: &mut [Filled]) -> Table {
             count(filled.paced.quantile(0.5).into()),
             count(p99),
             ratio(p99, first),
-            held_p50,
-            held_p99,
-            held_to_first,
-            bare_p99,
             seconds(filled.first_list),
             count(filled.pages.quantile(0.99).into()),
             megabytes(filled.memory_before_list),
             megabytes(filled.memory_listed),
-            held_memory,
             megabytes(machine::disk_bytes(&filled.data)),
         ]);
     }
