@@ -55,6 +55,11 @@ impl Sample {
     }
 }
 
+/// As a [`Sample`] has it.
+pub fn micros_since(start: Instant) -> u32 {
+    u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX)
+}
+
 /// Sends what `requests` makes for (connection, number) from each of
 /// `connections` until the time is over.
 pub fn measure(
@@ -188,7 +193,7 @@ impl Connection {
             if !(200..300).contains(&status) {
                 return Err(format!("a request was answered with {status}").into());
             }
-            latencies.push(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX));
+            latencies.push(micros_since(start));
         }
         Ok(latencies)
     }

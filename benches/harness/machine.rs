@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::client::Sample;
+use super::client::{Sample, micros_since};
 use super::{Outcome, scattered};
 
 /// Linux counts process times in hundredths of a second for every program
@@ -44,27 +44,6 @@ pub fn read_files(folder: &Path) -> Outcome<()> {
     if disk_bytes(folder) > memory_of_all()? / 2 { Ok(()) } else { read_below(folder) }
 }
 
-/// Reads `touched` bytes at random places of `memory`, and rests, until the time is over.
-pub fn read_memory(memory: &[u8], touched: usize, pause: Duration, time: Duration) -> Sample {
-    let start = Instant::now();
-    let mut latencies = Vec::new();
-    while start.elapsed() < time {
-        sleep(pause);
-        let number = latencies.len();
-        let before = Instant::now();
-        for place in 0..touched {
-            black_box(memory.get(scattered(place, number, memory.len())).copied());
-        }
-        latencies.push(u32::try_from(before.elapsed().as_micros()).unwrap_or(u32::MAX));
-    }
-    Sample { latencies, elapsed: start.elapsed() }
-}
-
-/// What the machine has, in bytes.
-pub fn memory_of_all() -> Outcome<u64> {
-    Ok(field(&fs::read_to_string("/proc/meminfo")?, "MemTotal:") * 1024)
-}
-
 fn read_below(folder: &Path) -> Outcome<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -79,6 +58,27 @@ fn read_below(folder: &Path) -> Outcome<()> {
         }
     }
     Ok(())
+}
+
+/// Reads `touched` bytes at random places of `memory`, and rests, until the time is over.
+pub fn read_memory(memory: &[u8], touched: usize, pause: Duration, time: Duration) -> Sample {
+    let start = Instant::now();
+    let mut latencies = Vec::new();
+    while start.elapsed() < time {
+        sleep(pause);
+        let number = latencies.len();
+        let before = Instant::now();
+        for place in 0..touched {
+            black_box(memory.get(scattered(place, number, memory.len())).copied());
+        }
+        latencies.push(micros_since(before));
+    }
+    Sample { latencies, elapsed: start.elapsed() }
+}
+
+/// What the machine has, in bytes.
+pub fn memory_of_all() -> Outcome<u64> {
+    Ok(field(&fs::read_to_string("/proc/meminfo")?, "MemTotal:") * 1024)
 }
 
 /// Processor, memory, kernel, and how fast the disk under `folder` syncs.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Draws, Filled, PAUSE, READERS, measure_gets, name, room_for_names};
+use super::{Filled, PAUSE, READERS, Reads, name};
 use crate::Options;
 use crate::harness::client::{self, Sample};
 use crate::harness::report::{Section, Table, count, megabytes, ratio};
@@ -22,9 +22,7 @@ const TOUCHED: usize = 8;
 struct Held {
     cache_bytes: usize,
     server: Server,
-    draws: Draws,
-    gets: Sample,
-    paced: Sample,
+    reads: Reads,
     /// As much memory as the secrets take, and what it takes to read some of it.
     bare: Vec<u8>,
     bare_reads: Sample,
@@ -49,7 +47,7 @@ pub fn run(stores: Vec<Filled>, options: &Options) -> Outcome<Section> {
     ]);
     for filled in stores {
         let cache_bytes =
-            (filled.secrets * SECRET_BYTES + (BESIDE_MIB << 20)).max(CACHE_BY_DEFAULT);
+            (filled.reads.secrets * SECRET_BYTES + (BESIDE_MIB << 20)).max(CACHE_BY_DEFAULT);
         // The rest is for the files, and for those who measure.
         if cache_bytes as u64 <= machine::memory_of_all()? / 2 {
             all.push(Held::start(filled, cache_bytes)?);
@@ -62,17 +60,17 @@ pub fn run(stores: Vec<Filled>, options: &Options) -> Outcome<Section> {
     }
     let mut first = None;
     for held in &mut all {
-        let p99 = f64::from(held.gets.quantile(0.99));
-        let paced_p99 = f64::from(held.paced.quantile(0.99));
+        let p99 = f64::from(held.reads.gets.quantile(0.99));
+        let paced_p99 = f64::from(held.reads.paced.quantile(0.99));
         let (first_p99, first_paced) = *first.get_or_insert((p99, paced_p99));
         table.row([
-            count(held.draws.secrets as f64),
+            count(held.reads.secrets as f64),
             megabytes(held.cache_bytes as u64),
-            count(held.gets.per_second()),
-            count(held.gets.quantile(0.5).into()),
+            count(held.reads.gets.per_second()),
+            count(held.reads.gets.quantile(0.5).into()),
             count(p99),
             ratio(p99, first_p99),
-            count(held.paced.quantile(0.5).into()),
+            count(held.reads.paced.quantile(0.5).into()),
             count(paced_p99),
             ratio(paced_p99, first_paced),
             count(held.bare_reads.quantile(0.99).into()),
@@ -83,35 +81,23 @@ pub fn run(stores: Vec<Filled>, options: &Options) -> Outcome<Section> {
         title: "Reads from memory",
         reading: format!(
             "The same stores and GETs, and `store.cache_bytes` sized to hold all secrets as \
-             config/tenure.toml tells ({SECRET_BYTES} bytes for each and {BESIDE_MIB} MiB, where that is no more than \
-             half of the machine's memory), each read once before. `memory p99` is the machine's \
-             own part of the paced one: what it takes a program to read {TOUCHED} bytes, at random \
-             places of {SECRET_BYTES} bytes for each secret, {} times a second. Memory is what the \
-             process has resident at the end.",
-            reads_per_second()
+             config/tenure.toml tells ({SECRET_BYTES} bytes for each and {BESIDE_MIB} MiB, where \
+             that is no more than half of the machine's memory), each read once before. `memory \
+             p99` is the machine's own part of the paced one: what it takes a program that reads \
+             as often to read {TOUCHED} bytes, at random places of {SECRET_BYTES} bytes for each \
+             secret. Memory is what the process has resident at the end."
         ),
         table,
         plot: None,
     })
 }
 
-fn pause() -> Duration {
-    PAUSE / READERS as u32
-}
-
-fn reads_per_second() -> f64 {
-    (1.0 / pause().as_secs_f64()).round()
-}
-
 impl Held {
     fn start(filled: Filled, cache_bytes: usize) -> Outcome<Self> {
-        let Filled { secrets, data, server, draws, .. } = filled;
+        let Filled { data, server, reads: Reads { secrets, draws, .. }, .. } = filled;
         server.stop()?;
-        let variables: Vec<_> = room_for_names(secrets)
-            .into_iter()
-            .chain([("TENURE_STORE_CACHE_BYTES", cache_bytes.to_string())])
-            .collect();
-        let (server, _) = Server::tenure_with(this_build(), &data, &variables)?;
+        let cache = [("TENURE_STORE_CACHE_BYTES", cache_bytes.to_string())];
+        let (server, _) = Server::tenure_with(this_build(), &data, &cache)?;
         server.wait_until_idle()?;
         let caller = server.caller.clone();
         client::send_all(caller.address, secrets, move |number| caller.get(&name(number)))?;
@@ -119,9 +105,7 @@ impl Held {
         Ok(Self {
             cache_bytes,
             server,
-            draws,
-            gets: Sample::default(),
-            paced: Sample::default(),
+            reads: Reads { draws, ..Reads::of(secrets) },
             // Written to, so that it is there.
             bare: vec![1; secrets * SECRET_BYTES],
             bare_reads: Sample::default(),
@@ -130,10 +114,10 @@ impl Held {
     }
 
     fn get(&mut self, time: Duration) -> Outcome<()> {
-        let Self { server, draws, gets, paced, .. } = self;
-        measure_gets(server, draws, time, gets, paced)?;
+        self.reads.measure(&self.server, time)?;
         self.memory = self.server.memory();
-        self.bare_reads.add(machine::read_memory(&self.bare, TOUCHED, pause(), time));
+        let pause = PAUSE / READERS as u32;
+        self.bare_reads.add(machine::read_memory(&self.bare, TOUCHED, pause, time));
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::Options;
 use crate::harness::client::{self, Sample};
 use crate::harness::plot::{self, Line, Panel};
 use crate::harness::report::{Section, Table, count, megabytes, ratio};
-use crate::harness::server::{Caller, Server, this_build};
+use crate::harness::server::{Server, this_build};
 use crate::harness::{Outcome, long_value, machine, scattered};
 
 const READERS: usize = 8;
@@ -22,27 +22,28 @@ const PAGE: usize = 1000;
 
 /// One store, filled with so many secrets, and what was measured of it.
 struct Filled {
-    secrets: usize,
     data: PathBuf,
     server: Server,
     /// None of a store that an earlier run left.
     puts_per_second: Option<f64>,
     start_after_kill: Option<Duration>,
     start_after_stop: Duration,
-    /// As fast as they come, and with pauses.
-    gets: Sample,
-    paced: Sample,
+    reads: Reads,
     first_list: Duration,
     pages: Sample,
     memory_before_list: u64,
     memory_listed: u64,
-    draws: Draws,
 }
 
-/// Of names of so many secrets.
-struct Draws {
+/// GETs of names at random.
+struct Reads {
+    /// Of so many names.
     secrets: usize,
-    drawn: usize,
+    /// How often names were drawn.
+    draws: usize,
+    /// As fast as they come, and with pauses.
+    gets: Sample,
+    paced: Sample,
 }
 
 pub fn run(folder: &Path, options: &Options) -> Outcome<[Section; 2]> {
@@ -52,7 +53,7 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<[Section; 2]> {
         sizes.push(Filled::fill(&folder.join(format!("scale-{secrets}")), *secrets)?);
     }
     for filled in &mut sizes {
-        filled.warm(options.time() * 2)?;
+        filled.reads.warm(&filled.server, options.time() * 2)?;
     }
     // In turns, all servers running: whatever the machine does meets all sizes.
     for _ in 0..options.rounds {
@@ -134,31 +135,23 @@ impl Filled {
         let (server, start_after_stop) = start()?;
         server.wait_until_idle()?;
         Ok(Self {
-            secrets,
             data: data.to_owned(),
             server,
             puts_per_second,
             start_after_kill,
             start_after_stop,
-            gets: Sample::default(),
-            paced: Sample::default(),
+            reads: Reads::of(secrets),
             first_list: Duration::ZERO,
             pages: Sample::default(),
             memory_before_list: 0,
             memory_listed: 0,
-            draws: Draws { secrets, drawn: 0 },
         })
-    }
-
-    fn warm(&mut self, time: Duration) -> Outcome<()> {
-        let requests = self.draws.gets(&self.server.caller);
-        client::measure(self.server.caller.address, READERS, time, requests).map(drop)
     }
 
     fn get(&mut self, time: Duration) -> Outcome<()> {
         // What a machine has put away of files that nobody read; the disk is not measured.
         machine::read_files(&self.data)?;
-        measure_gets(&self.server, &mut self.draws, time, &mut self.gets, &mut self.paced)
+        self.reads.measure(&self.server, time)
     }
 
     fn list(&mut self, time: Duration) -> Outcome<()> {
@@ -170,7 +163,7 @@ impl Filled {
         if status != 200 {
             return Err(format!("a list was answered with {status}").into());
         }
-        let (caller, secrets) = (self.server.caller.clone(), self.secrets);
+        let (caller, secrets) = (self.server.caller.clone(), self.reads.secrets);
         let requests = move |connection, number| {
             let after = name(scattered(connection, number, secrets));
             caller.list(&format!("?limit={PAGE}&after={after}"))
@@ -181,32 +174,34 @@ impl Filled {
     }
 }
 
-impl Draws {
-    /// GETs of names that no measurement before had in this order.
-    fn gets(&mut self, caller: &Caller) -> impl Fn(usize, usize) -> Vec<u8> + Clone + use<> {
-        self.drawn += 1;
-        let (caller, secrets, draw) = (caller.clone(), self.secrets, self.drawn);
+impl Reads {
+    fn of(secrets: usize) -> Self {
+        Self { secrets, draws: 0, gets: Sample::default(), paced: Sample::default() }
+    }
+
+    /// Requests for names that no measurement before had in this order.
+    fn requests(&mut self, server: &Server) -> impl Fn(usize, usize) -> Vec<u8> + Clone + use<> {
+        self.draws += 1;
+        let (caller, secrets, draw) = (server.caller.clone(), self.secrets, self.draws);
         move |connection, number| {
             caller.get(&name(scattered(draw * READERS + connection, number, secrets)))
         }
     }
-}
 
-/// As they come, and then paced.
-fn measure_gets(
-    server: &Server,
-    draws: &mut Draws,
-    time: Duration,
-    gets: &mut Sample,
-    paced: &mut Sample,
-) -> Outcome<()> {
-    let (address, requests) = (server.caller.address, draws.gets(&server.caller));
-    gets.add(client::measure(address, READERS, time, requests)?);
-    // Until what so many reads left to be written is written.
-    server.wait_until_idle()?;
-    let requests = draws.gets(&server.caller);
-    paced.add(client::measure_paced(address, READERS, PAUSE, time, requests)?);
-    Ok(())
+    fn warm(&mut self, server: &Server, time: Duration) -> Outcome<()> {
+        let requests = self.requests(server);
+        client::measure(server.caller.address, READERS, time, requests).map(drop)
+    }
+
+    fn measure(&mut self, server: &Server, time: Duration) -> Outcome<()> {
+        let (address, requests) = (server.caller.address, self.requests(server));
+        self.gets.add(client::measure(address, READERS, time, requests)?);
+        // Until what so many reads left to be written is written.
+        server.wait_until_idle()?;
+        let requests = self.requests(server);
+        self.paced.add(client::measure_paced(address, READERS, PAUSE, time, requests)?);
+        Ok(())
+    }
 }
 
 fn tabulate(sizes: &mut [Filled]) -> Table {
@@ -229,17 +224,17 @@ fn tabulate(sizes: &mut [Filled]) -> Table {
     ]);
     let mut first = None;
     for filled in sizes {
-        let p99 = f64::from(filled.paced.quantile(0.99));
+        let p99 = f64::from(filled.reads.paced.quantile(0.99));
         let first = *first.get_or_insert(p99);
         table.row([
-            count(filled.secrets as f64),
+            count(filled.reads.secrets as f64),
             filled.puts_per_second.map_or_else(|| "-".to_owned(), count),
             filled.start_after_kill.map_or_else(|| "-".to_owned(), seconds),
             seconds(filled.start_after_stop),
-            count(filled.gets.per_second()),
-            count(filled.gets.quantile(0.5).into()),
-            count(filled.gets.quantile(0.99).into()),
-            count(filled.paced.quantile(0.5).into()),
+            count(filled.reads.gets.per_second()),
+            count(filled.reads.gets.quantile(0.5).into()),
+            count(filled.reads.gets.quantile(0.99).into()),
+            count(filled.reads.paced.quantile(0.5).into()),
             count(p99),
             ratio(p99, first),
             seconds(filled.first_list),
@@ -259,15 +254,15 @@ fn seconds(time: Duration) -> String {
 fn draw(sizes: &mut [Filled]) -> String {
     let mut line = |name, value: &dyn Fn(&mut Filled) -> f64| Line {
         name,
-        points: sizes.iter_mut().map(|f| (f.secrets as f64, value(f))).collect(),
+        points: sizes.iter_mut().map(|f| (f.reads.secrets as f64, value(f))).collect(),
     };
     let panels = [
         Panel {
             title: "GET",
             unit: "µs",
             lines: vec![
-                line("p50", &|f| f.paced.quantile(0.5).into()),
-                line("p99", &|f| f.paced.quantile(0.99).into()),
+                line("p50", &|f| f.reads.paced.quantile(0.5).into()),
+                line("p99", &|f| f.reads.paced.quantile(0.99).into()),
             ],
         },
         Panel {
