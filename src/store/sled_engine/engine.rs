@@ -47,6 +47,9 @@ impl From<sled::Error> for EngineError {
     fn from(error: sled::Error) -> Self {
         match error {
             sled::Error::Io(error) if is_lock(&error) => Self::InUse,
+            sled::Error::Io(error) if is_cut(&error) => {
+                Self::Corrupted("a file ends too early".to_owned())
+            }
             sled::Error::Io(error) => Self::Io(error.to_string()),
             sled::Error::CollectionNotFound(_) => Self::Gone,
             sled::Error::Corruption { at: None, .. } => {
@@ -77,6 +80,20 @@ fn is_lock(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Other && error.to_string().starts_with("could not acquire lock")
 }
 
+/// sled 0.34.7 tells damage from a failing disk, but for a file that ends within what it
+/// reads: of that it passes on the system's error. Waiting does not mend it.
+fn is_cut(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
+}
+
+fn is_damage(error: &sled::Error) -> bool {
+    match error {
+        sled::Error::Corruption { .. } => true,
+        sled::Error::Io(error) => is_cut(error),
+        _ => false,
+    }
+}
+
 /// Runs a piece of sled that may panic over damaged pages. sled's own locks do
 /// not poison and are released by unwinding; what it was about to do did not
 /// happen, or the caller drops the database.
@@ -95,7 +112,7 @@ const READINGS: usize = 8;
 fn read<T>(mut reading: impl FnMut() -> sled::Result<T>) -> Result<T, EngineError> {
     for _ in 1..READINGS {
         match reading() {
-            Err(sled::Error::Corruption { .. }) => {}
+            Err(error) if is_damage(&error) => {}
             read => return Ok(read?),
         }
     }

@@ -769,6 +769,33 @@ async fn a_flipped_byte_is_an_error_and_never_a_wrong_value_or_a_crash() {
     assert!(noticed > 0);
 }
 
+/// Cut when it is open: what sled writes at its opening may make it as long as before.
+#[tokio::test]
+async fn a_file_that_ends_too_early_is_damaged_and_not_busy() {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    let value = |n: u64| format!("{n}").repeat(1_000);
+    for n in 2..40u64 {
+        store.commit(A, batch(vec![put(&format!("{n}"), n, value(n))])).await.unwrap();
+    }
+    drop(store);
+    // The second opening finds something to write a snapshot of.
+    drop(open(&folder));
+    let sound = fs::read(folder.path().join("tenants-0000/1/db")).unwrap();
+    for n in 2..40u64 {
+        let text = value(n).into_bytes();
+        let newest = sound.windows(text.len()).rposition(|bytes| bytes == text).unwrap();
+        let cut = tempfile::tempdir().unwrap();
+        copy(folder.path(), cut.path());
+        let store = open(&cut);
+        let file = OpenOptions::new().write(true).open(cut.path().join("tenants-0000/1/db"));
+        file.unwrap().set_len((newest + text.len() / 2) as u64).unwrap();
+        let found = store.get(A, &key(&format!("{n}"))).await;
+        assert!(corrupted(found).contains("tenants-0000"));
+        assert_eq!(store.get(Space::System, &key("s")).await, Ok(Some(row(1, "system"))));
+    }
+}
+
 #[tokio::test]
 async fn the_small_files_of_sled_are_made_anew_where_a_crash_or_damage_left_them_useless() {
     let folder = store_with(1..=1).await;
