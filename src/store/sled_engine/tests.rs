@@ -41,6 +41,16 @@ async fn store_with(tenants: std::ops::RangeInclusive<u8>) -> tempfile::TempDir 
     folder
 }
 
+/// A closed store in which a tenant has a row of each of `numbers` too, written one by one.
+async fn store_of(numbers: std::ops::Range<u64>, value: fn(u64) -> String) -> tempfile::TempDir {
+    let folder = store_with(1..=1).await;
+    let store = open(&folder);
+    for n in numbers {
+        store.commit(A, batch(vec![put(&format!("{n}"), n, value(n))])).await.unwrap();
+    }
+    folder
+}
+
 fn every_file(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -730,13 +740,8 @@ async fn no_page_is_ever_stored_outside_of_the_log() {
 
 #[tokio::test]
 async fn a_flipped_byte_is_an_error_and_never_a_wrong_value_or_a_crash() {
-    let folder = store_with(1..=1).await;
-    let store = open(&folder);
     let value = |n: u64| format!("{n}").repeat(60);
-    for n in 2..120u64 {
-        store.commit(A, batch(vec![put(&format!("{n}"), n, value(n))])).await.unwrap();
-    }
-    drop(store);
+    let folder = store_of(2..120, value).await;
     let file = folder.path().join("tenants-0000/1/db");
     let sound = fs::read(&file).unwrap();
     let used = sound.iter().rposition(|byte| *byte != 0).unwrap();
@@ -772,13 +777,8 @@ async fn a_flipped_byte_is_an_error_and_never_a_wrong_value_or_a_crash() {
 /// Cut when it is open: what sled writes at its opening may make it as long as before.
 #[tokio::test]
 async fn a_file_that_ends_too_early_is_damaged_and_not_busy() {
-    let folder = store_with(1..=1).await;
-    let store = open(&folder);
     let value = |n: u64| format!("{n}").repeat(1_000);
-    for n in 2..40u64 {
-        store.commit(A, batch(vec![put(&format!("{n}"), n, value(n))])).await.unwrap();
-    }
-    drop(store);
+    let folder = store_of(2..40, value).await;
     // The second opening finds something to write a snapshot of.
     drop(open(&folder));
     let sound = fs::read(folder.path().join("tenants-0000/1/db")).unwrap();
