@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::engine::{Bytes, Engine, EngineError, Tree, TreeWrites};
+use super::log_length::{self, WatchedLog};
 use super::mark::{Mark, MarkError};
 use super::recovery::{self, Lost};
 use super::redo::Redo;
@@ -127,7 +128,7 @@ const OPENINGS: &[u8] = b"openings";
 pub(super) struct OnDisk {
     pub engine: Engine,
     path: PathBuf,
-    mark: Mark,
+    log: WatchedLog,
     /// How many drains were applied, ever.
     sequence: u64,
     /// Keys and values since it was opened.
@@ -160,15 +161,13 @@ impl OnDisk {
         }
         Self::refuse_blobs(site, &path)?;
         files::write_again(&path).map_err(|error| site.unreadable(&error))?;
+        let known = if fresh { None } else { Some(Self::watch(site, &path)?) };
         Self::refuse_lost(site, &path)?;
         let engine = Engine::open(&path, site.cache_bytes).map_err(|error| site.failed(error))?;
-        let mark = if fresh {
-            Mark::create(&path).map_err(|error| site.unreadable(&error))?
-        } else {
-            Mark::open(&path).map_err(|error| match error {
-                MarkError::Io(error) => site.unreadable(&error),
-                damage => site.corrupted(damage),
-            })?
+        let begin = || WatchedLog::watch(&path, Mark::create(&path)?);
+        let log = match known {
+            Some(log) => log,
+            None => begin().map_err(|error| site.unreadable(&error))?,
         };
         let known = [META_FIRST, META_LAST].into_iter().chain(site.kind.trees().iter().copied());
         for tree in known {
@@ -180,12 +179,34 @@ impl OnDisk {
         let tree = |name| engine.tree(name).map_err(|error| site.failed(error));
         let (first, last) = (tree(META_FIRST)?, tree(META_LAST)?);
         let (sequence, written, interrupted) = (0, 0, None);
-        let mut database = Self { engine, path, mark, sequence, written, first, last, interrupted };
+        let mut database = Self { engine, path, log, sequence, written, first, last, interrupted };
         database.finish_interrupted().map_err(|error| site.failed(error))?;
         database.verify(site)?;
         database.settle().map_err(|error| site.failed(error))?;
         Self::refuse_blobs(site, &database.path)?;
         Ok(database)
+    }
+
+    /// From before sled opens it, since an opening may cut it.
+    fn watch(site: &Site, path: &Path) -> Result<WatchedLog, OpenError> {
+        let unreadable = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => site.corrupted("its file db is missing"),
+            _ => site.unreadable(&error),
+        };
+        if !log_length::settle(path).map_err(unreadable)? {
+            return Err(site.failed(EngineError::InUse));
+        }
+        let mark = Mark::open(path).map_err(|error| match error {
+            MarkError::Io(error) => site.unreadable(&error),
+            damage => site.corrupted(damage),
+        })?;
+        let log = WatchedLog::watch(path, mark).map_err(unreadable)?;
+        match log.cut().map_err(unreadable)? {
+            None => Ok(log),
+            Some((was, is)) => Err(site.corrupted(format!(
+                "its file db was cut: it has {is} bytes, and had at least {was}"
+            ))),
+        }
     }
 
     /// sled never syncs the files it keeps large pages in, and unlinks old ones
@@ -219,10 +240,10 @@ impl OnDisk {
         if first != last {
             return Err(site.corrupted("its last transaction is torn"));
         }
-        if first < self.mark.sequence() {
+        let marked = self.log.sequence();
+        if first < marked {
             return Err(site.corrupted(format!(
-                "it is at {first} and was at {}: it lost what it had acknowledged",
-                self.mark.sequence()
+                "it is at {first} and was at {marked}: it lost what it had acknowledged"
             )));
         }
         self.sequence = first;
@@ -271,9 +292,10 @@ impl OnDisk {
     /// Makes all that stands here durable, and marks it: what is read from now
     /// on must not be lost either.
     fn settle(&mut self) -> Result<(), EngineError> {
+        self.log.measure().map_err(io_error)?;
         self.sync_files()?;
-        if self.mark.sequence() < self.sequence {
-            self.mark.advance(self.sequence).map_err(io_error)?;
+        if self.log.sequence() < self.sequence || !self.log.is_known() {
+            self.log.advance(self.sequence).map_err(io_error)?;
         }
         Redo::remove(&self.path).map_err(io_error)
     }
@@ -326,9 +348,10 @@ impl OnDisk {
         };
         self.written += all.iter().flat_map(|part| &part.writes).map(weigh).sum::<u64>();
         self.interrupted = Some(Redo::of(sequence, &all));
+        self.log.measure().map_err(io_error)?;
         self.apply(&all)?;
         self.engine.flush()?;
-        self.mark.advance(sequence).map_err(io_error)?;
+        self.log.advance(sequence).map_err(io_error)?;
         self.sequence = sequence;
         self.interrupted = None;
         Ok(())

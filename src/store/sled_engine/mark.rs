@@ -1,5 +1,5 @@
-//! The mark file: the number of the last drain that was acknowledged, kept apart
-//! from the database.
+//! The mark file: the number of the last drain that was acknowledged and how long the
+//! log was then, kept apart from the database.
 //!
 //! A flipped bit can make sled roll back to an earlier state that is consistent
 //! in itself. What the database says of itself cannot show that; a number beside
@@ -7,7 +7,10 @@
 //! that no torn page holds both, each with a checksum; the one that does not hold
 //! the highest valid mark is overwritten, so a write that fails halfway leaves
 //! the other.
+//!
+//! The length was not written by earlier versions, which read what is written now.
 
+use std::cmp::Reverse;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -17,7 +20,9 @@ use super::files;
 
 /// `TNRM`, a format version, three zero bytes, the sequence and a CRC-32 (IEEE)
 /// of all before it, integers big-endian.
-const SLOT_BYTES: usize = 20;
+const SEQUENCE_BYTES: usize = 20;
+/// With the length of the log behind it, and a CRC-32 of all before that.
+const SLOT_BYTES: usize = 32;
 const MAGIC: [u8; 8] = *b"TNRM\x01\0\0\0";
 const SLOTS: [u64; 2] = [0, 4096];
 const FILE_BYTES: u64 = 8192;
@@ -25,9 +30,17 @@ const FILE_BYTES: u64 = 8192;
 pub(super) struct Mark {
     file: File,
     /// What each slot holds, if it is valid.
-    slots: [Option<u64>; 2],
+    slots: [Option<Held>; 2],
     #[cfg(test)]
     failure: PathBuf,
+}
+
+/// Ordered by which one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Held {
+    sequence: u64,
+    /// Of one sequence, the shorter one was written later.
+    log_bytes: Option<Reverse<u64>>,
 }
 
 /// Why there is no mark.
@@ -56,11 +69,12 @@ impl Mark {
             .open(path_in(generation))?;
         file.set_len(FILE_BYTES)?;
         for slot in SLOTS {
-            file.write_all_at(&encode(0), slot)?;
+            file.write_all_at(&encode_sequence(0), slot)?;
         }
         file.sync_all()?;
         files::sync_folder(generation)?;
-        Ok(Self::over(file, [Some(0), Some(0)], generation))
+        let nothing = Some(Held { sequence: 0, log_bytes: None });
+        Ok(Self::over(file, [nothing; 2], generation))
     }
 
     pub fn open(generation: &Path) -> Result<Self, MarkError> {
@@ -78,7 +92,7 @@ impl Mark {
     }
 
     #[cfg_attr(not(test), expect(unused_variables, reason = "where tests ask for a failure"))]
-    fn over(file: File, slots: [Option<u64>; 2], generation: &Path) -> Self {
+    fn over(file: File, slots: [Option<Held>; 2], generation: &Path) -> Self {
         Self {
             file,
             slots,
@@ -87,13 +101,32 @@ impl Mark {
         }
     }
 
-    pub fn sequence(&self) -> u64 {
+    fn held(&self) -> Option<Held> {
         let [first, second] = self.slots;
-        first.max(second).unwrap_or(0)
+        first.max(second)
+    }
+
+    pub fn sequence(&self) -> u64 {
+        self.held().map_or(0, |held| held.sequence)
+    }
+
+    /// How long the log was at least, durably. `None` if that was not written.
+    pub fn log_bytes(&self) -> Option<u64> {
+        let Reverse(bytes) = self.held()?.log_bytes?;
+        Some(bytes)
     }
 
     /// Durable when it returns.
-    pub fn advance(&mut self, sequence: u64) -> io::Result<()> {
+    pub fn advance(&mut self, sequence: u64, log_bytes: u64) -> io::Result<()> {
+        self.hold(Held { sequence, log_bytes: Some(Reverse(log_bytes)) })
+    }
+
+    /// Durable when it returns.
+    pub fn shorten(&mut self, log_bytes: u64) -> io::Result<()> {
+        self.advance(self.sequence(), log_bytes)
+    }
+
+    fn hold(&mut self, new: Held) -> io::Result<()> {
         #[cfg(test)]
         if std::fs::remove_file(&self.failure).is_ok() {
             return Err(io::Error::other("a failure the test asked for"));
@@ -102,15 +135,15 @@ impl Mark {
         // `None` is less than any mark, so a damaged slot is the first to go.
         let (held, at) = if first <= second { (first, SLOTS[0]) } else { (second, SLOTS[1]) };
         *held = None;
-        self.file.write_all_at(&encode(sequence), at)?;
+        self.file.write_all_at(&encode(new), at)?;
         self.file.sync_data()?;
-        *held = Some(sequence);
+        *held = Some(new);
         Ok(())
     }
 }
 
-fn encode(sequence: u64) -> [u8; SLOT_BYTES] {
-    let mut slot = [0; SLOT_BYTES];
+fn encode_sequence(sequence: u64) -> [u8; SEQUENCE_BYTES] {
+    let mut slot = [0; SEQUENCE_BYTES];
     let (head, checksum) = slot.split_at_mut(16);
     let (magic, number) = head.split_at_mut(8);
     magic.copy_from_slice(&MAGIC);
@@ -119,16 +152,30 @@ fn encode(sequence: u64) -> [u8; SLOT_BYTES] {
     slot
 }
 
+fn encode(held: Held) -> Vec<u8> {
+    let mut slot = encode_sequence(held.sequence).to_vec();
+    if let Some(Reverse(bytes)) = held.log_bytes {
+        slot.extend(bytes.to_be_bytes());
+        slot.extend(crc32fast::hash(&slot).to_be_bytes());
+    }
+    slot
+}
+
 /// `None` for a slot that is damaged or cut off.
-fn read_slot(file: &File, at: u64) -> io::Result<Option<u64>> {
+fn read_slot(file: &File, at: u64) -> io::Result<Option<Held>> {
     let mut slot = [0; SLOT_BYTES];
     match file.read_exact_at(&mut slot, at) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         read => read?,
     }
-    let [_, _, _, _, _, _, _, _, number @ .., _, _, _, _] = slot;
-    let sequence = u64::from_be_bytes(number);
-    Ok((slot == encode(sequence)).then_some(sequence))
+    let number = |at: usize| {
+        let bytes = slot.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    };
+    let (sequence, log_bytes) = (number(MAGIC.len()), number(SEQUENCE_BYTES));
+    let whole = Held { sequence, log_bytes: Some(Reverse(log_bytes)) };
+    let held = if slot == *encode(whole) { whole } else { Held { log_bytes: None, ..whole } };
+    Ok(slot.starts_with(&encode(held)).then_some(held))
 }
 
 #[cfg(test)]
@@ -147,7 +194,7 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut mark = Mark::create(folder.path()).unwrap();
         for sequence in sequences {
-            mark.advance(*sequence).unwrap();
+            mark.advance(*sequence, 1_000 + sequence).unwrap();
         }
         folder
     }
@@ -159,6 +206,50 @@ pub(super) mod tests {
         assert_eq!(Mark::open(marked(&[1, 2, 3, 4]).path()).unwrap().sequence(), 4);
     }
 
+    fn found(folder: &Path) -> (u64, Option<u64>) {
+        let mark = Mark::open(folder).unwrap();
+        (mark.sequence(), mark.log_bytes())
+    }
+
+    #[test]
+    fn the_length_of_the_log_is_found_again() {
+        assert_eq!(found(marked(&[]).path()), (0, None));
+        assert_eq!(found(marked(&[1, 2]).path()), (2, Some(1_002)));
+    }
+
+    #[test]
+    fn of_one_sequence_the_shortest_length_counts() {
+        let folder = marked(&[1, 2]);
+        let mut mark = Mark::open(folder.path()).unwrap();
+        for shorter in [900, 800, 700] {
+            mark.shorten(shorter).unwrap();
+            assert_eq!((mark.sequence(), mark.log_bytes()), (2, Some(shorter)));
+            assert_eq!(found(folder.path()), (2, Some(shorter)));
+        }
+        mark.advance(3, 5_000).unwrap();
+        assert_eq!(found(folder.path()), (3, Some(5_000)));
+    }
+
+    /// As earlier versions wrote it.
+    #[test]
+    fn a_mark_without_a_length_is_a_mark() {
+        let folder = marked(&[1, 2]);
+        let file = OpenOptions::new().write(true).open(path_in(folder.path())).unwrap();
+        file.write_all_at(&encode_sequence(3), SLOTS[0]).unwrap();
+        assert_eq!(found(folder.path()), (3, None));
+        let mut mark = Mark::open(folder.path()).unwrap();
+        mark.shorten(77).unwrap();
+        assert_eq!(found(folder.path()), (3, Some(77)));
+    }
+
+    #[test]
+    fn a_damaged_length_leaves_the_sequence() {
+        let folder = marked(&[1, 2]);
+        let file = OpenOptions::new().write(true).open(path_in(folder.path())).unwrap();
+        file.write_all_at(b"x", SLOTS[1] + SEQUENCE_BYTES as u64).unwrap();
+        assert_eq!(found(folder.path()), (2, None));
+    }
+
     #[test]
     fn one_damaged_slot_leaves_the_other() {
         for (slot, left) in [(SLOTS[0], 2), (SLOTS[1], 1)] {
@@ -167,8 +258,8 @@ pub(super) mod tests {
             damage(folder.path(), slot);
             let mut mark = Mark::open(folder.path()).unwrap();
             assert_eq!(mark.sequence(), left);
-            mark.advance(9).unwrap();
-            mark.advance(10).unwrap();
+            mark.advance(9, 0).unwrap();
+            mark.advance(10, 0).unwrap();
             let mark = Mark::open(folder.path()).unwrap();
             assert_eq!(mark.slots.iter().flatten().count(), 2);
             assert_eq!(mark.sequence(), 10);

@@ -11,6 +11,7 @@
 //! | `engine` | sled; nothing else names it |
 //! | `honest_sync` | that sled's syncs are syncs |
 //! | `mark` | that a rolled-back database is noticed |
+//! | `log_length` | that one whose log was cut is |
 //! | `stall` | flushes that sled forgets to wake |
 //! | `redo` | what an error broke off is finished |
 //! | `files` | folders, syncing them, the current generation |
@@ -35,6 +36,7 @@ mod files;
 mod honest_sync;
 mod hot;
 mod index;
+mod log_length;
 mod mark;
 mod placement;
 mod pulse;

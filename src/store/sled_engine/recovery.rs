@@ -37,7 +37,7 @@
 //! nothing of what they hold.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::files;
 use super::index::{Index, Piece, Says};
+use super::log_length::open_log;
 
 /// sled's default, which is what the engine uses.
 pub(super) const SEGMENT: usize = 512 * 1024;
@@ -52,7 +53,7 @@ pub(super) const SEGMENT: usize = 512 * 1024;
 /// stable when it was begun, little-endian and inverted.
 const SEGMENT_HEADER: usize = 20;
 /// No message begins behind this much before a segment's end.
-const LONGEST_HEADER: usize = 32;
+pub(super) const LONGEST_HEADER: usize = 32;
 
 /// A position in the history of the log. A segment holds [`SEGMENT`] of them.
 pub(super) type Lsn = u64;
@@ -68,7 +69,7 @@ pub(super) struct Lost {
 pub(super) fn inspect(generation: &Path) -> io::Result<Result<(), Lost>> {
     prepare_conf(generation)?;
     let newest = prepare_snapshots(generation)?;
-    let file = match opened(generation) {
+    let file = match open_log(generation) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(())),
         opened => opened?,
     };
@@ -77,10 +78,6 @@ pub(super) fn inspect(generation: &Path) -> io::Result<Result<(), Lost>> {
         Ok(None) => Ok(Ok(())),
         Err(lost) => Ok(Err(lost)),
     }
-}
-
-fn opened(generation: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(generation.join("db"))
 }
 
 // Its small files.
@@ -822,7 +819,7 @@ mod tests {
 
     fn header_at(generation: &Path, at: u64) -> Option<(Lsn, Lsn)> {
         let mut header = [0; SEGMENT_HEADER];
-        opened(generation).unwrap().read_exact_at(&mut header, at).unwrap();
+        open_log(generation).unwrap().read_exact_at(&mut header, at).unwrap();
         segment_header(header)
     }
 
@@ -853,7 +850,7 @@ mod tests {
 
     /// As sled does with it when it opens, before the snapshot is durable that says so.
     fn freed(generation: &Path) {
-        opened(generation).unwrap().write_all_at(&[0; SEGMENT], 0).unwrap();
+        open_log(generation).unwrap().write_all_at(&[0; SEGMENT], 0).unwrap();
         snapshots(generation).unwrap().iter().for_each(|path| fs::remove_file(path).unwrap());
     }
 
@@ -884,7 +881,7 @@ mod tests {
     fn a_log_that_ends_in_a_torn_batch_ends_where_that_begins() {
         let (folder, _) = outgrown();
         let before = header_at(folder.path(), SEGMENT as u64);
-        let file = opened(folder.path()).unwrap();
+        let file = open_log(folder.path()).unwrap();
         let mut log = Log::of(file, Snapshot::default()).unwrap();
         assert!(log.all_whole().unwrap());
         let end = log.end().unwrap().unwrap().lsn;
@@ -985,7 +982,7 @@ mod tests {
         engine.flush().unwrap();
         let killed = copied(folder.path());
         assert!(is_indexed(killed.path()));
-        let log = Log::of(opened(killed.path()).unwrap(), Snapshot::default()).unwrap();
+        let log = Log::of(open_log(killed.path()).unwrap(), Snapshot::default()).unwrap();
         let mut tail = log.segments.range(log.tail..).map(|(_, at)| *at);
         let first = tail.next().unwrap();
         assert!(tail.next().is_some(), "a segment behind it");

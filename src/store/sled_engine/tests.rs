@@ -287,7 +287,7 @@ async fn a_database_behind_its_mark_does_not_open() {
     let mut mark = Mark::open(&generation).unwrap();
     let acknowledged = mark.sequence();
     assert!(acknowledged > 0);
-    mark.advance(acknowledged + 1).unwrap();
+    mark.advance(acknowledged + 1, 0).unwrap();
     assert!(
         matches!(open_error(&folder), OpenError::Corrupted { database, .. } if database == "system")
     );
@@ -302,6 +302,65 @@ async fn a_database_ahead_of_its_mark_opens_and_moves_it() {
     Mark::create(&generation).unwrap();
     drop(open(&folder));
     assert_eq!(Mark::open(&generation).unwrap().sequence(), acknowledged);
+}
+
+/// What sled would serve older contents of, or nothing: it takes what is missing for free.
+#[tokio::test]
+async fn a_database_whose_log_was_cut_does_not_open_wherever_that_was() {
+    let folder = store_with(1..=1).await;
+    let (store, mut version) = (open(&folder), 1);
+    // Some are replaced often, so that segments are free and used again.
+    for round in 0..40 {
+        for n in (0..200).filter(|n| round == 0 || n % 5 == 0) {
+            version += 1;
+            let row = put(&format!("row {n}"), version, "x".repeat(3_000));
+            store.commit(A, batch(vec![row])).await.unwrap();
+        }
+    }
+    let killed = tempfile::tempdir().unwrap();
+    copy(folder.path(), killed.path());
+    drop(store);
+    let length = fs::metadata(killed.path().join("tenants-0000/1/db")).unwrap().len();
+    let segment = recovery::SEGMENT as u64;
+    assert!(length > 3 * segment, "{length}");
+    let within = [1, length - length % segment - 1, length - 5_000];
+    for cut in (0..length).step_by(recovery::SEGMENT).chain(within) {
+        let folder = tempfile::tempdir().unwrap();
+        copy(killed.path(), folder.path());
+        let db = folder.path().join("tenants-0000/1/db");
+        OpenOptions::new().write(true).open(db).unwrap().set_len(cut).unwrap();
+        let store = open(&folder);
+        let reason = store.health().reason.unwrap_or_default();
+        assert!(reason.contains("was cut"), "{cut} of {length}: {reason}");
+        assert!(corrupted(store.get(A, &key("row 1")).await).contains("tenants-0000"));
+    }
+    let store = open(&killed);
+    assert_eq!(store.health().reason, None);
+}
+
+/// sled gives back what stands last in its log and is free.
+#[tokio::test]
+async fn a_database_that_gave_back_a_part_of_its_log_opens_as_a_kill_leaves_it() {
+    let folder = store_with(1..=1).await;
+    let (store, mut version) = (open(&folder), 1);
+    let db = folder.path().join("tenants-0000/1/db");
+    let (mut longest, mut shorter) = (0, 0);
+    for round in 0..30 {
+        for n in 0..60 {
+            version += 1;
+            let key = format!("row {n}");
+            let change =
+                if round % 3 == 2 { delete(&key) } else { put(&key, version, "x".repeat(3_000)) };
+            store.commit(A, batch(vec![change])).await.unwrap();
+        }
+        let length = fs::metadata(&db).unwrap().len();
+        longest = longest.max(length);
+        shorter += usize::from(length < longest);
+        let killed = tempfile::tempdir().unwrap();
+        copy(folder.path(), killed.path());
+        assert_eq!(open(&killed).health().reason, None, "{round}");
+    }
+    assert!(shorter > 0, "it never did: {longest}");
 }
 
 #[tokio::test]
@@ -336,7 +395,7 @@ async fn a_rolled_back_tenant_database_is_named_and_the_others_serve() {
     // Tenants 1 and 2 are in the first database, 3 in the second.
     let folder = store_with(1..=3).await;
     let mut mark = Mark::open(&folder.path().join("tenants-0000/1")).unwrap();
-    mark.advance(mark.sequence() + 1).unwrap();
+    mark.advance(mark.sequence() + 1, 0).unwrap();
     let store = open(&folder);
     assert!(corrupted(store.get(A, &key("a")).await).contains("tenants-0000"));
     assert!(
