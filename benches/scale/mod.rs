@@ -1,7 +1,7 @@
 //! What grows with the number of secrets in a tenant, and with the number of
 //! tenants.
 
-mod held;
+mod limited;
 mod tenants;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +20,15 @@ const READERS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(4);
 const PAGE: usize = 1000;
 
+/// What a secret takes of the cache here, with what leads to its rows: 4/3 of its value, and
+/// 1,300.
+const SECRET_BYTES: usize = 2_000;
+/// Of so many each is read once before any is measured.
+const READ_ONCE: usize = 2_000_000;
+/// Places in memory that a GET of what is held comes to, which no other GET of late has:
+/// of each of two rows where it is found, its entry, its key and itself.
+const TOUCHED: usize = 8;
+
 /// One store, filled with so many secrets, and what was measured of it.
 struct Filled {
     data: PathBuf,
@@ -29,10 +38,18 @@ struct Filled {
     start_after_kill: Option<Duration>,
     start_after_stop: Duration,
     reads: Reads,
+    bare: Bare,
     first_list: Duration,
     pages: Sample,
     memory_before_list: u64,
     memory_listed: u64,
+}
+
+/// As much memory as the secrets take of the cache, and what it takes to read some of it.
+#[derive(Default)]
+struct Bare {
+    memory: Vec<u8>,
+    reads: Sample,
 }
 
 /// GETs of names at random.
@@ -53,12 +70,14 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<[Section; 2]> {
         sizes.push(Filled::fill(&folder.join(format!("scale-{secrets}")), *secrets)?);
     }
     for filled in &mut sizes {
+        filled.read_once()?;
         filled.reads.warm(&filled.server, options.time() * 2)?;
     }
     // In turns, all servers running: whatever the machine does meets all sizes.
     for _ in 0..options.rounds {
         for filled in &mut sizes {
             filled.get(options.time())?;
+            filled.bare.read(options.time());
         }
     }
     for filled in &mut sizes {
@@ -66,7 +85,7 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<[Section; 2]> {
     }
     let plot = draw(&mut sizes);
     let table = tabulate(&mut sizes);
-    let held = held::run(sizes, options)?;
+    let limited = limited::run(sizes, options)?;
     let tenants = match options.tenants {
         0 => String::new(),
         number => format!("\n\n{}", tenants::run(&folder.join("tenants"), number)?),
@@ -78,14 +97,17 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<[Section; 2]> {
              `stopped` are the time from the start of the process to its first answer to an \
              authorized request: after `kill -9` right behind the last write, when every write is \
              replayed, and after a clean stop of the server that came up so. Once its secrets are counted, \
-             which a server does after a start and then for a hundredth of the time, GET is of names \
+             which a server does after a start and then for a hundredth of the time, and each was read \
+             once, where there are no more than two million, GET is of names \
              at random by {READERS} connections, after some time of the same that does not count, the \
              sizes in turns, each with its files in the machine's memory if they fit in half of it, \
              and other names each time: as fast as answers come, when \
              client and server keep both processors busy and the highest latencies are waits for \
              one of them; and `paced`, when those are written that the first left to be, each connection \
              resting between two, {} ms in the mean and not together. `to first` is \
-             the paced p99 to that of the first line. `first list` is the first page of {PAGE} names, for which names \
+             the paced p99 to that of the first line; `memory p99` is the machine's own \
+             part of it, what it takes a program that rests as often to read {TOUCHED} bytes at random \
+             places of as much memory as the secrets take of `store.cache_bytes`, 4 GB at most. `first list` is the first page of {PAGE} names, for which names \
              are decrypted once; `page` the pages after it, from anywhere. Where there are more than \
              two million, `store.list_cache_bytes` has {NAME_BYTES} bytes for each. Memory is what the \
              process has resident, before and after that list.{tenants}",
@@ -98,7 +120,7 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<[Section; 2]> {
             plot,
         )),
     };
-    Ok([scale, held])
+    Ok([scale, limited])
 }
 
 fn name(number: usize) -> String {
@@ -141,11 +163,21 @@ impl Filled {
             start_after_kill,
             start_after_stop,
             reads: Reads::of(secrets),
+            bare: Bare::of(secrets),
             first_list: Duration::ZERO,
             pages: Sample::default(),
             memory_before_list: 0,
             memory_listed: 0,
         })
+    }
+
+    fn read_once(&self) -> Outcome<()> {
+        let (caller, secrets) = (self.server.caller.clone(), self.reads.secrets);
+        if secrets > READ_ONCE {
+            return Ok(());
+        }
+        client::send_all(caller.address, secrets, move |number| caller.get(&name(number)))?;
+        self.server.wait_until_idle()
     }
 
     fn get(&mut self, time: Duration) -> Outcome<()> {
@@ -171,6 +203,18 @@ impl Filled {
         self.pages = client::measure(address, READERS, time, requests)?;
         self.memory_listed = self.server.memory();
         Ok(())
+    }
+}
+
+impl Bare {
+    fn of(secrets: usize) -> Self {
+        // Written to, so that it is there.
+        Self { memory: vec![1; secrets.min(READ_ONCE) * SECRET_BYTES], reads: Sample::default() }
+    }
+
+    fn read(&mut self, time: Duration) {
+        let pause = PAUSE / READERS as u32;
+        self.reads.add(machine::read_memory(&self.memory, TOUCHED, pause, time));
     }
 }
 
@@ -216,6 +260,7 @@ fn tabulate(sizes: &mut [Filled]) -> Table {
         "paced p50",
         "paced p99",
         "to first",
+        "memory p99",
         "first list s",
         "page p99 µs",
         "memory MB",
@@ -237,6 +282,7 @@ fn tabulate(sizes: &mut [Filled]) -> Table {
             count(filled.reads.paced.quantile(0.5).into()),
             count(p99),
             ratio(p99, first),
+            count(filled.bare.reads.quantile(0.99).into()),
             seconds(filled.first_list),
             count(filled.pages.quantile(0.99).into()),
             megabytes(filled.memory_before_list),

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::failure::CliError;
 use super::format::{self, Format};
-use super::internal;
+use super::{internal, memory_limit};
 use crate::config::Config;
 use crate::store::{OpenError, Progress, SledOptions, SledStore, Store};
 
@@ -80,7 +80,7 @@ impl DataFolder {
         let data = self.0.clone();
         let store = &config.store;
         let options = SledOptions {
-            cache_bytes_total: store.cache_bytes.get(),
+            cache_bytes_total: memory_limit::cache_bytes(store.cache_bytes),
             queue_bytes: store.queue_bytes.as_usize(),
             full_floor_bytes: store.full_floor_bytes.get(),
             hard_floor_bytes: store.hard_floor_bytes.get(),

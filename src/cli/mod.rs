@@ -35,6 +35,7 @@ mod maintain;
 mod man;
 mod manager;
 mod memory;
+mod memory_limit;
 mod narrow;
 mod notices;
 mod other_words;

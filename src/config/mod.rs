@@ -160,8 +160,8 @@ impl std::str::FromStr for KekSource {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
-    /// Pages kept in memory, over all databases.
-    pub cache_bytes: ByteSize,
+    /// Rows and pages kept in memory, over all databases.
+    pub cache_bytes: CacheSize,
     /// Writes waiting for the disk, per database; one tenant has at most an
     /// eighth.
     pub queue_bytes: ByteSize,
@@ -173,6 +173,13 @@ pub struct Store {
     pub list_cache_bytes: ByteSize,
     /// How much is written to a database before it is written anew; zero: never.
     pub compact_after: ByteSize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheSize {
+    /// As much as there is room for where it is read.
+    Auto,
+    Bytes(ByteSize),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -358,7 +365,7 @@ impl Default for Config {
                 start_sealed: false,
             },
             store: Store {
-                cache_bytes: ByteSize::mib(256),
+                cache_bytes: CacheSize::Auto,
                 queue_bytes: ByteSize::mib(64),
                 full_floor_bytes: ByteSize::mib(256),
                 hard_floor_bytes: ByteSize::mib(64),

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use toml::de::DeValue;
 
-use super::{ByteSize, Config, KekSource, TimeSpan};
+use super::{ByteSize, CacheSize, Config, KekSource, TimeSpan};
 use crate::domain::{Network, SecretNaming, WebAddress};
 
 /// One key of the configuration.
@@ -305,6 +305,34 @@ impl Value for ByteSize {
     fn show(&self) -> String {
         quoted(self)
     }
+}
+
+impl Value for CacheSize {
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text == Self::AUTO {
+            return Ok(Self::Auto);
+        }
+        let bytes = ByteSize::from_text(text);
+        bytes.map(Self::Bytes).map_err(|problem| format!("{problem}, or \"{}\"", Self::AUTO))
+    }
+
+    fn from_toml(value: &DeValue<'_>, folder: &Path) -> Result<Self, String> {
+        match value.as_str() {
+            Some(text) => Self::from_text(text),
+            None => ByteSize::from_toml(value, folder).map(Self::Bytes),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => quoted(Self::AUTO),
+            Self::Bytes(bytes) => bytes.show(),
+        }
+    }
+}
+
+impl CacheSize {
+    const AUTO: &str = "auto";
 }
 
 /// What may stand in a list of strings, and an example of it.

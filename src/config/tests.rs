@@ -398,6 +398,19 @@ fn every_limit_is_held_from_both_sides() {
 }
 
 #[test]
+fn the_cache_has_a_size_of_its_own_or_follows_the_memory() {
+    let cache = |text: &str| load(text, &[], &[]).unwrap().store.cache_bytes;
+    assert_eq!(cache(""), CacheSize::Auto);
+    assert_eq!(cache("store.cache_bytes = 'auto'"), CacheSize::Auto);
+    for size in ["'3MiB'", "3145728"] {
+        let text = format!("store.cache_bytes = {size}");
+        assert_eq!(cache(&text), CacheSize::Bytes(ByteSize::mib(3)));
+    }
+    let said = problem("store.cache_bytes = 'much'", &[], &[]);
+    assert!(said.contains("64KiB") && said.contains("\"auto\""), "{said}");
+}
+
+#[test]
 fn plain_http_off_loopback_is_refused() {
     for address in ["0.0.0.0:7300", "192.0.2.1:7300", "[::]:7300", "[2001:db8::1]:7300"] {
         let plain = load("", &[], &[("listen", address)]).unwrap();

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::load::Origins;
 use super::{
-    ByteSize, Config, ConfigError, Kek, KekSource, Limits, Metrics, Notify, Origin, TimeSpan, Tls,
+    ByteSize, CacheSize, Config, ConfigError, Kek, KekSource, Limits, Metrics, Notify, Origin,
+    TimeSpan, Tls,
 };
 use crate::domain::TenantName;
 
@@ -109,7 +110,9 @@ impl Check<'_> {
         self.within("secrets.max_value_bytes", secrets.max_value_bytes, one..=MOST_VALUE_BYTES)?;
         let (most_memory, most_disk) = (ByteSize::mib(1 << 20), ByteSize::mib(1 << 30));
         let least_memory = ByteSize::mib(1);
-        self.within("store.cache_bytes", store.cache_bytes, least_memory..=most_memory)?;
+        if let CacheSize::Bytes(cache_bytes) = store.cache_bytes {
+            self.within("store.cache_bytes", cache_bytes, least_memory..=most_memory)?;
+        }
         self.within("store.queue_bytes", store.queue_bytes, LEAST_QUEUE..=most_memory)?;
         self.within("store.list_cache_bytes", store.list_cache_bytes, least_memory..=most_memory)?;
         let least_audit = ByteSize::kib(64);
