@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::engine::{Bytes, Engine, EngineError, Tree, TreeWrites};
-use super::log_length::{self, WatchedLog};
+use super::log_length::{self, WatchedLog, open_log};
 use super::mark::{Mark, MarkError};
 use super::recovery::{self, Lost};
 use super::redo::Redo;
@@ -164,7 +164,7 @@ impl OnDisk {
         let known = if fresh { None } else { Some(Self::watch(site, &path)?) };
         Self::refuse_lost(site, &path)?;
         let engine = Engine::open(&path, site.cache_bytes).map_err(|error| site.failed(error))?;
-        let begin = || WatchedLog::watch(&path, Mark::create(&path)?);
+        let begin = || WatchedLog::watch(open_log(&path)?, Mark::create(&path)?);
         let log = match known {
             Some(log) => log,
             None => begin().map_err(|error| site.unreadable(&error))?,
@@ -196,16 +196,19 @@ impl OnDisk {
         if !log_length::settle(path).map_err(unreadable)? {
             return Err(site.failed(EngineError::InUse));
         }
+        // Its length before its mark, which is shortened before it is: a process that
+        // closes it may be about to.
+        let log = open_log(path).map_err(unreadable)?;
+        let is = log_length::length(&log).map_err(unreadable)?;
         let mark = Mark::open(path).map_err(|error| match error {
             MarkError::Io(error) => site.unreadable(&error),
             damage => site.corrupted(damage),
         })?;
-        let log = WatchedLog::watch(path, mark).map_err(unreadable)?;
-        match log.cut().map_err(unreadable)? {
-            None => Ok(log),
-            Some((was, is)) => Err(site.corrupted(format!(
+        match mark.log_bytes() {
+            Some(was) if is < was => Err(site.corrupted(format!(
                 "its file db was cut: it has {is} bytes, and had at least {was}"
             ))),
+            _ => WatchedLog::watch(log, mark).map_err(unreadable),
         }
     }
 

@@ -66,8 +66,7 @@ pub(super) fn settle(generation: &Path) -> io::Result<bool> {
 
 impl WatchedLog {
     /// Before sled opens it, unless it has just made it.
-    pub fn watch(generation: &Path, mark: Mark) -> io::Result<Self> {
-        let log = open_log(generation)?;
+    pub fn watch(log: File, mark: Mark) -> io::Result<Self> {
         let kept = length(&log)?;
         let watched = Arc::new(Watched {
             file: FileId::of(&log)?,
@@ -77,12 +76,6 @@ impl WatchedLog {
         });
         honest_sync::watch(Arc::clone(&watched) as Arc<dyn Watcher>);
         Ok(Self(watched))
-    }
-
-    /// How long it was and is, if something cut it.
-    pub fn cut(&self) -> io::Result<Option<(u64, u64)>> {
-        let (was, is) = (self.0.state().mark.log_bytes(), length(&self.0.log)?);
-        Ok(was.filter(|was| *was > is).map(|was| (was, is)))
     }
 
     pub fn sequence(&self) -> u64 {
@@ -147,7 +140,7 @@ impl Watcher for Watched {
     }
 }
 
-fn length(log: &File) -> io::Result<u64> {
+pub(super) fn length(log: &File) -> io::Result<u64> {
     log.metadata().map(|data| data.len())
 }
 
@@ -168,7 +161,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         File::create_new(folder.path().join("db")).unwrap().set_len(length).unwrap();
         let mark = Mark::create(folder.path()).unwrap();
-        let log = WatchedLog::watch(folder.path(), mark).unwrap();
+        let log = WatchedLog::watch(open_log(folder.path()).unwrap(), mark).unwrap();
         (folder, log)
     }
 
@@ -181,20 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_was_cut_behind_our_back_is_told() {
+    fn a_drain_marks_how_long_the_log_is() {
         let (folder, log) = of(MANY);
         assert!(!log.is_known());
+        assert_eq!(marked(&folder), None);
         log.advance(1).unwrap();
         assert!(log.is_known());
-        assert_eq!(log.cut().unwrap(), None);
-        // As nobody of this process does it.
-        let path = folder.path().join("db");
-        let dd = ["if=/dev/null", "bs=1"];
-        let seek = format!("seek={}", MANY - 1);
-        let of = format!("of={}", path.display());
-        let done = std::process::Command::new("dd").args(dd).args([seek, of]).output().unwrap();
-        assert!(done.status.success());
-        assert_eq!(log.cut().unwrap(), Some((MANY, MANY - 1)));
+        assert_eq!(marked(&folder), Some(MANY));
     }
 
     #[test]
@@ -207,7 +193,6 @@ mod tests {
         for length in [MANY / 2, MANY / 4] {
             set_len(&folder, length).unwrap();
             assert_eq!(marked(&folder), Some(length));
-            assert_eq!(log.cut().unwrap(), None);
         }
         log.advance(2).unwrap();
         assert_eq!(marked(&folder), Some(MANY / 4));
