@@ -50,8 +50,8 @@ pub fn run(stores: Vec<Filled>, options: &Options) -> Outcome<Section> {
     Ok(Section {
         title: "Reads of more than the cache holds",
         reading: format!(
-            "The same stores and GETs, with {CACHE} of `store.cache_bytes`: 80,000 of these \
-             secrets fit, and most reads of the larger stores go to the pages of the database."
+            "The same stores and GETs, with {CACHE} of `store.cache_bytes`: most reads of the larger \
+             stores go to the pages of the database."
         ),
         table,
         plot: None,

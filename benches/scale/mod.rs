@@ -100,17 +100,18 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<[Section; 2]> {
              which a server does after a start and then for a hundredth of the time, and each was read \
              once, where there are no more than two million, GET is of names \
              at random by {READERS} connections, after some time of the same that does not count, the \
-             sizes in turns, each with its files in the machine's memory if they fit in half of it, \
+             sizes in turns, `store.cache_bytes` being a quarter of the machine's memory ({} MB), each with its files in the machine's memory if they fit in half of it, \
              and other names each time: as fast as answers come, when \
              client and server keep both processors busy and the highest latencies are waits for \
              one of them; and `paced`, when those are written that the first left to be, each connection \
              resting between two, {} ms in the mean and not together. `to first` is \
              the paced p99 to that of the first line; `memory p99` is the machine's own \
              part of it, what it takes a program that rests as often to read {TOUCHED} bytes at random \
-             places of as much memory as the secrets take of `store.cache_bytes`, 4 GB at most. `first list` is the first page of {PAGE} names, for which names \
+             places of as much memory as the secrets take of `store.cache_bytes`, or two million of them. `first list` is the first page of {PAGE} names, for which names \
              are decrypted once; `page` the pages after it, from anywhere. Where there are more than \
              two million, `store.list_cache_bytes` has {NAME_BYTES} bytes for each. Memory is what the \
              process has resident, before and after that list.{tenants}",
+            megabytes(machine::memory_of_all()? / 4),
             PAUSE.as_millis()
         ),
         table,

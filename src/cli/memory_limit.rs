@@ -33,8 +33,9 @@ fn cache_within(usable: Option<u64>) -> u64 {
 fn usable() -> Option<u64> {
     let machine = rustix::system::sysinfo();
     let total = u64::from(machine.mem_unit).checked_mul(machine.totalram).filter(|all| *all > 0);
-    let groups = fs::read_to_string("/proc/self/cgroup").ok();
-    let limit = groups.and_then(|groups| limit_of(&groups, Path::new("/sys/fs/cgroup")));
+    // Without /proc, as its container sees it.
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_else(|_| "0::/".to_owned());
+    let limit = limit_of(&groups, Path::new("/sys/fs/cgroup"));
     total.into_iter().chain(limit).min()
 }
 

@@ -143,8 +143,10 @@ async fn write_round(vault: &Arc<Vault>, tenant: &str, round: usize) {
 
 pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    let mut entries: Vec<_> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap()).collect();
+    // As a kill would leave them: a log is cut only once its mark says so.
+    entries.sort_by_key(|entry| entry.file_name() == "mark");
+    for entry in entries {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy(&entry.path(), &target);

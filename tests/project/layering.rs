@@ -111,6 +111,7 @@ const UNSAFE_IN: &[&str] = &[
     "src/cli/allocator.rs",
     "src/cli/handed_over.rs",
     "src/crypto/kept.rs",
+    "src/store/sled_engine/cuts.rs",
     "src/store/sled_engine/honest_sync.rs",
 ];
 

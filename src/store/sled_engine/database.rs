@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::engine::{Bytes, Engine, EngineError, Tree, TreeWrites};
-use super::log_length::{self, WatchedLog, open_log};
+use super::log_length::{self, LengthError, WatchedLog, open_log};
 use super::mark::{Mark, MarkError};
 use super::recovery::{self, Lost};
 use super::redo::Redo;
@@ -128,7 +128,6 @@ const OPENINGS: &[u8] = b"openings";
 pub(super) struct OnDisk {
     pub engine: Engine,
     path: PathBuf,
-    log: WatchedLog,
     /// How many drains were applied, ever.
     sequence: u64,
     /// Keys and values since it was opened.
@@ -140,6 +139,8 @@ pub(super) struct OnDisk {
     last: Tree,
     /// The transaction under way, or the one that failed.
     interrupted: Option<Redo>,
+    /// The last field, so that sled lets go of it first.
+    log: WatchedLog,
 }
 
 impl OnDisk {
@@ -164,10 +165,15 @@ impl OnDisk {
         let known = if fresh { None } else { Some(Self::watch(site, &path)?) };
         Self::refuse_lost(site, &path)?;
         let engine = Engine::open(&path, site.cache_bytes).map_err(|error| site.failed(error))?;
-        let begin = || WatchedLog::watch(open_log(&path)?, Mark::create(&path)?);
         let log = match known {
-            Some(log) => log,
-            None => begin().map_err(|error| site.unreadable(&error))?,
+            Some(log) => {
+                log.read_mark().map_err(|error| Self::unmarked(site, error))?;
+                log
+            }
+            None => {
+                let begin = || WatchedLog::watch(&path, open_log(&path)?, Mark::create(&path)?);
+                begin().map_err(|error| site.unreadable(&error))?
+            }
         };
         let known = [META_FIRST, META_LAST].into_iter().chain(site.kind.trees().iter().copied());
         for tree in known {
@@ -179,7 +185,7 @@ impl OnDisk {
         let tree = |name| engine.tree(name).map_err(|error| site.failed(error));
         let (first, last) = (tree(META_FIRST)?, tree(META_LAST)?);
         let (sequence, written, interrupted) = (0, 0, None);
-        let mut database = Self { engine, path, log, sequence, written, first, last, interrupted };
+        let mut database = Self { engine, path, sequence, written, first, last, interrupted, log };
         database.finish_interrupted().map_err(|error| site.failed(error))?;
         database.verify(site)?;
         database.settle().map_err(|error| site.failed(error))?;
@@ -200,15 +206,19 @@ impl OnDisk {
         // closes it may be about to.
         let log = open_log(path).map_err(unreadable)?;
         let is = log_length::length(&log).map_err(unreadable)?;
-        let mark = Mark::open(path).map_err(|error| match error {
-            MarkError::Io(error) => site.unreadable(&error),
-            damage => site.corrupted(damage),
-        })?;
+        let mark = Mark::open(path).map_err(|error| Self::unmarked(site, error))?;
         match mark.log_bytes() {
             Some(was) if is < was => Err(site.corrupted(format!(
                 "its file db was cut: it has {is} bytes, and had at least {was}"
             ))),
-            _ => WatchedLog::watch(log, mark).map_err(unreadable),
+            _ => WatchedLog::watch(path, log, mark).map_err(unreadable),
+        }
+    }
+
+    fn unmarked(site: &Site, error: MarkError) -> OpenError {
+        match error {
+            MarkError::Io(error) => site.unreadable(&error),
+            damage => site.corrupted(damage),
         }
     }
 
@@ -295,10 +305,13 @@ impl OnDisk {
     /// Makes all that stands here durable, and marks it: what is read from now
     /// on must not be lost either.
     fn settle(&mut self) -> Result<(), EngineError> {
-        self.log.measure().map_err(io_error)?;
         self.sync_files()?;
         if self.log.sequence() < self.sequence || !self.log.is_known() {
-            self.log.advance(self.sequence).map_err(io_error)?;
+            self.log.advance(self.sequence)?;
+        }
+        if self.log.has_grown().map_err(io_error)? {
+            // What an opening moved counts as much as what a drain writes.
+            self.commit(Vec::new())?;
         }
         Redo::remove(&self.path).map_err(io_error)
     }
@@ -351,10 +364,10 @@ impl OnDisk {
         };
         self.written += all.iter().flat_map(|part| &part.writes).map(weigh).sum::<u64>();
         self.interrupted = Some(Redo::of(sequence, &all));
-        self.log.measure().map_err(io_error)?;
+        self.log.measure()?;
         self.apply(&all)?;
         self.engine.flush()?;
-        self.log.advance(sequence).map_err(io_error)?;
+        self.log.advance(sequence)?;
         self.sequence = sequence;
         self.interrupted = None;
         Ok(())
@@ -400,6 +413,21 @@ impl From<CommitError> for EngineError {
 impl From<EngineError> for CommitError {
     fn from(error: EngineError) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<LengthError> for EngineError {
+    fn from(error: LengthError) -> Self {
+        match error {
+            LengthError::Cut { .. } => Self::Corrupted(error.to_string()),
+            LengthError::Io(error) => io_error(error),
+        }
+    }
+}
+
+impl From<LengthError> for CommitError {
+    fn from(error: LengthError) -> Self {
+        Self::Failed(error.into())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Makes sled's belief about what is stable true, and knows before it cuts a file.
+//! Makes sled's belief about what is stable true.
 //!
 //! sled 0.34.7 calls `sync_file_range` and takes what it covered for durable.
 //! That call syncs neither the size nor the extents of a file, nor the disk's
@@ -10,72 +10,14 @@
 //! are. (With `ENOSYS` sled would fall back to an `fsync`, which also writes the
 //! file's times.)
 //!
-//! sled also cuts its log whenever what stands last in it is free, in a thread of its
-//! own, and says so to nobody. A log that something else has cut looks the same. So the
-//! symbol that the standard library cuts files by is defined here as well, and whoever
-//! [watches](watch) a file is asked first.
-//!
 //! Whether a definition wins over libc's is decided when a binary is linked, for
 //! all callers at once, and cannot be seen in the source. So it is proved: by
-//! [`probe`] for our own calls, and by [`calls`] having moved after the first
+//! [`probe`] for our own call, and by [`calls`] having moved after the first
 //! flush of each database for sled's. It knows nothing of databases.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::FromRawFd;
-use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
-static CUTS: AtomicU64 = AtomicU64::new(0);
-static WATCHERS: Mutex<Vec<Arc<dyn Watcher>>> = Mutex::new(Vec::new());
-
-/// Asked before a file is given another length.
-pub(super) trait Watcher: Send + Sync {
-    fn file(&self) -> FileId;
-
-    /// Calls `cut`, or fails, and then the file keeps its length.
-    fn cut(&self, length: u64, cut: &dyn Fn() -> io::Result<()>) -> io::Result<()>;
-
-    /// Whether nobody will cut the file any more.
-    fn is_done(&self) -> bool;
-}
-
-/// Which file it is, by whatever name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    pub fn of(file: &File) -> io::Result<Self> {
-        file.metadata().map(|data| Self { device: data.dev(), inode: data.ino() })
-    }
-}
-
-/// Until it is done.
-pub(super) fn watch(watcher: Arc<dyn Watcher>) {
-    watchers().push(watcher);
-}
-
-/// Whether somebody still watches the file.
-pub(super) fn is_watched(file: FileId) -> bool {
-    watchers().iter().any(|watcher| watcher.file() == file)
-}
-
-/// Those that are not done.
-fn watchers() -> MutexGuard<'static, Vec<Arc<dyn Watcher>>> {
-    let mut watchers = WATCHERS.lock().unwrap_or_else(PoisonError::into_inner);
-    watchers.retain(|watcher| !watcher.is_done());
-    watchers
-}
-
-fn cut_watched(file: FileId, length: u64, cut: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
-    let known = watchers().iter().find(|watcher| watcher.file() == file).cloned();
-    known.map_or_else(cut, |watcher| watcher.cut(length, cut))
-}
 
 /// In place of libc's.
 #[expect(
@@ -96,118 +38,26 @@ pub extern "C" fn sync_file_range(
     unsafe { libc::fdatasync(file) }
 }
 
-/// In place of libc's, by which [`File::set_len`] goes; musl has one name for both widths.
-#[expect(
-    unsafe_code,
-    reason = "the symbol must be libc's, with its signature (ftruncate(2)); it does what the real \
-              one does, by the system call itself"
-)]
-#[cfg_attr(not(target_env = "musl"), unsafe(no_mangle))]
-#[cfg_attr(target_env = "musl", unsafe(export_name = "ftruncate"))]
-pub extern "C" fn ftruncate64(file: libc::c_int, length: libc::off64_t) -> libc::c_int {
-    CUTS.fetch_add(1, Ordering::SeqCst);
-    let cut = || {
-        // SAFETY: no pointers, and a descriptor that is none answers EBADF. On the machines of
-        // 64 bits that this is compiled for, a register holds a length.
-        match unsafe { libc::syscall(libc::SYS_ftruncate, file, length) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    };
-    let cut = match (descriptor_id(file), u64::try_from(length)) {
-        (Ok(id), Ok(length)) => cut_watched(id, length, &cut),
-        // The system says what is wrong with it.
-        _ => cut(),
-    };
-    let Err(error) = cut else { return 0 };
-    // SAFETY: the place of this thread's errno, which libc keeps for as long as it lives.
-    unsafe { *libc::__errno_location() = error.raw_os_error().unwrap_or(libc::EIO) };
-    -1
-}
-
-const _: () = assert!(usize::BITS == 64, "a length must fit a register");
-
-fn descriptor_id(file: libc::c_int) -> io::Result<FileId> {
-    if file < 0 {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    #[expect(unsafe_code, reason = "a caller of ftruncate has a descriptor and nothing else")]
-    // SAFETY: the caller holds it open for the time of its call, and `ManuallyDrop` leaves
-    // it so. One that is not open answers EBADF.
-    let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(file) });
-    FileId::of(&file)
-}
-
-/// How often syncs reached the definition above, in this process.
+/// How often the definition above was called in this process.
 pub(super) fn calls() -> u64 {
     CALLS.load(Ordering::SeqCst)
 }
 
-/// Whether calls by libc's names reach the definitions above.
+/// Whether a call by libc's name reaches the definition above.
 pub(super) fn probe() -> bool {
-    // Naming them makes the linker take this object file before it looks in libc.
-    std::hint::black_box([sync_file_range as *const (), ftruncate64 as *const ()]);
-    let before = (calls(), CUTS.load(Ordering::SeqCst));
-    #[expect(unsafe_code, reason = "the calls that are made for sled, by the same names")]
+    // Naming it makes the linker take this object file before it looks in libc.
+    std::hint::black_box(sync_file_range as *const ());
+    let before = calls();
+    #[expect(unsafe_code, reason = "the call sled makes, by the same name")]
     // SAFETY: no pointers; -1 is no file's descriptor.
-    let answers = unsafe { [libc::sync_file_range(-1, 0, 0, 0), libc::ftruncate64(-1, 0)] };
-    answers == [-1, -1] && calls() > before.0 && CUTS.load(Ordering::SeqCst) > before.1
+    let answer = unsafe { libc::sync_file_range(-1, 0, 0, 0) };
+    answer == -1 && calls() > before
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
-    fn the_symbols_of_libc_are_ours() {
-        assert!(probe());
-    }
-
-    /// Of a file that may be cut once.
-    struct Once {
-        file: FileId,
-        asked: Mutex<Vec<u64>>,
-    }
-
-    impl Watcher for Once {
-        fn file(&self) -> FileId {
-            self.file
-        }
-
-        fn cut(&self, length: u64, cut: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
-            let mut asked = self.asked.lock().unwrap();
-            asked.push(length);
-            if asked.len() == 1 { cut() } else { Err(io::ErrorKind::Other.into()) }
-        }
-
-        fn is_done(&self) -> bool {
-            self.asked.lock().unwrap().len() > 1
-        }
-    }
-
-    #[test]
-    fn whoever_watches_a_file_is_asked_before_it_is_cut() {
-        let (file, other) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-        let length = |file: &File| file.metadata().unwrap().len();
-        [&file, &other].iter().for_each(|file| file.set_len(9).unwrap());
-        let id = FileId::of(&file).unwrap();
-        let watcher = Arc::new(Once { file: id, asked: Mutex::default() });
-        watch(watcher.clone());
-        other.set_len(1).unwrap();
-        file.try_clone().unwrap().set_len(5).unwrap();
-        assert_eq!((length(&file), length(&other)), (5, 1));
-        assert_eq!(file.set_len(3).unwrap_err().raw_os_error(), Some(libc::EIO));
-        assert_eq!(length(&file), 5);
-        assert!(!is_watched(id));
-        file.set_len(3).unwrap();
-        assert_eq!(length(&file), 3);
-        assert_eq!(*watcher.asked.lock().unwrap(), [5, 3]);
-    }
-
-    #[test]
-    fn what_the_system_refuses_is_refused_as_it_does() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let error = File::open(file.path()).unwrap().set_len(1).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    fn the_symbol_of_libc_is_ours() {
+        assert!(super::probe());
     }
 }

@@ -8,18 +8,18 @@
 //! What the mark says is on the disk, and never more than that: the length is taken
 //! before a drain is applied, whose sync then covers it, or synced once more where a
 //! segment was begun since. And sled cuts its log itself where what stands last in it is
-//! free, in a thread of its own: that is marked before it is done.
+//! free, in a thread of its own: that is marked before it is done (see [`super::cuts`]).
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::honest_sync::{self, FileId, Watcher};
-use super::mark::Mark;
+use super::cuts::{self, FileId, Watcher};
+use super::mark::{Mark, MarkError};
 use super::recovery::{LONGEST_HEADER, SEGMENT};
 
 /// How long what sled still does with a database that was closed may take.
@@ -27,11 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The log of a database that is open or about to be opened, and its mark.
-pub(super) struct WatchedLog(Arc<Watched>);
-
-struct Watched {
-    file: FileId,
+pub(super) struct WatchedLog {
     log: File,
+    watched: Arc<Watched>,
+}
+
+/// Outlives what it is of: sled may still be at work on a log that was closed. It keeps
+/// no file open that others wait to see gone.
+struct Watched {
+    generation: PathBuf,
+    file: FileId,
     state: Mutex<State>,
     is_closed: AtomicBool,
 }
@@ -42,9 +47,22 @@ struct State {
     kept: u64,
 }
 
+/// Why the length of a log is not known any more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LengthError {
+    #[error("its file db was cut while it was open: it has {is} bytes, and had at least {was}")]
+    Cut { was: u64, is: u64 },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
 /// The log of a generation.
 pub(super) fn open_log(generation: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(generation.join("db"))
+}
+
+pub(super) fn length(log: &File) -> io::Result<u64> {
+    log.metadata().map(|data| data.len())
 }
 
 /// Waits until nobody of this process works on the log any more. Answers whether that
@@ -55,7 +73,7 @@ pub(super) fn settle(generation: &Path) -> io::Result<bool> {
         log => FileId::of(&log?)?,
     };
     let deadline = Instant::now() + PATIENCE;
-    while honest_sync::is_watched(file) {
+    while cuts::is_watched(file) {
         if Instant::now() > deadline {
             return Ok(false);
         }
@@ -66,51 +84,70 @@ pub(super) fn settle(generation: &Path) -> io::Result<bool> {
 
 impl WatchedLog {
     /// Before sled opens it, unless it has just made it.
-    pub fn watch(log: File, mark: Mark) -> io::Result<Self> {
+    pub fn watch(generation: &Path, log: File, mark: Mark) -> io::Result<Self> {
         let kept = length(&log)?;
         let watched = Arc::new(Watched {
+            generation: generation.to_owned(),
             file: FileId::of(&log)?,
-            log,
             state: Mutex::new(State { mark, kept }),
             is_closed: AtomicBool::new(false),
         });
-        honest_sync::watch(Arc::clone(&watched) as Arc<dyn Watcher>);
-        Ok(Self(watched))
+        cuts::watch(Arc::clone(&watched) as Arc<dyn Watcher>);
+        Ok(Self { log, watched })
+    }
+
+    /// Once sled has opened it: until then a process that closes it may have marked a cut.
+    pub fn read_mark(&self) -> Result<(), MarkError> {
+        self.watched.state().mark = Mark::open(&self.watched.generation)?;
+        Ok(())
     }
 
     pub fn sequence(&self) -> u64 {
-        self.0.state().mark.sequence()
+        self.watched.state().mark.sequence()
     }
 
     /// Before something is applied that will be synced.
-    pub fn measure(&self) -> io::Result<()> {
-        let mut state = self.0.state();
-        state.kept = length(&self.0.log)?;
+    pub fn measure(&self) -> Result<(), LengthError> {
+        let mut state = self.watched.state();
+        state.kept = self.length_beyond(state.kept)?;
         Ok(())
     }
 
     /// After it was synced. Durable when it returns.
-    pub fn advance(&self, sequence: u64) -> io::Result<()> {
-        let mut state = self.0.state();
-        let now = length(&self.0.log)?;
+    pub fn advance(&self, sequence: u64) -> Result<(), LengthError> {
+        let mut state = self.watched.state();
+        let now = self.length_beyond(state.kept)?;
         if segments(now) > segments(state.kept) {
-            self.0.log.sync_data()?;
+            self.log.sync_data()?;
             state.kept = now;
         }
         let kept = state.kept;
-        state.mark.advance(sequence, kept)
+        Ok(state.mark.advance(sequence, kept)?)
     }
 
-    /// Whether the mark says how long the log was: earlier versions wrote none that did.
+    /// Whether the mark says a length.
     pub fn is_known(&self) -> bool {
-        self.0.state().mark.log_bytes().is_some()
+        self.watched.state().mark.log_bytes().is_some()
+    }
+
+    /// Whether segments were filled that the mark knows nothing of.
+    pub fn has_grown(&self) -> io::Result<bool> {
+        let marked = self.watched.state().mark.log_bytes();
+        let now = length(&self.log)?;
+        Ok(marked.is_some_and(|marked| segments(now) > segments(marked)))
+    }
+
+    /// sled's own cuts are known.
+    fn length_beyond(&self, was: u64) -> Result<u64, LengthError> {
+        let is = length(&self.log)?;
+        if is < was { Err(LengthError::Cut { was, is }) } else { Ok(is) }
     }
 }
 
 impl Drop for WatchedLog {
     /// Until sled has let go of the log it may cut it still.
     fn drop(&mut self) {
-        self.0.is_closed.store(true, Ordering::SeqCst);
+        self.watched.is_closed.store(true, Ordering::SeqCst);
     }
 }
 
@@ -127,21 +164,22 @@ impl Watcher for Watched {
 
     fn cut(&self, length: u64, cut: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
         let mut state = self.state();
-        if state.mark.log_bytes().is_some_and(|marked| marked > length) {
-            state.mark.shorten(length)?;
-        }
+        state.mark.shorten(length)?;
         state.kept = state.kept.min(length);
         cut()
     }
 
-    /// sled locks a log that it works on.
+    /// sled locks a log that it works on: the lock is tried, and given back. A log that was
+    /// unlinked is nobody's any more.
     fn is_done(&self) -> bool {
-        self.is_closed.load(Ordering::SeqCst) && self.log.try_lock().is_ok()
+        self.is_closed.load(Ordering::SeqCst)
+            && match open_log(&self.generation) {
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+                Ok(log) => {
+                    FileId::of(&log).is_ok_and(|id| id != self.file) || log.try_lock().is_ok()
+                }
+            }
     }
-}
-
-pub(super) fn length(log: &File) -> io::Result<u64> {
-    log.metadata().map(|data| data.len())
 }
 
 /// Those that are full: no message begins in the last bytes of one.
@@ -161,7 +199,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         File::create_new(folder.path().join("db")).unwrap().set_len(length).unwrap();
         let mark = Mark::create(folder.path()).unwrap();
-        let log = WatchedLog::watch(open_log(folder.path()).unwrap(), mark).unwrap();
+        let log = open_log(folder.path()).unwrap();
+        let log = WatchedLog::watch(folder.path(), log, mark).unwrap();
         (folder, log)
     }
 
@@ -173,21 +212,27 @@ mod tests {
         open_log(folder.path()).unwrap().set_len(length)
     }
 
+    fn fail(folder: &tempfile::TempDir, how: &str) {
+        std::fs::write(folder.path().join(how), "").unwrap();
+    }
+
     #[test]
     fn a_drain_marks_how_long_the_log_is() {
         let (folder, log) = of(MANY);
         assert!(!log.is_known());
         assert_eq!(marked(&folder), None);
         log.advance(1).unwrap();
-        assert!(log.is_known());
+        assert!(log.is_known() && !log.has_grown().unwrap());
         assert_eq!(marked(&folder), Some(MANY));
+        set_len(&folder, MANY + SEGMENT as u64).unwrap();
+        assert!(log.has_grown().unwrap());
     }
 
     #[test]
     fn what_sled_cuts_is_marked_before() {
         let (folder, log) = of(MANY);
         log.advance(1).unwrap();
-        std::fs::write(folder.path().join(mark::tests::FAIL_ONCE), "").unwrap();
+        fail(&folder, mark::tests::FAIL_ONCE);
         set_len(&folder, MANY / 2).unwrap_err();
         assert_eq!(length(&open_log(folder.path()).unwrap()).unwrap(), MANY);
         for length in [MANY / 2, MANY / 4] {
@@ -198,6 +243,19 @@ mod tests {
         assert_eq!(marked(&folder), Some(MANY / 4));
     }
 
+    /// Its write may have reached the file.
+    #[test]
+    fn what_sled_cuts_after_a_failed_mark_is_marked_before() {
+        let (folder, log) = of(MANY);
+        log.advance(1).unwrap();
+        set_len(&folder, MANY * 2).unwrap();
+        fail(&folder, mark::tests::FAIL_SYNC_ONCE);
+        log.advance(2).unwrap_err();
+        assert_eq!(marked(&folder), Some(MANY * 2));
+        set_len(&folder, MANY + 1).unwrap();
+        assert_eq!(marked(&folder), Some(MANY));
+    }
+
     #[test]
     fn what_is_cut_while_a_drain_is_applied_is_not_marked_after_it() {
         let (folder, log) = of(MANY);
@@ -205,6 +263,21 @@ mod tests {
         set_len(&folder, MANY / 2).unwrap();
         log.advance(1).unwrap();
         assert_eq!(marked(&folder), Some(MANY / 2));
+    }
+
+    #[test]
+    fn what_others_cut_is_an_error() {
+        let (folder, log) = of(MANY);
+        log.advance(1).unwrap();
+        let path = folder.path().join("db");
+        let (seek, of) = (format!("seek={}", MANY - 1), format!("of={}", path.display()));
+        let dd = ["if=/dev/null", "bs=1", &seek, &of];
+        assert!(std::process::Command::new("dd").args(dd).output().unwrap().status.success());
+        let is_told =
+            |error| matches!(error, LengthError::Cut { was, is } if (was, is) == (MANY, MANY - 1));
+        assert!(is_told(log.measure().unwrap_err()));
+        assert!(is_told(log.advance(2).unwrap_err()));
+        assert_eq!(marked(&folder), Some(MANY));
     }
 
     #[test]
@@ -240,5 +313,23 @@ mod tests {
         assert!(settle(folder.path()).unwrap());
         set_len(&folder, MANY / 4).unwrap();
         assert_eq!(marked(&folder), Some(MANY / 2));
+    }
+
+    #[test]
+    fn a_closed_log_that_was_unlinked_takes_no_room() {
+        let (folder, log) = of(MANY);
+        let file = log.watched.file;
+        let sleds = open_log(folder.path()).unwrap();
+        sleds.try_lock().unwrap();
+        drop(log);
+        assert!(cuts::is_watched(file));
+        std::fs::remove_file(folder.path().join("db")).unwrap();
+        drop(sleds);
+        let gone = format!("{} (deleted)", folder.path().join("db").display());
+        for open in std::fs::read_dir("/proc/self/fd").unwrap() {
+            let leads_to = std::fs::read_link(open.unwrap().path()).unwrap_or_default();
+            assert_ne!(leads_to.to_str(), Some(gone.as_str()));
+        }
+        assert!(!cuts::is_watched(file));
     }
 }

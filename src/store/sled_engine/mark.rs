@@ -8,7 +8,7 @@
 //! the highest valid mark is overwritten, so a write that fails halfway leaves
 //! the other.
 //!
-//! The length was not written by earlier versions, which read what is written now.
+//! The length was not written by earlier versions.
 
 use std::cmp::Reverse;
 use std::fs::{File, OpenOptions};
@@ -31,8 +31,10 @@ pub(super) struct Mark {
     file: File,
     /// What each slot holds, if it is valid.
     slots: [Option<Held>; 2],
+    /// What was written but maybe not synced, so that a slot may hold it or not.
+    doubtful: Option<Held>,
     #[cfg(test)]
-    failure: PathBuf,
+    folder: PathBuf,
 }
 
 /// Ordered by which one counts.
@@ -96,8 +98,9 @@ impl Mark {
         Self {
             file,
             slots,
+            doubtful: None,
             #[cfg(test)]
-            failure: generation.join(tests::FAIL_ONCE),
+            folder: generation.to_owned(),
         }
     }
 
@@ -121,23 +124,35 @@ impl Mark {
         self.hold(Held { sequence, log_bytes: Some(Reverse(log_bytes)) })
     }
 
-    /// Durable when it returns.
+    /// No slot says more than that then, so that either may be lost. Durable when it returns.
     pub fn shorten(&mut self, log_bytes: u64) -> io::Result<()> {
-        self.advance(self.sequence(), log_bytes)
+        let [first, second] = self.slots;
+        let held = [first, second, self.doubtful];
+        let says_more =
+            |held: &Held| held.log_bytes.is_some_and(|Reverse(bytes)| bytes > log_bytes);
+        if held.iter().flatten().any(says_more) {
+            let shorter = Held { sequence: self.sequence(), log_bytes: Some(Reverse(log_bytes)) };
+            // Of one sequence the shorter one counts, so it is the other one that goes next.
+            self.hold(shorter)?;
+            self.hold(shorter)?;
+        }
+        Ok(())
     }
 
     fn hold(&mut self, new: Held) -> io::Result<()> {
         #[cfg(test)]
-        if std::fs::remove_file(&self.failure).is_ok() {
-            return Err(io::Error::other("a failure the test asked for"));
-        }
+        tests::fail(&self.folder.join(tests::FAIL_ONCE))?;
         let [first, second] = &mut self.slots;
         // `None` is less than any mark, so a damaged slot is the first to go.
         let (held, at) = if first <= second { (first, SLOTS[0]) } else { (second, SLOTS[1]) };
         *held = None;
+        self.doubtful = Some(new);
         self.file.write_all_at(&encode(new), at)?;
+        #[cfg(test)]
+        tests::fail(&self.folder.join(tests::FAIL_SYNC_ONCE))?;
         self.file.sync_data()?;
         *held = Some(new);
+        self.doubtful = None;
         Ok(())
     }
 }
@@ -182,8 +197,17 @@ fn read_slot(file: &File, at: u64) -> io::Result<Option<Held>> {
 pub(super) mod tests {
     use super::*;
 
-    /// A file of this name beside the mark makes its next advance fail.
+    /// A file of this name beside the mark makes its next write fail.
     pub const FAIL_ONCE: &str = "fail-once";
+    /// The same, once it was written.
+    pub const FAIL_SYNC_ONCE: &str = "fail-sync-once";
+
+    pub fn fail(asked: &Path) -> io::Result<()> {
+        match std::fs::remove_file(asked) {
+            Ok(()) => Err(io::Error::other("a failure the test asked for")),
+            Err(_) => Ok(()),
+        }
+    }
 
     fn damage(folder: &Path, at: u64) {
         let file = OpenOptions::new().write(true).open(path_in(folder)).unwrap();
@@ -225,7 +249,10 @@ pub(super) mod tests {
             mark.shorten(shorter).unwrap();
             assert_eq!((mark.sequence(), mark.log_bytes()), (2, Some(shorter)));
             assert_eq!(found(folder.path()), (2, Some(shorter)));
+            assert_eq!(mark.slots[0], mark.slots[1], "either may be lost");
         }
+        mark.shorten(900).unwrap();
+        assert_eq!(found(folder.path()), (2, Some(700)), "it says no more already");
         mark.advance(3, 5_000).unwrap();
         assert_eq!(found(folder.path()), (3, Some(5_000)));
     }
@@ -239,7 +266,7 @@ pub(super) mod tests {
         assert_eq!(found(folder.path()), (3, None));
         let mut mark = Mark::open(folder.path()).unwrap();
         mark.shorten(77).unwrap();
-        assert_eq!(found(folder.path()), (3, Some(77)));
+        assert_eq!(found(folder.path()), (3, Some(77)), "the other slot said more");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `engine` | sled; nothing else names it |
 //! | `honest_sync` | that sled's syncs are syncs |
+//! | `cuts` | whoever watches a file is asked before it is cut |
 //! | `mark` | that a rolled-back database is noticed |
 //! | `log_length` | that one whose log was cut is |
 //! | `stall` | flushes that sled forgets to wake |
@@ -29,6 +30,7 @@
 
 mod committer;
 mod compaction;
+mod cuts;
 mod database;
 mod encoding;
 mod engine;
@@ -403,7 +405,7 @@ impl SledStore {
         options: SledOptions,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Self, OpenError> {
-        if !honest_sync::probe() {
+        if !honest_sync::probe() || !cuts::probe() {
             return Err(OpenError::DishonestSync);
         }
         let inner = Inner::open(folder, options, progress)?;

@@ -401,11 +401,11 @@ mod tests {
 
     fn copy_folder(from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
-        for entry in fs::read_dir(from).unwrap() {
-            let (path, to) = {
-                let entry = entry.unwrap();
-                (entry.path(), to.join(entry.file_name()))
-            };
+        let mut entries: Vec<_> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap()).collect();
+        // A log is cut only once its mark says so.
+        entries.sort_by_key(|entry| entry.file_name() == "mark");
+        for entry in entries {
+            let (path, to) = (entry.path(), to.join(entry.file_name()));
             // sled's own threads may be replacing its files.
             if path.is_dir() { copy_folder(&path, &to) } else { drop(fs::copy(&path, &to)) }
         }

@@ -445,8 +445,10 @@ async fn after_a_failed_mark_the_outcome_is_unknown_and_the_store_recovers() {
 /// What lies in a folder, to another.
 pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    let mut entries: Vec<_> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap()).collect();
+    // As a kill would leave them: a log is cut only once its mark says so.
+    entries.sort_by_key(|entry| entry.file_name() == "mark");
+    for entry in entries {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy(&entry.path(), &target);
