@@ -1,9 +1,9 @@
 //! GETs from a store that is larger than its cache.
 
-use super::{Bare, Filled, Reads};
+use super::{Bare, Filled, Reads, in_turns};
 use crate::Options;
 use crate::harness::Outcome;
-use crate::harness::report::{Section, Table, count, megabytes, ratio};
+use crate::harness::report::{Section, Table, count, megabytes};
 use crate::harness::server::{Server, this_build};
 
 const CACHE: &str = "256MiB";
@@ -12,40 +12,16 @@ const CACHE: &str = "256MiB";
 pub fn run(stores: Vec<Filled>, options: &Options) -> Outcome<Section> {
     let stores: Outcome<Vec<_>> = stores.into_iter().map(Filled::limited).collect();
     let mut stores = stores?;
-    for filled in &mut stores {
-        filled.reads.warm(&filled.server, options.time() * 2)?;
-    }
-    for _ in 0..options.rounds {
-        for filled in &mut stores {
-            filled.get(options.time())?;
-        }
-    }
-    let mut table = Table::new([
-        "secrets",
-        "GET/s",
-        "p50 µs",
-        "p99 µs",
-        "paced p50",
-        "paced p99",
-        "to first",
-        "memory MB",
-    ]);
+    in_turns(&mut stores, options)?;
+    let [gets, p50, p99, paced_p50, paced_p99, to_first] = Reads::COLUMNS;
+    let mut table =
+        Table::new(["secrets", gets, p50, p99, paced_p50, paced_p99, to_first, "memory MB"]);
     let mut first = None;
     for filled in &mut stores {
-        let memory = filled.server.memory();
-        let reads = &mut filled.reads;
-        let paced_p99 = f64::from(reads.paced.quantile(0.99));
-        let first = *first.get_or_insert(paced_p99);
-        table.row([
-            count(reads.secrets as f64),
-            count(reads.gets.per_second()),
-            count(reads.gets.quantile(0.5).into()),
-            count(reads.gets.quantile(0.99).into()),
-            count(reads.paced.quantile(0.5).into()),
-            count(paced_p99),
-            ratio(paced_p99, first),
-            megabytes(memory),
-        ]);
+        let secrets = count(filled.reads.secrets as f64);
+        let memory = megabytes(filled.server.memory());
+        let [gets, p50, p99, paced_p50, paced_p99, to_first] = filled.reads.cells(&mut first);
+        table.row([secrets, gets, p50, p99, paced_p50, paced_p99, to_first, memory]);
     }
     Ok(Section {
         title: "Reads of more than the cache holds",

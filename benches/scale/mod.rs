@@ -45,7 +45,8 @@ struct Filled {
     memory_listed: u64,
 }
 
-/// As much memory as the secrets take of the cache, and what it takes to read some of it.
+/// As much memory as the secrets take of the cache, and what it takes to read some of it; or
+/// none, of which nothing is read.
 #[derive(Default)]
 struct Bare {
     memory: Vec<u8>,
@@ -71,15 +72,8 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<[Section; 2]> {
     }
     for filled in &mut sizes {
         filled.read_once()?;
-        filled.reads.warm(&filled.server, options.time() * 2)?;
     }
-    // In turns, all servers running: whatever the machine does meets all sizes.
-    for _ in 0..options.rounds {
-        for filled in &mut sizes {
-            filled.get(options.time())?;
-            filled.bare.read(options.time());
-        }
-    }
+    in_turns(&mut sizes, options)?;
     for filled in &mut sizes {
         filled.list(options.time())?;
     }
@@ -122,6 +116,19 @@ pub fn run(folder: &Path, options: &Options) -> Outcome<[Section; 2]> {
         )),
     };
     Ok([scale, limited])
+}
+
+/// All servers running: whatever the machine does meets all sizes.
+fn in_turns(sizes: &mut [Filled], options: &Options) -> Outcome<()> {
+    for filled in &mut *sizes {
+        filled.reads.warm(&filled.server, options.time() * 2)?;
+    }
+    for _ in 0..options.rounds {
+        for filled in &mut *sizes {
+            filled.get(options.time())?;
+        }
+    }
+    Ok(())
 }
 
 fn name(number: usize) -> String {
@@ -184,7 +191,9 @@ impl Filled {
     fn get(&mut self, time: Duration) -> Outcome<()> {
         // What a machine has put away of files that nobody read; the disk is not measured.
         machine::read_files(&self.data)?;
-        self.reads.measure(&self.server, time)
+        self.reads.measure(&self.server, time)?;
+        self.bare.read(time);
+        Ok(())
     }
 
     fn list(&mut self, time: Duration) -> Outcome<()> {
@@ -214,12 +223,30 @@ impl Bare {
     }
 
     fn read(&mut self, time: Duration) {
+        if self.memory.is_empty() {
+            return;
+        }
         let pause = PAUSE / READERS as u32;
         self.reads.add(machine::read_memory(&self.memory, TOUCHED, pause, time));
     }
 }
 
 impl Reads {
+    const COLUMNS: [&str; 6] = ["GET/s", "p50 µs", "p99 µs", "paced p50", "paced p99", "to first"];
+
+    /// Beside the first line's paced p99, which is the one that finds none.
+    fn cells(&mut self, first: &mut Option<f64>) -> [String; 6] {
+        let paced_p99 = f64::from(self.paced.quantile(0.99));
+        [
+            count(self.gets.per_second()),
+            count(self.gets.quantile(0.5).into()),
+            count(self.gets.quantile(0.99).into()),
+            count(self.paced.quantile(0.5).into()),
+            count(paced_p99),
+            ratio(paced_p99, *first.get_or_insert(paced_p99)),
+        ]
+    }
+
     fn of(secrets: usize) -> Self {
         Self { secrets, draws: 0, gets: Sample::default(), paced: Sample::default() }
     }
@@ -250,17 +277,18 @@ impl Reads {
 }
 
 fn tabulate(sizes: &mut [Filled]) -> Table {
+    let [gets, p50, p99, paced_p50, paced_p99, to_first] = Reads::COLUMNS;
     let mut table = Table::new([
         "secrets",
         "puts/s",
         "killed s",
         "stopped s",
-        "GET/s",
-        "p50 µs",
-        "p99 µs",
-        "paced p50",
-        "paced p99",
-        "to first",
+        gets,
+        p50,
+        p99,
+        paced_p50,
+        paced_p99,
+        to_first,
         "memory p99",
         "first list s",
         "page p99 µs",
@@ -270,19 +298,18 @@ fn tabulate(sizes: &mut [Filled]) -> Table {
     ]);
     let mut first = None;
     for filled in sizes {
-        let p99 = f64::from(filled.reads.paced.quantile(0.99));
-        let first = *first.get_or_insert(p99);
+        let [gets, p50, p99, paced_p50, paced_p99, to_first] = filled.reads.cells(&mut first);
         table.row([
             count(filled.reads.secrets as f64),
             filled.puts_per_second.map_or_else(|| "-".to_owned(), count),
             filled.start_after_kill.map_or_else(|| "-".to_owned(), seconds),
             seconds(filled.start_after_stop),
-            count(filled.reads.gets.per_second()),
-            count(filled.reads.gets.quantile(0.5).into()),
-            count(filled.reads.gets.quantile(0.99).into()),
-            count(filled.reads.paced.quantile(0.5).into()),
-            count(p99),
-            ratio(p99, first),
+            gets,
+            p50,
+            p99,
+            paced_p50,
+            paced_p99,
+            to_first,
             count(filled.bare.reads.quantile(0.99).into()),
             seconds(filled.first_list),
             count(filled.pages.quantile(0.99).into()),

@@ -27,6 +27,7 @@ use super::verify::verify;
 use super::*;
 use crate::api::admin::{Command, Reply};
 use crate::domain::{NamePrefix, SecretName};
+use crate::store::sled_engine::copy;
 use crate::store::{SledOptions, SledStore};
 
 // The store: two tenants in each of two databases, and in each some segments of
@@ -137,21 +138,6 @@ async fn write_round(vault: &Arc<Vault>, tenant: &str, round: usize) {
         vault.write(&permit, new, Precondition::None, now).await.unwrap();
         if is_deleted(n) && round == last_round(n) {
             vault.delete(&permit, Precondition::None, now).await.unwrap();
-        }
-    }
-}
-
-pub(super) fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    let mut entries: Vec<_> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap()).collect();
-    // As a kill would leave them: a log is cut only once its mark says so.
-    entries.sort_by_key(|entry| entry.file_name() == "mark");
-    for entry in entries {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
         }
     }
 }

@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::engine::{Bytes, Engine, EngineError, Tree, TreeWrites};
-use super::log_length::{self, LengthError, WatchedLog, open_log};
-use super::mark::{Mark, MarkError};
+use super::log_length::{LogError, WatchedLog};
+use super::mark::MarkError;
 use super::recovery::{self, Lost};
 use super::redo::Redo;
 use super::{OpenError, files, honest_sync};
@@ -111,6 +111,14 @@ impl Site {
         OpenError::Unreadable { database: self.name.clone(), reason: reason.to_string() }
     }
 
+    fn unusable(&self, error: LogError) -> OpenError {
+        match error {
+            LogError::Io(error) | LogError::Mark(MarkError::Io(error)) => self.unreadable(&error),
+            LogError::InUse => self.failed(EngineError::InUse),
+            damage => self.corrupted(damage),
+        }
+    }
+
     pub fn failed(&self, error: EngineError) -> OpenError {
         match error {
             EngineError::InUse => OpenError::InUse { database: self.name.clone() },
@@ -162,18 +170,16 @@ impl OnDisk {
         }
         Self::refuse_blobs(site, &path)?;
         files::write_again(&path).map_err(|error| site.unreadable(&error))?;
-        let known = if fresh { None } else { Some(Self::watch(site, &path)?) };
+        let unusable = |error| site.unusable(error);
+        let watched = if fresh { None } else { Some(WatchedLog::open(&path).map_err(unusable)?) };
         Self::refuse_lost(site, &path)?;
         let engine = Engine::open(&path, site.cache_bytes).map_err(|error| site.failed(error))?;
-        let log = match known {
+        let log = match watched {
             Some(log) => {
-                log.read_mark().map_err(|error| Self::unmarked(site, error))?;
+                log.read_mark().map_err(|error| unusable(error.into()))?;
                 log
             }
-            None => {
-                let begin = || WatchedLog::watch(&path, open_log(&path)?, Mark::create(&path)?);
-                begin().map_err(|error| site.unreadable(&error))?
-            }
+            None => WatchedLog::create(&path).map_err(|error| site.unreadable(&error))?,
         };
         let known = [META_FIRST, META_LAST].into_iter().chain(site.kind.trees().iter().copied());
         for tree in known {
@@ -191,35 +197,6 @@ impl OnDisk {
         database.settle().map_err(|error| site.failed(error))?;
         Self::refuse_blobs(site, &database.path)?;
         Ok(database)
-    }
-
-    /// From before sled opens it, since an opening may cut it.
-    fn watch(site: &Site, path: &Path) -> Result<WatchedLog, OpenError> {
-        let unreadable = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => site.corrupted("its file db is missing"),
-            _ => site.unreadable(&error),
-        };
-        if !log_length::settle(path).map_err(unreadable)? {
-            return Err(site.failed(EngineError::InUse));
-        }
-        // Its length before its mark, which is shortened before it is: a process that
-        // closes it may be about to.
-        let log = open_log(path).map_err(unreadable)?;
-        let is = log_length::length(&log).map_err(unreadable)?;
-        let mark = Mark::open(path).map_err(|error| Self::unmarked(site, error))?;
-        match mark.log_bytes() {
-            Some(was) if is < was => Err(site.corrupted(format!(
-                "its file db was cut: it has {is} bytes, and had at least {was}"
-            ))),
-            _ => WatchedLog::watch(path, log, mark).map_err(unreadable),
-        }
-    }
-
-    fn unmarked(site: &Site, error: MarkError) -> OpenError {
-        match error {
-            MarkError::Io(error) => site.unreadable(&error),
-            damage => site.corrupted(damage),
-        }
     }
 
     /// sled never syncs the files it keeps large pages in, and unlinks old ones
@@ -416,17 +393,20 @@ impl From<EngineError> for CommitError {
     }
 }
 
-impl From<LengthError> for EngineError {
-    fn from(error: LengthError) -> Self {
+impl From<LogError> for EngineError {
+    fn from(error: LogError) -> Self {
         match error {
-            LengthError::Cut { .. } => Self::Corrupted(error.to_string()),
-            LengthError::Io(error) => io_error(error),
+            LogError::Io(error) | LogError::Mark(MarkError::Io(error)) => io_error(error),
+            LogError::InUse => Self::InUse,
+            LogError::Cut { .. } | LogError::Missing | LogError::Mark(_) => {
+                Self::Corrupted(error.to_string())
+            }
         }
     }
 }
 
-impl From<LengthError> for CommitError {
-    fn from(error: LengthError) -> Self {
+impl From<LogError> for CommitError {
+    fn from(error: LogError) -> Self {
         Self::Failed(error.into())
     }
 }

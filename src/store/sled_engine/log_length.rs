@@ -47,11 +47,17 @@ struct State {
     kept: u64,
 }
 
-/// Why the length of a log is not known any more.
+/// What is wrong with a log or its mark.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LengthError {
-    #[error("its file db was cut while it was open: it has {is} bytes, and had at least {was}")]
+pub(super) enum LogError {
+    #[error("its file db was cut: it has {is} bytes, and had at least {was}")]
     Cut { was: u64, is: u64 },
+    #[error("its file db is missing")]
+    Missing,
+    #[error("sled is still at work on it")]
+    InUse,
+    #[error(transparent)]
+    Mark(#[from] MarkError),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -61,31 +67,51 @@ pub(super) fn open_log(generation: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(generation.join("db"))
 }
 
-pub(super) fn length(log: &File) -> io::Result<u64> {
+fn length(log: &File) -> io::Result<u64> {
     log.metadata().map(|data| data.len())
 }
 
-/// Waits until nobody of this process works on the log any more. Answers whether that
-/// came true.
-pub(super) fn settle(generation: &Path) -> io::Result<bool> {
-    let file = match open_log(generation) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        log => FileId::of(&log?)?,
-    };
+/// sled's own cuts are known: one behind what it had is none of them.
+fn refuse_cut(was: u64, is: u64) -> Result<u64, LogError> {
+    if is < was { Err(LogError::Cut { was, is }) } else { Ok(is) }
+}
+
+/// Waits until nobody of this process works on the log any more.
+fn settle(file: FileId) -> Result<(), LogError> {
     let deadline = Instant::now() + PATIENCE;
     while cuts::is_watched(file) {
         if Instant::now() > deadline {
-            return Ok(false);
+            return Err(LogError::InUse);
         }
         sleep(PAUSE);
     }
-    Ok(true)
+    Ok(())
 }
 
 impl WatchedLog {
-    /// Before sled opens it, unless it has just made it.
-    pub fn watch(generation: &Path, log: File, mark: Mark) -> io::Result<Self> {
+    /// Of a database that sled has just made.
+    pub fn create(generation: &Path) -> io::Result<Self> {
+        let log = open_log(generation)?;
         let kept = length(&log)?;
+        Self::watch(generation, log, Mark::create(generation)?, kept)
+    }
+
+    /// Before sled opens the database, since an opening may cut it.
+    pub fn open(generation: &Path) -> Result<Self, LogError> {
+        let log = match open_log(generation) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(LogError::Missing),
+            log => log?,
+        };
+        settle(FileId::of(&log)?)?;
+        // Before its mark, which is shortened before it is: a process that closes it may be
+        // about to.
+        let is = length(&log)?;
+        let mark = Mark::open(generation)?;
+        refuse_cut(mark.log_bytes().unwrap_or(0), is)?;
+        Ok(Self::watch(generation, log, mark, is)?)
+    }
+
+    fn watch(generation: &Path, log: File, mark: Mark, kept: u64) -> io::Result<Self> {
         let watched = Arc::new(Watched {
             generation: generation.to_owned(),
             file: FileId::of(&log)?,
@@ -107,16 +133,16 @@ impl WatchedLog {
     }
 
     /// Before something is applied that will be synced.
-    pub fn measure(&self) -> Result<(), LengthError> {
+    pub fn measure(&self) -> Result<(), LogError> {
         let mut state = self.watched.state();
-        state.kept = self.length_beyond(state.kept)?;
+        state.kept = refuse_cut(state.kept, length(&self.log)?)?;
         Ok(())
     }
 
     /// After it was synced. Durable when it returns.
-    pub fn advance(&self, sequence: u64) -> Result<(), LengthError> {
+    pub fn advance(&self, sequence: u64) -> Result<(), LogError> {
         let mut state = self.watched.state();
-        let now = self.length_beyond(state.kept)?;
+        let now = refuse_cut(state.kept, length(&self.log)?)?;
         if segments(now) > segments(state.kept) {
             self.log.sync_data()?;
             state.kept = now;
@@ -135,12 +161,6 @@ impl WatchedLog {
         let marked = self.watched.state().mark.log_bytes();
         let now = length(&self.log)?;
         Ok(marked.is_some_and(|marked| segments(now) > segments(marked)))
-    }
-
-    /// sled's own cuts are known.
-    fn length_beyond(&self, was: u64) -> Result<u64, LengthError> {
-        let is = length(&self.log)?;
-        if is < was { Err(LengthError::Cut { was, is }) } else { Ok(is) }
     }
 }
 
@@ -198,9 +218,7 @@ mod tests {
     fn of(length: u64) -> (tempfile::TempDir, WatchedLog) {
         let folder = tempfile::tempdir().unwrap();
         File::create_new(folder.path().join("db")).unwrap().set_len(length).unwrap();
-        let mark = Mark::create(folder.path()).unwrap();
-        let log = open_log(folder.path()).unwrap();
-        let log = WatchedLog::watch(folder.path(), log, mark).unwrap();
+        let log = WatchedLog::create(folder.path()).unwrap();
         (folder, log)
     }
 
@@ -274,7 +292,7 @@ mod tests {
         let dd = ["if=/dev/null", "bs=1", &seek, &of];
         assert!(std::process::Command::new("dd").args(dd).output().unwrap().status.success());
         let is_told =
-            |error| matches!(error, LengthError::Cut { was, is } if (was, is) == (MANY, MANY - 1));
+            |error| matches!(error, LogError::Cut { was, is } if (was, is) == (MANY, MANY - 1));
         assert!(is_told(log.measure().unwrap_err()));
         assert!(is_told(log.advance(2).unwrap_err()));
         assert_eq!(marked(&folder), Some(MANY));
@@ -303,14 +321,14 @@ mod tests {
     fn a_closed_log_is_watched_until_its_lock_is_free() {
         let (folder, log) = of(MANY);
         log.advance(1).unwrap();
-        let sleds = open_log(folder.path()).unwrap();
+        let (file, sleds) = (log.watched.file, open_log(folder.path()).unwrap());
         sleds.try_lock().unwrap();
         drop(log);
         sleds.set_len(MANY / 2).unwrap();
         assert_eq!(marked(&folder), Some(MANY / 2));
-        assert!(!settle(folder.path()).unwrap());
+        assert!(matches!(settle(file), Err(LogError::InUse)));
         drop(sleds);
-        assert!(settle(folder.path()).unwrap());
+        settle(file).unwrap();
         set_len(&folder, MANY / 4).unwrap();
         assert_eq!(marked(&folder), Some(MANY / 2));
     }

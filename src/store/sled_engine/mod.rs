@@ -87,6 +87,9 @@ use super::{
 use crate::domain::{Floor, TenantId};
 
 #[cfg(test)]
+pub(crate) use self::tests::copy;
+
+#[cfg(test)]
 pub(crate) use self::tampering::{StoredBlock, chain_rows, replace_chain_rows};
 
 /// How much the engine may take.

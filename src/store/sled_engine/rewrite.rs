@@ -301,6 +301,7 @@ mod tests {
 
     use super::super::database::{Kind, PLACEMENT, ROWS};
     use super::super::engine::TreeWrites;
+    use super::super::tests::entries;
     use super::*;
 
     /// What a database holds but for its own accounts: trees, keys, values.
@@ -401,10 +402,7 @@ mod tests {
 
     fn copy_folder(from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
-        let mut entries: Vec<_> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap()).collect();
-        // A log is cut only once its mark says so.
-        entries.sort_by_key(|entry| entry.file_name() == "mark");
-        for entry in entries {
+        for entry in entries(from) {
             let (path, to) = (entry.path(), to.join(entry.file_name()));
             // sled's own threads may be replacing its files.
             if path.is_dir() { copy_folder(&path, &to) } else { drop(fs::copy(&path, &to)) }

@@ -442,13 +442,18 @@ async fn after_a_failed_mark_the_outcome_is_unknown_and_the_store_recovers() {
     assert_ledger_adds_up(&open(&folder), A).await;
 }
 
-/// What lies in a folder, to another.
-pub(super) fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    let mut entries: Vec<_> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap()).collect();
-    // As a kill would leave them: a log is cut only once its mark says so.
+/// In an order in which a copy is as a kill would leave it: a log is cut only once its mark
+/// says so.
+pub(super) fn entries(folder: &Path) -> Vec<fs::DirEntry> {
+    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).collect();
     entries.sort_by_key(|entry| entry.file_name() == "mark");
-    for entry in entries {
+    entries
+}
+
+/// What lies in a folder, to another.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in entries(from) {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy(&entry.path(), &target);

@@ -8,9 +8,8 @@ use super::*;
 use crate::api::audit_export::{AuditProof, SignedCheckpoint};
 use crate::crypto::AuditPublicKey;
 use crate::domain::{ByName, TenantId};
-use crate::store::sled_engine::{StoredBlock, chain_rows, replace_chain_rows};
+use crate::store::sled_engine::{StoredBlock, chain_rows, copy, replace_chain_rows};
 use crate::store::{PlacedBlock, SledOptions, SledStore};
-use crate::vault::damage::copy;
 use crate::vault::keyring::{SYSTEM, space_of};
 
 fn opened(folder: &Path) -> Arc<SledStore> {
