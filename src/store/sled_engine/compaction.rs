@@ -270,6 +270,16 @@ mod tests {
         }
     }
 
+    /// Its copy is opened twice, and goes no further than it did.
+    #[tokio::test]
+    async fn a_database_that_nothing_was_written_to_is_compacted_and_opens() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        compact(&store, "keyring").await;
+        drop(store);
+        assert_eq!(open(&folder).health().reason, None);
+    }
+
     #[tokio::test]
     async fn each_database_is_listed_with_what_lives_in_it() {
         let folder = tempfile::tempdir().unwrap();

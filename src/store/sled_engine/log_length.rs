@@ -151,16 +151,13 @@ impl WatchedLog {
         Ok(state.mark.advance(sequence, kept)?)
     }
 
-    /// Whether the mark says a length.
-    pub fn is_known(&self) -> bool {
-        self.watched.state().mark.log_bytes().is_some()
-    }
-
-    /// Whether segments were filled that the mark knows nothing of.
-    pub fn has_grown(&self) -> io::Result<bool> {
-        let marked = self.watched.state().mark.log_bytes();
+    /// Whether the mark says less than that: an older sequence, no length, or one before
+    /// segments that were filled since.
+    pub fn is_ahead_of_mark(&self, sequence: u64) -> io::Result<bool> {
         let now = length(&self.log)?;
-        Ok(marked.is_some_and(|marked| segments(now) > segments(marked)))
+        let mark = &self.watched.state().mark;
+        let is_longer = |marked| segments(now) > segments(marked);
+        Ok(mark.sequence() < sequence || mark.log_bytes().is_none_or(is_longer))
     }
 }
 
@@ -237,13 +234,17 @@ mod tests {
     #[test]
     fn a_drain_marks_how_long_the_log_is() {
         let (folder, log) = of(MANY);
-        assert!(!log.is_known());
+        assert!(log.is_ahead_of_mark(0).unwrap(), "no length is known");
         assert_eq!(marked(&folder), None);
         log.advance(1).unwrap();
-        assert!(log.is_known() && !log.has_grown().unwrap());
+        assert!(!log.is_ahead_of_mark(1).unwrap());
+        assert!(log.is_ahead_of_mark(2).unwrap());
         assert_eq!(marked(&folder), Some(MANY));
         set_len(&folder, MANY + SEGMENT as u64).unwrap();
-        assert!(log.has_grown().unwrap());
+        assert!(log.is_ahead_of_mark(1).unwrap());
+        log.advance(1).unwrap();
+        assert!(!log.is_ahead_of_mark(1).unwrap());
+        assert_eq!(marked(&folder), Some(MANY + SEGMENT as u64));
     }
 
     #[test]
@@ -271,7 +272,7 @@ mod tests {
         log.advance(2).unwrap_err();
         assert_eq!(marked(&folder), Some(MANY * 2));
         set_len(&folder, MANY + 1).unwrap();
-        assert_eq!(marked(&folder), Some(MANY));
+        assert_eq!(marked(&folder), Some(MANY + 1), "which was durable before that mark was");
     }
 
     #[test]

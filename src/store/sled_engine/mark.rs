@@ -41,7 +41,7 @@ pub(super) struct Mark {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Held {
     sequence: u64,
-    /// Of one sequence, the shorter one was written later.
+    /// Of one sequence the shorter one counts: each slot was true when it was written.
     log_bytes: Option<Reverse<u64>>,
 }
 
@@ -119,9 +119,10 @@ impl Mark {
         Some(bytes)
     }
 
-    /// Durable when it returns.
+    /// Durable when it returns. Of the sequence that it has, both slots say the length then.
     pub fn advance(&mut self, sequence: u64, log_bytes: u64) -> io::Result<()> {
-        self.hold(Held { sequence, log_bytes: Some(Reverse(log_bytes)) })
+        let new = Held { sequence, log_bytes: Some(Reverse(log_bytes)) };
+        if sequence == self.sequence() { self.hold_in_both(new) } else { self.hold(new) }
     }
 
     /// No slot says more than that then, so that either may be lost. Durable when it returns.
@@ -131,20 +132,34 @@ impl Mark {
         let says_more =
             |held: &Held| held.log_bytes.is_some_and(|Reverse(bytes)| bytes > log_bytes);
         if held.iter().flatten().any(says_more) {
-            let shorter = Held { sequence: self.sequence(), log_bytes: Some(Reverse(log_bytes)) };
-            // Of one sequence the shorter one counts, so it is the other one that goes next.
-            self.hold(shorter)?;
-            self.hold(shorter)?;
+            self.advance(self.sequence(), log_bytes)?;
         }
         Ok(())
     }
 
+    fn hold_in_both(&mut self, new: Held) -> io::Result<()> {
+        let lesser = self.lesser();
+        self.write(lesser, new)?;
+        self.write(1 - lesser, new)
+    }
+
     fn hold(&mut self, new: Held) -> io::Result<()> {
+        self.write(self.lesser(), new)
+    }
+
+    /// `None` is less than any mark, so a damaged slot is the first to go.
+    fn lesser(&self) -> usize {
+        let [first, second] = self.slots;
+        usize::from(first > second)
+    }
+
+    fn write(&mut self, slot: usize, new: Held) -> io::Result<()> {
         #[cfg(test)]
         tests::fail(&self.folder.join(tests::FAIL_ONCE))?;
-        let [first, second] = &mut self.slots;
-        // `None` is less than any mark, so a damaged slot is the first to go.
-        let (held, at) = if first <= second { (first, SLOTS[0]) } else { (second, SLOTS[1]) };
+        let (held, at) = match &mut self.slots {
+            [first, _] if slot == 0 => (first, SLOTS[0]),
+            [_, second] => (second, SLOTS[1]),
+        };
         *held = None;
         self.doubtful = Some(new);
         self.file.write_all_at(&encode(new), at)?;
@@ -255,6 +270,9 @@ pub(super) mod tests {
         assert_eq!(found(folder.path()), (2, Some(700)), "it says no more already");
         mark.advance(3, 5_000).unwrap();
         assert_eq!(found(folder.path()), (3, Some(5_000)));
+        mark.advance(3, 9_000).unwrap();
+        assert_eq!(found(folder.path()), (3, Some(9_000)), "what grew beside it");
+        assert_eq!(mark.slots[0], mark.slots[1]);
     }
 
     /// As earlier versions wrote it.
