@@ -1,6 +1,6 @@
 //! GETs from a store that is larger than its cache.
 
-use super::{Bare, Filled, Reads, in_turns};
+use super::{Bare, Filled, Reads, in_turns, is_read_once};
 use crate::Options;
 use crate::harness::Outcome;
 use crate::harness::report::{Section, Table, count, megabytes};
@@ -12,7 +12,11 @@ const CACHE: &str = "256MiB";
 pub fn run(stores: Vec<Filled>, options: &Options) -> Outcome<Section> {
     let stores: Outcome<Vec<_>> = stores.into_iter().map(Filled::limited).collect();
     let mut stores = stores?;
-    in_turns(&mut stores, options)?;
+    for some in
+        stores.chunk_by_mut(|a, b| is_read_once(a.reads.secrets) == is_read_once(b.reads.secrets))
+    {
+        in_turns(some, options)?;
+    }
     let [gets, p50, p99, paced_p50, paced_p99, to_first] = Reads::COLUMNS;
     let mut table =
         Table::new(["secrets", gets, p50, p99, paced_p50, paced_p99, to_first, "memory MB"]);
