@@ -16,8 +16,9 @@ mod store;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use harness::Outcome;
+use harness::machine::{self, Activity};
 use harness::report::Document;
-use harness::{Outcome, machine};
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -98,7 +99,7 @@ impl Options {
 fn run(options: &Options) -> Outcome<()> {
     let folder = scratch_folder()?;
     let mut document = Document::new(&machine::describe(folder.path())?);
-    let (busy, load) = (machine::busy_with(), machine::load());
+    let before = Activity::observe();
     if options.runs("http") {
         document.add(http::run(folder.path(), options)?);
     }
@@ -112,7 +113,8 @@ fn run(options: &Options) -> Outcome<()> {
         let stores = options.keep.as_deref().unwrap_or(folder.path());
         scale::run(stores, options)?.into_iter().for_each(|section| document.add(section));
     }
-    let caution = if load > std::thread::available_parallelism()?.get() as f64 {
+    let after = Activity::observe();
+    let caution = if before.is_busy() || after.is_busy() {
         " It was busy with other work, so that rates are too low, the highest latencies far too \
           high, and ratios of little worth."
     } else {
@@ -120,10 +122,8 @@ fn run(options: &Options) -> Outcome<()> {
     };
     document.note(&format!(
         "Each kind was measured for {} s in each of {} rounds, in turns. Beside this run the \
-         machine did, before it: {busy}; and after it: {}.{caution}",
-        options.seconds,
-        options.rounds,
-        machine::busy_with()
+         machine did, before it: {before}; and after it: {after}.{caution}",
+        options.seconds, options.rounds,
     ));
     if options.only.is_empty() && options.against.is_none() && options.keep.is_none() {
         document.write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs"))?;

@@ -1,6 +1,7 @@
 //! What the machine did meanwhile, from `/proc`.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{self, Write as _};
@@ -121,28 +122,44 @@ fn field(text: &str, name: &str) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// How many have run or waited to, on average over the last minute.
-pub fn load() -> f64 {
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
+/// What the machine did within one second.
+pub struct Activity {
+    /// Of the last 1, 5 and 15 minutes, the build of this program among what ran.
+    load: String,
+    /// By share of a processor in percent, the busiest first.
+    processes: Vec<(u64, String)>,
 }
 
-/// The load average, and who used the processor within one second.
-pub fn busy_with() -> String {
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: Vec<_> = load.split(' ').take(3).collect();
-    let before = all();
-    sleep(Duration::from_secs(1));
-    let used = all().into_iter().map(|(process, (name, ticks))| {
-        let earlier = before.get(&process).map_or(0, |(_, ticks)| *ticks);
-        (ticks.saturating_sub(earlier), name)
-    });
-    let mut used: Vec<_> = used.filter(|(ticks, _)| *ticks > 0).collect();
-    used.sort_by(|a, b| b.cmp(a));
-    let top: Vec<_> =
-        used.iter().take(5).map(|(ticks, name)| format!("{name} {ticks} %")).collect();
-    let top = if top.is_empty() { "nothing".to_owned() } else { top.join(", ") };
-    format!("load {}; running: {top}", load.join(" "))
+impl Activity {
+    /// From here on there is no measuring beside it.
+    const BUSY: u64 = 25;
+
+    pub fn observe() -> Self {
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load: Vec<_> = load.split(' ').take(3).collect();
+        let before = all();
+        sleep(Duration::from_secs(1));
+        let used = all().into_iter().map(|(process, (name, ticks))| {
+            let earlier = before.get(&process).map_or(0, |(_, ticks)| *ticks);
+            (ticks.saturating_sub(earlier), name)
+        });
+        let mut processes: Vec<_> = used.filter(|(ticks, _)| *ticks > 0).collect();
+        processes.sort_by(|a, b| b.cmp(a));
+        Self { load: load.join(" "), processes }
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.processes.iter().map(|(share, _)| share).sum::<u64>() >= Self::BUSY
+    }
+}
+
+impl fmt::Display for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let top = self.processes.iter().take(5);
+        let top: Vec<_> = top.map(|(share, name)| format!("{name} {share} %")).collect();
+        let top = if top.is_empty() { "nothing".to_owned() } else { top.join(", ") };
+        write!(f, "load {}; running: {top}", self.load)
+    }
 }
 
 fn all() -> HashMap<u32, (String, u64)> {
