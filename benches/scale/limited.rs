@@ -1,6 +1,6 @@
 //! GETs from a store that is larger than its cache.
 
-use super::{Bare, Filled, Reads, in_turns, is_read_once};
+use super::{Bare, Filled, Reads, are_measured_together, in_turns};
 use crate::Options;
 use crate::harness::Outcome;
 use crate::harness::report::{Section, Table, count, megabytes};
@@ -12,20 +12,16 @@ const CACHE: &str = "256MiB";
 pub fn run(stores: Vec<Filled>, options: &Options) -> Outcome<Section> {
     let stores: Outcome<Vec<_>> = stores.into_iter().map(Filled::limited).collect();
     let mut stores = stores?;
-    for some in
-        stores.chunk_by_mut(|a, b| is_read_once(a.reads.secrets) == is_read_once(b.reads.secrets))
+    for some in stores.chunk_by_mut(|a, b| are_measured_together(a.reads.secrets, b.reads.secrets))
     {
         in_turns(some, options)?;
     }
-    let [gets, p50, p99, paced_p50, paced_p99, to_first] = Reads::COLUMNS;
-    let mut table =
-        Table::new(["secrets", gets, p50, p99, paced_p50, paced_p99, to_first, "memory MB"]);
+    let mut table = Table::new(["secrets"].into_iter().chain(Reads::COLUMNS).chain(["memory MB"]));
     let mut first = None;
     for filled in &mut stores {
         let secrets = count(filled.reads.secrets as f64);
         let memory = megabytes(filled.server.memory());
-        let [gets, p50, p99, paced_p50, paced_p99, to_first] = filled.reads.cells(&mut first);
-        table.row([secrets, gets, p50, p99, paced_p50, paced_p99, to_first, memory]);
+        table.row([secrets].into_iter().chain(filled.reads.cells(&mut first)).chain([memory]));
     }
     Ok(Section {
         title: "Reads of more than the cache holds",

@@ -176,7 +176,7 @@ impl OnDisk {
         let engine = Engine::open(&path, site.cache_bytes).map_err(|error| site.failed(error))?;
         let log = match watched {
             Some(log) => {
-                log.read_mark().map_err(|error| unusable(error.into()))?;
+                log.read_mark().map_err(unusable)?;
                 log
             }
             None => WatchedLog::create(&path).map_err(|error| site.unreadable(&error))?,

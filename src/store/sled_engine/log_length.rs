@@ -123,7 +123,7 @@ impl WatchedLog {
     }
 
     /// Once sled has opened it: until then a process that closes it may have marked a cut.
-    pub fn read_mark(&self) -> Result<(), MarkError> {
+    pub fn read_mark(&self) -> Result<(), LogError> {
         self.watched.state().mark = Mark::open(&self.watched.generation)?;
         Ok(())
     }

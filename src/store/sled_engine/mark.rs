@@ -122,7 +122,9 @@ impl Mark {
     /// Durable when it returns. Of the sequence that it has, both slots say the length then.
     pub fn advance(&mut self, sequence: u64, log_bytes: u64) -> io::Result<()> {
         let new = Held { sequence, log_bytes: Some(Reverse(log_bytes)) };
-        if sequence == self.sequence() { self.hold_in_both(new) } else { self.hold(new) }
+        let (lesser, is_same) = (self.lesser(), sequence == self.sequence());
+        self.write(lesser, new)?;
+        if is_same { self.write(1 - lesser, new) } else { Ok(()) }
     }
 
     /// No slot says more than that then, so that either may be lost. Durable when it returns.
@@ -135,16 +137,6 @@ impl Mark {
             self.advance(self.sequence(), log_bytes)?;
         }
         Ok(())
-    }
-
-    fn hold_in_both(&mut self, new: Held) -> io::Result<()> {
-        let lesser = self.lesser();
-        self.write(lesser, new)?;
-        self.write(1 - lesser, new)
-    }
-
-    fn hold(&mut self, new: Held) -> io::Result<()> {
-        self.write(self.lesser(), new)
     }
 
     /// `None` is less than any mark, so a damaged slot is the first to go.
